@@ -1,0 +1,203 @@
+"""Checks a config once, at the door, and turns it into what the network and the step take."""
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from alexnet_jax import architecture
+from alexnet_jax.messages import UserError
+
+if TYPE_CHECKING:
+    from alexnet_jax import step
+
+# What a run must keep to be gone on with, and what it must keep to be evaluated.
+OF_TRAINING = ("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed")
+OF_THE_NETWORK = ("model", "data.resize", "data.crop")
+PLACES = ("data.data_dir", "data.manual_dir")  # where things lie, which may change
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What the command line says beside the config."""
+
+    workdir: Path  # absolute
+    restart: bool  # set aside a run that is there
+
+
+def parse_command_line(argv: Sequence[str]) -> list[str]:
+    """Parses the flags and loads the config; for `absl.app.run`.
+
+    Raises:
+      UserError: a flag, a config file, a variant or a field that does not exist, or a wrong type.
+    """
+    try:
+        rest = flags.FLAGS(list(argv))
+        config = flags.FLAGS["config"].value
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(_explain(error, argv)) from error
+    if config is None:
+        raise UserError("--config is missing; give one, such as --config=configs/digits.py")
+    return rest
+
+
+def _explain(error: Exception, argv: Sequence[str]) -> str:
+    for argument in argv:
+        path = re.match(r"--?config=([^:]*)", argument)
+        if path and not Path(path[1]).is_file():
+            return f"--config names '{path[1]}', which is not there; give a file, such as --config=configs/digits.py"
+    unknown = _unknown_field(argv)
+    if unknown:
+        return unknown
+    # A config that raised arrives as a whole traceback: its last line says what is wrong.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"\w+(Error|Exception): ", line)]
+    text = raised[-1].split(": ", 1)[1] if raised else lines[0] if lines else type(error).__name__
+    return f"{text.rstrip('.')}; see --help, and the config file for its fields"
+
+
+def _unknown_field(argv: Sequence[str]) -> str | None:
+    try:
+        known = sorted(flatten(flags.FLAGS["config"].value))
+    except Exception:  # the file itself could not be loaded, and that is what is to be said
+        return None
+    for argument in argv:
+        field = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        if field and field[1] not in known and not any(key.startswith(field[1] + ".") for key in known):
+            nearest = difflib.get_close_matches(field[1], known, 1, 0)
+            return f"--config.{field[1]} is no field of the config; the nearest is --config.{nearest[0]}"
+    return None
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """The fields by their dotted names."""
+    fields = {}
+    for name, value in config.items():
+        if isinstance(value, (ConfigDict, dict)):
+            fields.update({f"{name}.{key}": inner for key, inner in flatten(value).items()})
+        else:
+            fields[name] = value
+    return fields
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError, with a sentence, at the first field that cannot be."""
+
+    def require(holds: bool, field: str, needs: str) -> None:
+        if not holds:
+            raise UserError(f"config.{field} is {flatten(config)[field]!r} and must be {needs}; set --config.{field}")
+
+    fields = flatten(config)
+    for field in (
+        *("model.lrn_n", "data.resize", "data.crop", "data.shuffle_examples"),
+        *("schedule.patience", "train.batch_size", "train.log_every", "evaluate.batch_size"),
+    ):
+        require(fields[field] >= 1, field, "at least 1")
+    for field in (
+        *("model.weight_stddev", "model.lrn_k", "model.lrn_alpha", "augment.lighting_stddev"),
+        *("optimizer.weight_decay", "schedule.drops", "train.steps", "train.epochs", "train.seed"),
+        *("train.checkpoint_every", "train.stall_steps", "mesh.data"),
+    ):
+        require(fields[field] >= 0, field, "0 or more")
+    model, data = config.model, config.data
+    require(model.towers in (1, 2), "model.towers", "1 or 2")
+    require(len(model.kernels) == 5 and min(model.kernels) >= 1, "model.kernels", "five numbers, of conv1 to conv5")
+    require(len(model.units) == 2 and min(model.units) >= 1, "model.units", "two numbers, of fc6 and fc7")
+    require(model.classes == 0 or model.classes >= 2, "model.classes", "0 (the dataset's number) or at least 2")
+    require(0 <= model.dropout < 1, "model.dropout", "a probability from 0 to below 1")
+    require(model.dtype in ("float32", "bfloat16"), "model.dtype", "float32 or bfloat16")
+    require(data.crop <= data.resize, "data.crop", f"at most config.data.resize, {data.resize}")
+    require(config.optimizer.learning_rate > 0, "optimizer.learning_rate", "above 0")
+    require(0 <= config.optimizer.momentum < 1, "optimizer.momentum", "from 0 to below 1")
+    kind, bounds = config.schedule.kind, list(config.schedule.boundaries)
+    require(kind in ("constant", "steps", "plateau"), "schedule.kind", "constant, steps or plateau")
+    require(bounds == sorted(bounds), "schedule.boundaries", "epochs in rising order")
+    require(0 < config.schedule.factor < 1, "schedule.factor", "between 0 and 1")
+    require(config.mesh.model in (0, 1, 2), "mesh.model", "0 (chosen), 1 or 2: there are two towers at most")
+    require(config.mesh.model <= model.towers, "mesh.model", "at most config.model.towers")
+    require(config.train.steps > 0 or config.train.epochs > 0, "train.epochs", "above 0 where train.steps is 0")
+    require(config.evaluate.views == 1, "evaluate.views", "1")
+    require(config.evaluate.checkpoint in ("best", "newest"), "evaluate.checkpoint", "best or newest")
+    network(config, classes=model.classes or 2)
+
+
+def check_batches(config: ConfigDict, slices: int) -> None:
+    """Raises UserError if a batch cannot be divided over `slices` positions of `data`."""
+    for field, size in (
+        ("train.batch_size", config.train.batch_size),
+        ("evaluate.batch_size", config.evaluate.batch_size),
+    ):
+        if size % slices:
+            raise UserError(
+                f"config.{field} is {size}, which {slices} slices (config.mesh.data) cannot share equally; "
+                f"set --config.{field} to a multiple of {slices}"
+            )
+
+
+def network(config: ConfigDict, classes: int) -> architecture.Architecture:
+    """The config's network. Raises UserError if the towers cannot share it or the pictures are too small."""
+    model = config.model
+    try:
+        net = architecture.alexnet(
+            kernels=tuple(model.kernels),
+            units=tuple(model.units),
+            classes=classes,
+            input_size=config.data.crop,
+            towers=model.towers,
+            weight_stddev=model.weight_stddev,
+            hidden_bias=model.hidden_bias,
+            lrn=architecture.LRN(model.lrn_n, model.lrn_k, model.lrn_alpha, model.lrn_beta),
+            dropout=architecture.Dropout(model.dropout),
+        )
+        architecture.table(net)
+    except ValueError as error:
+        raise UserError(f"{error}; change config.model.kernels, config.model.units or config.data.crop") from error
+    return net
+
+
+def recipe(config: ConfigDict, classes: int, steps_per_epoch: int) -> "step.Recipe":
+    """What a step depends on; epochs become steps here."""
+    from alexnet_jax import optimizer, step  # JAX takes seconds to import, and --help needs none of it
+
+    schedule = optimizer.Schedule(
+        kind=config.schedule.kind,
+        learning_rate=config.optimizer.learning_rate,
+        factor=config.schedule.factor,
+        boundaries=tuple(round(epoch * steps_per_epoch) for epoch in config.schedule.boundaries),
+        drops=config.schedule.drops,
+        patience=config.schedule.patience,
+    )
+    return step.Recipe(
+        architecture=network(config, classes),
+        dtype=config.model.dtype,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        schedule=schedule,
+        seed=config.train.seed,
+    )
+
+
+def differences(
+    config: ConfigDict, saved: dict[str, Any], groups: Sequence[str], names: tuple[str, str]
+) -> list[str]:
+    """Where the config and a run's saved one differ within the groups, one sentence part each."""
+    ours = flatten(json.loads(to_json(config)))
+    theirs = flatten(saved)
+    return [
+        f"{field} is {ours.get(field, 'absent')!r} {names[0]} and {theirs.get(field, 'absent')!r} {names[1]}"
+        for field in sorted(ours.keys() | theirs.keys())
+        if any(field == group or field.startswith(group + ".") for group in groups)
+        and field not in PLACES
+        and ours.get(field) != theirs.get(field)
+    ]
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as text, for `config.json`."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"

@@ -1,0 +1,64 @@
+"""`--mode=describe`: the network layer by layer."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import architecture
+from alexnet_jax import config as configs
+from alexnet_jax.architecture import Architecture, Conv, MaxPool, Row
+from alexnet_jax.config import Invocation
+from alexnet_jax.messages import say
+
+
+def classes(config: ConfigDict) -> int:
+    """The config's number of classes, or the dataset's; no data is needed for either."""
+    if config.model.classes:
+        return config.model.classes
+    from alexnet_jax.data import sources  # TensorFlow takes seconds to import
+
+    return len(sources.class_names(config.data))
+
+
+def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
+    """Prints the table for a person. Returns the sums and the layers."""
+    net = configs.network(config, classes(config))
+    rows = architecture.table(net)
+    say(text(net, rows))
+    return {
+        "parameters": sum(row.parameters for row in rows),
+        "neurons": sum(row.neurons for row in rows),
+        "flops_per_image": sum(row.flops for row in rows),
+        "layers": [
+            {"name": row.name, "parameters": row.parameters, "output_shape": list(row.output_shape)} for row in rows
+        ],
+    }
+
+
+def text(net: Architecture, rows: tuple[Row, ...]) -> str:
+    """The table as lines of text."""
+    lines = [
+        f"{net.towers} tower{'s' if net.towers == 2 else ''}, input {net.input_size}x{net.input_size}x3",
+        f"{'layer':<7}{'window':>9}{'stride':>8}{'padding':>9}  {'reads':<12}{'output':<14}"
+        f"{'parameters':>12}{'neurons':>9}{'MFLOP':>8}  then",
+    ]
+    for row in rows:
+        layer = row.layer
+        window = stride = padding = ""
+        if isinstance(layer, Conv):
+            window, stride = f"{layer.size}x{layer.size}x{row.input_shape[-1]}", str(layer.stride)
+            padding = f"{layer.padding[0]},{layer.padding[1]}"
+        elif isinstance(layer, MaxPool):
+            window, stride = f"{layer.window}x{layer.window}", str(layer.stride)
+        reads = "own tower" if isinstance(layer, MaxPool) or layer.reads == "own" else layer.reads
+        reads = "both towers" if reads == "both" and net.towers == 2 else reads
+        then = () if isinstance(layer, MaxPool) else layer.then
+        names = ", ".join(type(step).__name__ for step in then if not isinstance(step, MaxPool))
+        output = "x".join(str(side) for side in row.output_shape)
+        lines.append(
+            f"{row.name:<7}{window:>9}{stride:>8}{padding:>9}  {reads:<12}{output:<14}"
+            f"{row.parameters:>12,}{row.neurons:>9,}{row.flops / 1e6:>8.1f}  {names}"
+        )
+    total = [sum(getattr(row, what) for row in rows) for what in ("parameters", "neurons", "flops")]
+    lines.append(f"{'sum':<59}{total[0]:>12,}{total[1]:>9,}{total[2] / 1e6:>8.1f}")
+    return "\n".join(lines)

@@ -1,0 +1,12 @@
+"""What the program says to a person: progress on standard error, and mistakes in one sentence."""
+
+import sys
+
+
+class UserError(Exception):
+    """A mistake of the user's: one sentence that names the flag, field or file, and the remedy."""
+
+
+def say(text: str) -> None:
+    """Prints a line for people; standard output is kept for the result."""
+    print(text, file=sys.stderr, flush=True)

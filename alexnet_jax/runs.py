@@ -1,0 +1,87 @@
+"""A run's folder: what it holds beside checkpoints and metrics, and whether it may be gone on with."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as configs
+from alexnet_jax.data.prepare import Preprocessing, load
+from alexnet_jax.messages import UserError, say
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a folder holds: all that evaluation needs beside pictures and a checkpoint."""
+
+    workdir: Path
+    config: dict[str, Any]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+
+def exists(workdir: Path) -> bool:
+    """Whether there is a run in the folder."""
+    return (workdir / "config.json").is_file()
+
+
+def open_run(workdir: Path) -> Run:
+    """Raises UserError if there is no run, or a file of it is missing or not whole."""
+    if not exists(workdir):
+        raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
+    try:
+        saved = json.loads((workdir / "config.json").read_text())
+        classes = tuple((workdir / "classes.txt").read_text().splitlines())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
+    return Run(workdir, saved, load(workdir / "preprocessing.npz"), classes)
+
+
+def require_same(config: ConfigDict, run: Run, groups: Sequence[str], done: str) -> None:
+    """Raises UserError with the list of differences, if there are any within the groups."""
+    found = configs.differences(config, run.config, groups, ("here", "there"))
+    if found:
+        raise UserError(
+            f"the run in {run.workdir} cannot be {done} with this config: {'; '.join(found)}; give it the run's own "
+            "values, or another --workdir"
+        )
+
+
+def create(workdir: Path, config: ConfigDict, preprocessing: Preprocessing, classes: tuple[str, ...]) -> Run:
+    """Makes the folder. config.json comes last: with it there is a run. Raises UserError if it cannot."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        preprocessing.save(workdir / "preprocessing.npz")
+        (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+        (workdir / ".config.json").write_text(configs.to_json(config))
+        os.replace(workdir / ".config.json", workdir / "config.json")
+    except OSError as error:
+        raise _unwritable(workdir, error.strerror) from error
+    return open_run(workdir)
+
+
+def require_writable(workdir: Path) -> None:
+    """Raises UserError, before anything is computed, if the folder cannot be made or written."""
+    nearest = next(folder for folder in (workdir, *workdir.parents) if folder.exists())
+    if not nearest.is_dir():
+        raise _unwritable(workdir, f"'{nearest}' is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unwritable(workdir, f"no permission to write in '{nearest}'")
+
+
+def _unwritable(workdir: Path, reason: str | None) -> UserError:
+    return UserError(f"--workdir={workdir} cannot be written ({reason}); name a folder that can")
+
+
+def set_aside(workdir: Path) -> None:
+    """Moves a run to the first free name of the form `workdir.N`."""
+    if exists(workdir):
+        number = 1
+        while (target := workdir.with_name(f"{workdir.name}.{number}")).exists():
+            number += 1
+        workdir.rename(target)
+        say(f"the run in {workdir} was set aside as {target}")

@@ -1,0 +1,125 @@
+"""The mesh of devices, who holds what on it, and the one exchange between the towers.
+
+The axis `model` has one position a tower (or one for both), the axis `data` one a slice of the
+batch. An axis of length one is left out of every specification, so that no collective over a
+single device is ever compiled.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax.messages import UserError, say
+
+DATA, MODEL = "data", "model"
+
+
+def make_mesh(data: int, model: int, towers: int = 2) -> Mesh:
+    """A data x model mesh of the machine's devices; 0 chooses.
+
+    `model` 0 is one device a tower where there are that many devices, else 1; `data` 0 is the
+    number of devices divided by `model`. Where there is no accelerator, as many virtual CPU
+    devices are made as are asked for (two for two towers, if nothing is), unless the environment
+    variable JAX_NUM_CPU_DEVICES gives their number. Must come before anything else that uses a
+    device.
+
+    Raises:
+      UserError: more devices asked for than there are.
+    """
+    _virtual_cpu_devices((data or 1) * (model or towers))
+    devices = jax.devices()
+    chosen_model = model or (towers if len(devices) >= towers else 1)
+    chosen_data = data or max(1, len(devices) // chosen_model)
+    needed = chosen_data * chosen_model
+    if needed > len(devices):
+        kind = devices[0].device_kind
+        raise UserError(
+            f"config.mesh asks for {needed} devices (data {chosen_data} x model {chosen_model}) and this machine "
+            f"has {len(devices)} ({kind}); set --config.mesh.data and --config.mesh.model to fewer, or to 0 to have "
+            "them chosen"
+        )
+    say(
+        f"mesh: data {chosen_data} x model {chosen_model} on {needed} of {len(devices)} {devices[0].platform} devices"
+        f" ({'each holds both towers' if chosen_model < towers else 'each holds one tower'})"
+        if towers == 2
+        else f"mesh: data {chosen_data} on {needed} of {len(devices)} {devices[0].platform} devices"
+    )
+    grid = np.asarray(devices[:needed]).reshape(chosen_data, chosen_model)
+    return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def _virtual_cpu_devices(wanted: int) -> None:
+    given = jax.config.jax_num_cpu_devices != -1  # type: ignore[attr-defined]
+    if not given and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", wanted)
+
+
+def data_axis(mesh: Mesh) -> str | None:
+    """The name of the axis that the batch is divided over; None where it is not divided."""
+    return DATA if mesh.shape[DATA] > 1 else None
+
+
+def model_axis(mesh: Mesh) -> str | None:
+    """The name of the axis that the towers are divided over; None where one device holds both."""
+    return MODEL if mesh.shape[MODEL] > 1 else None
+
+
+def parameter_specs(tree: Any, mesh: Mesh) -> Any:
+    """Every array's last axis (kernels, units, classes) over `model`; numbers everywhere alike."""
+    axis = model_axis(mesh)
+    return jax.tree.map(lambda x: P(*[None] * (x.ndim - 1), axis) if x.ndim else P(), tree)
+
+
+def shardings(specs: Any, mesh: Mesh) -> Any:
+    """The specifications as shardings on the mesh."""
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, P))
+
+
+def batch_spec(mesh: Mesh) -> P:
+    """Examples over `data`: both towers of a pair see the same pictures."""
+    return P(data_axis(mesh))
+
+
+def put_batch(batch: Any, mesh: Mesh) -> Any:
+    """Host arrays on the devices, their examples divided over `data`."""
+    return jax.device_put(batch, NamedSharding(mesh, batch_spec(mesh)))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Host arrays whole on each device."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def all_gather(x: jax.Array, axis: str | None) -> jax.Array:
+    """Both towers' maps or units, x [..., local] side by side along the last axis: a cross connection."""
+    return x if axis is None else lax.all_gather(x, axis, axis=x.ndim - 1, tiled=True)
+
+
+def psum(x: jax.Array, axis: str | None) -> jax.Array:
+    """The sum over the devices along the axis."""
+    return x if axis is None else lax.psum(x, axis)
+
+
+def pmax(x: jax.Array, axis: str | None) -> jax.Array:
+    """The maximum over the devices along the axis."""
+    return x if axis is None else lax.pmax(x, axis)
+
+
+def position(axis: str | None) -> jax.Array | int:
+    """This device's place along the axis."""
+    return 0 if axis is None else lax.axis_index(axis)
+
+
+def on_each_device(f: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """f as each device runs it, on its own part of the arguments.
+
+    Take gradients outside: then a weight's gradient is summed over `data` once, neither left out
+    nor doubled.
+    """
+    return jax.shard_map(f, mesh=mesh, in_specs=in_specs, out_specs=out_specs)

@@ -1,0 +1,78 @@
+"""The paper: Krizhevsky, Sutskever and Hinton, NIPS 2012, on ILSVRC-2012.
+
+    python launch.py --config=configs/alexnet.py --config.data.manual_dir=DIR
+
+DIR holds ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar. The paper reports 40.7 % top-1 and
+18.2 % top-5 error with ten views after about 90 epochs, five to six days on two GTX 580; its
+authors' logs have 43 % and 19 % or so for the centre view. Nobody has run this configuration to
+its end here yet.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Every field there is, with the paper's value. Raises ValueError: there are no variants yet."""
+    if variant:
+        raise ValueError(f"configs/alexnet.py has no variant '{variant}'; leave ':{variant}' out")
+    config = ConfigDict()
+
+    config.model = ConfigDict()
+    config.model.towers = 2  # halves of every layer, 1 or 2
+    config.model.kernels = (96, 256, 384, 384, 256)  # of conv1 to conv5, both towers together
+    config.model.units = (4096, 4096)  # of fc6 and fc7, both towers together
+    config.model.classes = 0  # outputs; 0: as many as the dataset has
+    config.model.weight_stddev = 0.01  # of the initial weights
+    config.model.hidden_bias = 1.0  # initial bias of conv2, conv4, conv5, fc6, fc7; 0 elsewhere
+    config.model.dropout = 0.5  # probability that an output of fc6 or fc7 is zeroed
+    config.model.lrn_n = 5  # maps in the window of the response normalisation
+    config.model.lrn_k = 2.0  # its constant
+    config.model.lrn_alpha = 1e-4  # its factor of the sum of squares
+    config.model.lrn_beta = 0.75  # its exponent
+    config.model.dtype = "float32"  # of activations: float32 or bfloat16; parameters are float32
+
+    config.data = ConfigDict()
+    config.data.name = "imagenet2012"  # 'digits' or any image classification set of TFDS
+    config.data.data_dir = ""  # where prepared datasets lie; '': TFDS's own folder in the home
+    config.data.manual_dir = ""  # where the official tars lie; needed once, to prepare
+    config.data.train_split = "train"  # a split of TFDS, slices such as 'train[:90%]' included
+    config.data.resize = 256  # pixels of the shorter side, and of the central square
+    config.data.crop = 224  # pixels of the network's input
+    config.data.shuffle_examples = 8192  # shuffled together in memory; files are shuffled on disk
+
+    config.augment = ConfigDict()
+    config.augment.crops = True  # random positions in training; False: the centre
+    config.augment.reflections = True  # left to right, with probability 1/2
+    config.augment.lighting_stddev = 0.1  # of the factors of the PCA lighting; 0: none
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.01  # at the start
+    config.optimizer.momentum = 0.9  # share of the velocity kept each step
+    config.optimizer.weight_decay = 0.0005  # times rate and weight, of every parameter
+
+    config.schedule = ConfigDict()
+    config.schedule.kind = "plateau"  # constant, steps or plateau
+    config.schedule.factor = 0.1  # multiplies the learning rate at each drop
+    config.schedule.boundaries = ()  # steps: the epochs of the drops
+    config.schedule.drops = 3  # plateau: drops before the plateau that ends training
+    config.schedule.patience = 5  # plateau: evaluations without a lower top-1 error (unsaid in the paper)
+
+    config.mesh = ConfigDict()
+    config.mesh.data = 0  # slices of the batch; 0: devices divided by mesh.model
+    config.mesh.model = 0  # devices that share the towers, 1 or 2; 0: chosen
+
+    config.train = ConfigDict()
+    config.train.steps = 0  # updates to make in all; 0: by train.epochs
+    config.train.epochs = 90.0  # passes over the training set
+    config.train.batch_size = 128  # examples a step, over all devices
+    config.train.seed = 0  # of weights, order, crops, lighting and dropout
+    config.train.log_every = 50  # steps between two reports
+    config.train.checkpoint_every = 2000  # steps between two checkpoints within an epoch; 0: none
+    config.train.stall_steps = 2000  # steps without learning that are called a stall; 0: never
+
+    config.evaluate = ConfigDict()
+    config.evaluate.split = "validation"  # a split of TFDS
+    config.evaluate.batch_size = 128  # examples at a time, over all devices
+    config.evaluate.views = 1  # of each picture; 1: the centre
+    config.evaluate.checkpoint = "best"  # best (lowest validation top-1 error) or newest
+    return config
