@@ -20,7 +20,9 @@ MODES = {  # name: (module that owns it, what it does); README's table is this o
     "communication": ("communication", "what crosses between the devices in one step, compiled and predicted"),
 }
 
-config_flags.DEFINE_config_file("config", None, "The config file, FILE[:VARIANT]; change a field with --config.KEY=VALUE.")
+config_flags.DEFINE_config_file(
+    "config", None, "The config file, FILE[:VARIANT]; change a field with --config.KEY=VALUE."
+)
 flags.DEFINE_enum("mode", "train", list(MODES), "\n".join(f"{name}: {what}." for name, (_, what) in MODES.items()))
 flags.DEFINE_string("workdir", None, "The run's folder; runs/<config>[-<variant>] by default.")
 flags.DEFINE_bool("restart", False, "Set aside a run that is in the folder and begin anew.")

@@ -21,7 +21,9 @@ class Checkpoints:
         self._workdir = workdir
         self._folder = workdir / "checkpoints"
         best = BestN(get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(preservation_policy=AnyPreservationPolicy([LatestN(n=NEWEST), best]))
+        policy = AnyPreservationPolicy([LatestN(n=NEWEST), best])
+        # best_fn has the metrics stored; which checkpoints stay is the policy's alone.
+        options = ocp.CheckpointManagerOptions(best_fn=_merit, preservation_policy=policy)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def steps(self) -> list[int]:
@@ -39,13 +41,8 @@ class Checkpoints:
         return max(merits)[1] if merits else None
 
     def save(self, step: int, state: Any, metrics: dict[str, float] | None) -> None:
-        """Saves in the background; a step that is there already with its metrics stays as it is."""
-        if step in self._manager.all_steps():
-            if metrics is None or self.metrics(step) is not None:
-                return
-            self._manager.wait_until_finished()
-            self._manager.delete(step)
-        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics, force=True)
+        """Saves in the background, with the metrics of a validation if there was one."""
+        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
     def restore(self, abstract_state: Any, steps: Iterable[int], set_aside: bool = False) -> tuple[int, Any] | None:
         """The first of the steps that can be read, and its state; None if none can.

@@ -183,9 +183,7 @@ def recipe(config: ConfigDict, classes: int, steps_per_epoch: int) -> "step.Reci
     )
 
 
-def differences(
-    config: ConfigDict, saved: dict[str, Any], groups: Sequence[str], names: tuple[str, str]
-) -> list[str]:
+def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str], names: tuple[str, str]) -> list[str]:
     """Where the config and a run's saved one differ within the groups, one sentence part each."""
     ours = flatten(json.loads(to_json(config)))
     theirs = flatten(saved)

@@ -10,6 +10,8 @@ from alexnet_jax.architecture import Architecture, Conv, MaxPool, Row
 from alexnet_jax.config import Invocation
 from alexnet_jax.messages import say
 
+READS = {"image": "image", "own": "own tower", "both": "all towers"}
+
 
 def classes(config: ConfigDict) -> int:
     """The config's number of classes, or the dataset's; no data is needed for either."""
@@ -50,8 +52,7 @@ def text(net: Architecture, rows: tuple[Row, ...]) -> str:
             padding = f"{layer.padding[0]},{layer.padding[1]}"
         elif isinstance(layer, MaxPool):
             window, stride = f"{layer.window}x{layer.window}", str(layer.stride)
-        reads = "own tower" if isinstance(layer, MaxPool) or layer.reads == "own" else layer.reads
-        reads = "both towers" if reads == "both" and net.towers == 2 else reads
+        reads = READS["own" if isinstance(layer, MaxPool) else layer.reads]
         then = () if isinstance(layer, MaxPool) else layer.then
         names = ", ".join(type(step).__name__ for step in then if not isinstance(step, MaxPool))
         output = "x".join(str(side) for side in row.output_shape)

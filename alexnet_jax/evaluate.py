@@ -7,7 +7,8 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, config as configs, runs, step, towers
+from alexnet_jax import checkpoint, runs, step, towers
+from alexnet_jax import config as configs
 from alexnet_jax.config import Invocation
 from alexnet_jax.data import pipeline, sources
 from alexnet_jax.messages import UserError, say
@@ -52,7 +53,9 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     restored = checkpoints.restore(step.abstract_state(recipe, mesh), steps)
     checkpoints.close()
     if restored is None:
-        raise UserError(f"--workdir={found.workdir} has no checkpoint that can be read; train first, or name another run")
+        raise UserError(
+            f"--workdir={found.workdir} has no checkpoint that can be read; train first, or name another run"
+        )
     say(f"evaluating the checkpoint of step {restored[0]} on {source.name}, {config.evaluate.split}")
     _, eval_step = step.compiled(recipe, mesh)
     mean_image = towers.replicate(found.preprocessing.mean_image, mesh)

@@ -36,7 +36,7 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x [b, h, w, maps] or [b, units] of this device's towers -> the layer's, with its bias."""
+        """X [b, h, w, maps] or [b, units] of this device's towers -> the layer's, with its bias."""
         layer = self.layer
         if layer.reads == "both":
             x = towers.all_gather(x, self.axis)
@@ -56,9 +56,7 @@ class Layer(nn.Module):
         if isinstance(layer, Dense):
             sums = [jnp.matmul(part, k) for part, k in zip(parts, kernels, strict=True)]
         else:
-            sums = [
-                ops.convolve(part, k, layer.stride, layer.padding) for part, k in zip(parts, kernels, strict=True)
-            ]
+            sums = [ops.convolve(part, k, layer.stride, layer.padding) for part, k in zip(parts, kernels, strict=True)]
         return jnp.concatenate(sums, axis=-1) + bias.astype(self.dtype)
 
 

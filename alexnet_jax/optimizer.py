@@ -82,11 +82,9 @@ def _scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
 
 
 def paper_sgd(momentum: float, weight_decay: float) -> optax.GradientTransformationExtraArgs:
-    """v <- momentum v - weight_decay rate w - rate gradient; w <- w + v (section 5).
+    """V <- momentum v - weight_decay rate w - rate gradient; w <- w + v (section 5).
 
     The rate is inside the velocity, so that a drop of the rate leaves the gathered velocity as it
     is (`optax.sgd` has it outside). `update` takes the rate as `learning_rate=`.
     """
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay), _scale_by_given_rate(), optax.trace(decay=momentum)
-    )
+    return optax.chain(optax.add_decayed_weights(weight_decay), _scale_by_given_rate(), optax.trace(decay=momentum))

@@ -46,9 +46,7 @@ class Report:
             f"step {step}/{self._last_step}  epoch {step / self._steps_per_epoch:.2f}  loss {loss:.4f}  "
             f"rate {learning_rate:.2g}  {images_per_second:.0f} images/s  {_duration(left)} left"
         )
-        self._write(
-            step, {"train/loss": loss, "learning_rate": learning_rate, "images_per_second": images_per_second}
-        )
+        self._write(step, {"train/loss": loss, "learning_rate": learning_rate, "images_per_second": images_per_second})
 
     def validation(self, step: int, metrics: dict[str, float]) -> None:
         """Loss and errors on the whole validation set."""

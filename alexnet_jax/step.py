@@ -88,7 +88,7 @@ def _loss_and_rank(
 
     def on_one_device(params: Any, batch: Batch, mean_image: jax.Array, key: jax.Array | None) -> Any:
         x = ops.centre(batch["image"], mean_image, batch["offset"], batch["reflected"], batch["lighting"])
-        logits = net.apply({"params": params}, x, batch["example"], key)
+        logits: Any = net.apply({"params": params}, x, batch["example"], key)
         return loss.cross_entropy_and_rank(logits, batch["label"], recipe.architecture.classes, axis)
 
     batch = {name: batch[name] for name in abstract_batch(recipe, 0)}
@@ -131,9 +131,7 @@ def train_step(
     )
 
 
-def eval_step(
-    recipe: Recipe, mesh: Mesh, params: Any, batch: Batch, mean_image: jax.Array
-) -> dict[str, jax.Array]:
+def eval_step(recipe: Recipe, mesh: Mesh, params: Any, batch: Batch, mean_image: jax.Array) -> dict[str, jax.Array]:
     """Sums over the real examples of a batch: `examples`, `loss`, `top1_error`, `top5_error`.
 
     Args:
@@ -162,9 +160,7 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.asarray([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
-def compiled(
-    recipe: Recipe, mesh: Mesh
-) -> tuple[Any, Any]:
+def compiled(recipe: Recipe, mesh: Mesh) -> tuple[Any, Any]:
     """train_step and eval_step for one mesh, jitted; train_step's state is donated."""
     return (
         jax.jit(partial(train_step, recipe, mesh), donate_argnums=0),

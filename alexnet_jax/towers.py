@@ -117,7 +117,7 @@ def position(axis: str | None) -> jax.Array | int:
 
 
 def on_each_device(f: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    """f as each device runs it, on its own part of the arguments.
+    """F as each device runs it, on its own part of the arguments.
 
     Take gradients outside: then a weight's gradient is summed over `data` once, neither left out
     nor doubled.

@@ -69,10 +69,8 @@ class Training:
         restored = self.checkpoints.restore(step.abstract_state(recipe, mesh), steps, set_aside=True)
         if restored:
             self.state = restored[1]
-            say(f"going on with the run in {found.workdir} from step {restored[0]}")
         else:
             self.state = step.create_state(recipe, mesh)
-            say(f"a new run in {found.workdir}")
         self.step = restored[0] if restored else 0
         self.stall_said = False
 
@@ -82,6 +80,7 @@ class Training:
         if self.has_ended():
             say(f"the run in {self.found.workdir} is finished at step {self.step}; --restart begins anew")
         else:
+            say(f"{'going on with the' if self.step else 'a new'} run in {self.found.workdir} from step {self.step}")
             self.report = report.Report(self.found.workdir, self.step, self.last_step, self.steps_per_epoch)
             try:
                 with stop_signals() as stop:
@@ -121,7 +120,9 @@ class Training:
             elif saves:
                 self._save(None)
             if stop:
-                raise UserError(f"stopped by {stop[0]} after step {self.step}, which is saved; the same command goes on")
+                raise UserError(
+                    f"stopped by {stop[0]} after step {self.step}, which is saved; the same command goes on"
+                )
             if validates or saves:
                 meter.pause()
             if self.has_ended():
@@ -165,15 +166,16 @@ class Training:
         best = checkpoints.best_step()
         metrics = checkpoints.metrics(best) if best is not None else None
         checkpoints.close()
-        losses = [line["train/loss"] for line in report.read_metrics(self.found.workdir) if "train/loss" in line]
+        lines = [line for line in report.read_metrics(self.found.workdir) if "train/loss" in line]
+        last = lines[-1] if lines else None
         return {
             "step": self.step,
             "epoch": self.step / self.steps_per_epoch,
-            "loss": losses[-1] if losses else None,
+            "loss": last["train/loss"] if last else None,
             "top1_error": metrics["top1_error"] if metrics else None,
             "top5_error": metrics["top5_error"] if metrics else None,
             "best_step": best,
-            "images_per_second": meter.images_per_second,
+            "images_per_second": meter.images_per_second or (last["images_per_second"] if last else 0.0),
             "workdir": str(self.found.workdir),
         }
 
@@ -235,7 +237,7 @@ class Meter:
 def stop_signals() -> Iterator[list[str]]:
     """A list that gets the name of a SIGTERM or SIGINT; a second signal acts as ever."""
     caught: list[str] = []
-    before = {}
+    before: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
         caught.append(signal.Signals(number).name)

@@ -6,6 +6,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before its import, or its 
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # likewise, and no network runs in TensorFlow here
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
 tf.config.set_visible_devices([], "GPU")

@@ -1,0 +1,1 @@
+"""What to train: one file a subject, see alexnet.py for every field."""
