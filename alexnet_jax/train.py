@@ -249,5 +249,5 @@ def stop_signals() -> Iterator[list[str]]:
     try:
         yield caught
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -27,8 +27,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.hidden_bias = 0.1
 
     config.schedule.kind = "steps"
-    config.schedule.boundaries = (20.0,)
-    config.train.epochs = 25.0
+    config.schedule.boundaries = (20.0, 26.0)
+    config.train.epochs = 30.0
     config.train.batch_size = 64
     config.train.log_every = 22
     config.train.checkpoint_every = 0

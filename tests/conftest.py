@@ -1,0 +1,72 @@
+"""Four virtual CPU devices, the digits prepared once, launch.py as a subprocess, a narrow network."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "4"
+
+import numpy as np
+import pytest
+
+from alexnet_jax import architecture
+
+ROOT = Path(__file__).parent.parent
+NARROW = architecture.alexnet(
+    kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=64, weight_stddev=0.05, hidden_bias=0.1
+)
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def launch(*arguments: Any, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs launch.py as a user would, on the devices that it chooses itself."""
+    env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    return subprocess.run(
+        [sys.executable, "launch.py", *map(str, arguments)],
+        cwd=ROOT,
+        env={**env, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The JSON object that ends standard output of a run that ended well."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence that ends a run refused, which has no traceback and no result."""
+    assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stderr, done.stderr
+    assert not done.stdout.strip(), done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: "), done.stderr
+    return last
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the digits and their statistics, prepared by the program."""
+    folder = tmp_path_factory.mktemp("data")
+    result(launch("--config=configs/digits.py", "--mode=prepare", f"--config.data.data_dir={folder}"))
+    return folder
+
+
+def random_batch(size: int, classes: int, crop: int, resize: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """A batch of noise as the pipeline would make it, with crops, reflections and lighting."""
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (size, crop, crop, 3), dtype=np.uint8),
+        "label": rng.integers(0, classes, size, dtype=np.int32),
+        "lighting": rng.normal(0, 5, (size, 3)).astype(np.float32),
+        "offset": rng.integers(0, resize - crop + 1, (size, 2), dtype=np.int32),
+        "reflected": rng.integers(0, 2, size).astype(bool),
+    }

@@ -1,0 +1,80 @@
+"""The counts of the paper's network, by hand arithmetic."""
+
+import dataclasses
+
+import pytest
+
+from alexnet_jax import architecture
+from alexnet_jax.architecture import ALEXNET
+from alexnet_jax.config import network
+from configs import alexnet
+
+PARAMETERS = {
+    "conv1": 34_944,
+    "conv2": 307_456,
+    "conv3": 885_120,
+    "conv4": 663_936,
+    "conv5": 442_624,
+    "fc6": 37_752_832,
+    "fc7": 16_781_312,
+    "fc8": 4_097_000,
+}
+
+
+def test_parameters_are_the_papers() -> None:
+    rows = {row.name: row.parameters for row in architecture.table(ALEXNET) if row.parameters}
+    assert rows == PARAMETERS
+    assert sum(rows.values()) == 60_965_224
+
+
+def test_shapes_are_the_papers() -> None:
+    sides = [row.output_shape[0] for row in architecture.table(ALEXNET) if len(row.output_shape) == 3]
+    assert sides == [55, 27, 27, 13, 13, 13, 13, 6]
+
+
+def test_neurons_layer_by_layer() -> None:
+    neurons = [row.neurons for row in architecture.table(ALEXNET) if row.parameters]
+    assert neurons == [290_400, 186_624, 64_896, 64_896, 43_264, 4096, 4096, 1000]
+    assert sum(neurons) == 659_272
+
+
+def test_flops_by_hand() -> None:
+    by_hand = 2 * (
+        55 * 55 * 96 * 11 * 11 * 3
+        + 27 * 27 * 256 * 5 * 5 * 48
+        + 13 * 13 * (384 * 9 * 256 + 384 * 9 * 192 + 256 * 9 * 192)
+        + 9216 * 4096
+        + 4096 * 4096
+        + 4096 * 1000
+    )
+    assert sum(row.flops for row in architecture.table(ALEXNET)) == by_hand
+
+
+def test_without_cross_connections_only_the_readers_shrink() -> None:
+    layers = tuple(
+        dataclasses.replace(layer, reads="own") if layer.name == "conv3" else layer for layer in ALEXNET.layers
+    )
+    rows = architecture.table(dataclasses.replace(ALEXNET, layers=layers))
+    changed = {row.name: row.parameters for row in rows if row.parameters != PARAMETERS.get(row.name, 0)}
+    assert changed == {"conv3": 3 * 3 * 128 * 384 + 384}
+
+
+def test_the_config_is_the_table() -> None:
+    assert network(alexnet.get_config(), classes=1000) == ALEXNET
+
+
+def test_odd_classes_are_padded_but_not_counted() -> None:
+    net = architecture.alexnet(classes=21_841)
+    assert net.padded_classes == 21_842
+    assert architecture.table(net)[-1].parameters == 4097 * 21_841
+
+
+@pytest.mark.parametrize(("size", "layer"), [(7, "conv1"), (15, "pool1"), (30, "pool2")])
+def test_a_picture_too_small_is_refused(size: int, layer: str) -> None:
+    with pytest.raises(ValueError, match=f"{layer} gets"):
+        architecture.table(architecture.alexnet(input_size=size))
+
+
+def test_towers_must_share_every_layer() -> None:
+    with pytest.raises(ValueError, match="conv2 has 255 outputs"):
+        architecture.alexnet(kernels=(96, 255, 384, 384, 256))
