@@ -30,7 +30,7 @@ def centre(
     size = images.shape[1:]
 
     def mean_under(start: jax.Array, mirror: jax.Array) -> jax.Array:
-        crop = lax.dynamic_slice(mean_image, (start[0], start[1], 0), size)
+        crop = lax.dynamic_slice(mean_image, (start[0], start[1], jnp.zeros_like(start[0])), size)
         return jnp.where(mirror, crop[:, ::-1], crop)
 
     means = jax.vmap(mean_under)(offset, reflected)

@@ -1,0 +1,93 @@
+"""The paper's formulas in NumPy float64, written as the paper states them: slowly, tower by tower."""
+
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.architecture import LRN, Architecture, Conv, Dropout, MaxPool, ReLU
+
+
+def convolve(x: np.ndarray, kernel: np.ndarray, stride: int, padding: tuple[int, int]) -> np.ndarray:
+    """Every output is a sum over the kernel's window; zeros around the picture."""
+    x = np.pad(x, ((0, 0), padding, padding, (0, 0)))
+    size = kernel.shape[0]
+    side = (x.shape[1] - size) // stride + 1
+    out = np.zeros((x.shape[0], side, side, kernel.shape[-1]))
+    for row in range(side):
+        for column in range(side):
+            window = x[:, row * stride : row * stride + size, column * stride : column * stride + size]
+            out[:, row, column] = np.einsum("bijc,ijck->bk", window, kernel)
+    return out
+
+
+def local_response_norm(a: np.ndarray, lrn: LRN) -> np.ndarray:
+    """Section 3.3, for the maps of one tower."""
+    maps, b = a.shape[-1], np.zeros_like(a)
+    for i in range(maps):
+        low, high = max(0, i - lrn.n // 2), min(maps - 1, i + lrn.n // 2)
+        squares = sum(a[..., j] ** 2 for j in range(low, high + 1))
+        b[..., i] = a[..., i] / (lrn.k + lrn.alpha * squares) ** lrn.beta
+    return b
+
+
+def max_pool(x: np.ndarray, window: int, stride: int) -> np.ndarray:
+    """The largest value of each window."""
+    side = (x.shape[1] - window) // stride + 1
+    out = np.zeros((x.shape[0], side, side, x.shape[-1]))
+    for row in range(side):
+        for column in range(side):
+            part = x[:, row * stride : row * stride + window, column * stride : column * stride + window]
+            out[:, row, column] = part.max(axis=(1, 2))
+    return out
+
+
+def logits(net: Architecture, params: Any, x: np.ndarray) -> np.ndarray:
+    """The whole network at test on centred pictures, each tower with its own list of arrays."""
+    towers = [x] * net.towers
+    for layer in net.layers:
+        kernel, bias = (np.asarray(params[layer.name][what], np.float64) for what in ("kernel", "bias"))
+        kernels, biases = np.split(kernel, net.towers, axis=-1), np.split(bias, net.towers)
+        seen = [np.concatenate(towers, axis=-1)] * net.towers if layer.reads == "both" else towers
+        after = []
+        for tower in range(net.towers):
+            if isinstance(layer, Conv):
+                y = convolve(seen[tower], kernels[tower], layer.stride, layer.padding)
+            else:
+                y = seen[tower].reshape(len(x), -1) @ kernels[tower]
+            y = y + biases[tower]
+            for step in layer.then:
+                if isinstance(step, ReLU):
+                    y = np.maximum(y, 0)
+                elif isinstance(step, LRN):
+                    y = local_response_norm(y, step)
+                elif isinstance(step, MaxPool):
+                    y = max_pool(y, step.window, step.stride)
+                elif isinstance(step, Dropout):
+                    y = y * (1 - step.rate)
+            after.append(y)
+        towers = after
+    return np.concatenate(towers, axis=-1)[:, : net.classes]
+
+
+def cross_entropy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """-log softmax of the label, one number an example."""
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=-1, keepdims=True)
+    return -np.log(probabilities[np.arange(len(labels)), labels])
+
+
+def rank(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The label's place when the classes are sorted by score, ties by their number."""
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    return np.argmax(order == labels[:, None], axis=-1)
+
+
+def centre(batch: dict[str, np.ndarray], mean: np.ndarray) -> np.ndarray:
+    """Each crop less the mean image under it, both mirrored alike, plus the lighting shift."""
+    size, out = batch["image"].shape[1], []
+    for image, (row, column), mirrored, light in zip(
+        batch["image"], batch["offset"], batch["reflected"], batch["lighting"], strict=True
+    ):
+        under = mean[row : row + size, column : column + size]
+        out.append(image.astype(np.float64) - (under[:, ::-1] if mirrored else under) + light)
+    return np.stack(out)

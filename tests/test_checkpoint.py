@@ -1,0 +1,113 @@
+"""What stays of a run's checkpoints, and what happens to a damaged one."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax import step, towers
+from alexnet_jax.checkpoint import Checkpoints
+from tests.conftest import NARROW
+
+RECIPE = step.Recipe(NARROW)
+
+
+@pytest.fixture(scope="module")
+def state() -> step.TrainState:
+    return step.create_state(RECIPE, towers.make_mesh(1, 2))
+
+
+def abstract(mesh_shape: tuple[int, int] = (1, 2)) -> step.TrainState:
+    return step.abstract_state(RECIPE, towers.make_mesh(*mesh_shape))
+
+
+def metrics(error: float, loss: float = 1.0) -> dict[str, float]:
+    return {"top1_error": error, "top5_error": 0.0, "loss": loss}
+
+
+def assert_equal(ours: Any, theirs: Any) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), ours, theirs)
+
+
+def test_the_newest_three_and_the_best_stay(tmp_path: Path, state: step.TrainState) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for number, error in enumerate([0.9, 0.2, 0.5, 0.4, 0.3, 0.6], start=1):
+        checkpoints.save(number, state, metrics(error))
+    checkpoints.save(7, state, None)
+    checkpoints.close()
+    again = Checkpoints(tmp_path)
+    assert again.steps() == [2, 5, 6, 7]
+    assert again.best_step() == 2
+    assert again.metrics(2) == metrics(0.2)
+    assert again.metrics(7) is None
+
+
+def test_of_equal_errors_the_lower_loss_is_best(tmp_path: Path, state: step.TrainState) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for number, loss in enumerate([0.5, 0.3, 0.4], start=1):
+        checkpoints.save(number, state, metrics(0.1, loss))
+    checkpoints.close()
+    assert Checkpoints(tmp_path).best_step() == 2
+
+
+def test_a_checkpoint_does_not_know_how_many_devices_wrote_it(tmp_path: Path, state: step.TrainState) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, None)
+    checkpoints.close()
+    for mesh_shape in [(1, 1), (2, 2)]:
+        restored = Checkpoints(tmp_path).restore(abstract(mesh_shape), [1])
+        assert restored is not None
+        assert_equal(restored[1], state)
+        assert restored[1].params["conv2"]["kernel"].sharding.num_devices == mesh_shape[0] * mesh_shape[1]
+
+
+def largest_file(folder: Path) -> Path:
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def truncate(folder: Path) -> None:
+    path = largest_file(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def lose_a_file(folder: Path) -> None:
+    largest_file(folder).unlink()
+
+
+def flip_a_byte(folder: Path) -> None:
+    path = largest_file(folder)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def lose_the_arrays(folder: Path) -> None:
+    shutil.rmtree(folder / "default")
+
+
+def lose_everything(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize("damage", [truncate, lose_a_file, flip_a_byte, lose_the_arrays, lose_everything])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, state: step.TrainState, damage: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for number in (1, 2):
+        checkpoints.save(number, state, None)
+    checkpoints.close()
+    damage(tmp_path / "checkpoints" / "2")
+    again = Checkpoints(tmp_path)
+    restored = again.restore(abstract(), again.steps()[::-1], set_aside=True)
+    assert restored is not None
+    assert restored[0] == 1
+    assert_equal(restored[1], state)
+    assert "step 2 is damaged" in capsys.readouterr().err or damage is lose_everything
+    again.save(2, state, None)
+    again.close()
+    assert Checkpoints(tmp_path).steps() == [1, 2]

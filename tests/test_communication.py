@@ -1,0 +1,96 @@
+"""What the compiled step of configs/alexnet.py sends between devices, and nothing else."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from alexnet_jax import communication, step, towers
+from alexnet_jax.architecture import ALEXNET
+from alexnet_jax.communication import Collective
+from tests.conftest import launch, result
+
+CROSS = ("conv3", "fc6", "fc7", "fc8")
+BATCH = 128
+
+
+def listed(mesh_shape: tuple[int, int]) -> list[Collective]:
+    text = communication.compiled_text(step.Recipe(), towers.make_mesh(*mesh_shape), BATCH, 256)
+    return communication.count(text)
+
+
+@pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 2)])
+def test_the_towers_talk_only_where_the_paper_says(mesh_shape: tuple[int, int]) -> None:
+    found = listed(mesh_shape)
+    talks = Counter((one.op, one.layer, one.direction) for one in found if one.op != "all-reduce")
+    assert talks == {
+        **{("all-gather", layer, "forward"): 1 for layer in CROSS},
+        **{("reduce-scatter", layer, "backward"): 1 for layer in CROSS},
+    }
+    reduced = {one.layer for one in found if one.op == "all-reduce"}
+    assert reduced == {"softmax", "rank"} | ({"gradients"} if mesh_shape[0] > 1 else set())
+
+
+def test_bytes_by_hand() -> None:
+    found = listed((1, 2))
+    maps = {"conv3": 13 * 13 * 256, "fc6": 6 * 6 * 256, "fc7": 4096, "fc8": 4096}
+    for op in ("all-gather", "reduce-scatter"):
+        assert {one.layer: one.bytes for one in found if one.op == op} == {
+            layer: BATCH * count * 4 for layer, count in maps.items()
+        }
+    # Of each picture: the largest logit, the sum of exponentials, the label's score; a count.
+    assert sum(one.bytes for one in found if one.layer == "softmax") == BATCH * 3 * 4
+    assert sum(one.bytes for one in found if one.layer == "rank") == BATCH * 4
+
+
+@pytest.mark.parametrize("mesh_shape", [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_bytes_equal_the_prediction(mesh_shape: tuple[int, int]) -> None:
+    predicted = communication.predict(ALEXNET, towers.make_mesh(*mesh_shape), BATCH, "float32")
+
+    def by_origin(collectives: list[Collective]) -> dict[tuple[str, str, str], int]:
+        sizes: Counter[tuple[str, str, str]] = Counter()
+        for one in collectives:
+            sizes[one.op, one.layer, one.direction] += one.bytes
+        return dict(sizes)
+
+    assert by_origin(listed(mesh_shape)) == by_origin(predicted)
+    if mesh_shape == (2, 1):
+        gradients = [one.bytes for one in predicted if one.layer == "gradients"]
+        assert gradients == [60_965_224 * 4]
+
+
+def test_merged_and_asynchronous_collectives_are_read() -> None:
+    text = """
+  %a = (f32[3]{0}, /*index=1*/bf16[2,5]{1,0}, s32[]) all-reduce(%x, %y, %z), channel_id=1, replica_groups={{0,2},{1,3}}, metadata={op_name="jit(f)/(transpose(jvp())/fc6/psum:softmax/psum:rank/sum)"}
+  %b = (f32[4]{0}, f32[8]{0}) all-gather-start(%x), replica_groups=[2,2]<=[4], dimensions={0}, metadata={op_name="jit(f)/conv3/all_gather"}
+  %c = f32[8]{0} all-gather-done(%b)
+  %d = f32[4]{0} reduce-scatter(%x), replica_groups={{0,1}}, metadata={op_name="jit(f)/transpose(jvp())/conv3/reduce_scatter"}
+  %e = f32[4]{0} all-reduce(%x), replica_groups={{0},{1}}, metadata={op_name="jit(f)/softmax/psum"}
+"""  # noqa: E501
+    assert communication.count(text) == [
+        Collective("all-reduce", "gradients", "backward", 12),
+        Collective("all-reduce", "softmax", "forward", 20),
+        Collective("all-reduce", "rank", "forward", 4),
+        Collective("all-gather", "conv3", "forward", 32),
+        Collective("reduce-scatter", "conv3", "backward", 32),
+    ]
+
+
+def test_an_odd_number_of_classes_is_padded_on_every_mesh() -> None:
+    mesh = towers.make_mesh(2, 1)
+    net = step.Recipe().architecture
+    assert sum(
+        one.bytes for one in communication.predict(net, mesh, 2, "float32") if one.layer == "gradients"
+    ) == 4 * int(np.sum([34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]))
+
+
+def test_the_mode_lists_what_crosses(data_dir: object) -> None:
+    found = result(
+        launch("--config=configs/digits.py", "--mode=communication", "--config.mesh.data=2", "--config.mesh.model=2")
+    )
+    assert found["mesh"] == {"data": 2, "model": 2}
+    assert found["bytes_per_step"] == found["predicted_bytes_per_step"] > 0
+    assert sum(one["bytes"] for one in found["collectives"]) == found["bytes_per_step"]
+    assert {one["pass"] for one in found["collectives"]} == {"forward", "backward"}
+    rough = result(launch("--config=configs/digits.py", "--mode=communication", "--config.model.dtype=bfloat16"))
+    assert "bfloat16" in rough["note"]
