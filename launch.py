@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def workdir(filename: str) -> Path:
     """The run's folder, absolute: the flag's, or by the config's name and variant."""
     path, _, variant = filename.partition(":")
     default = f"runs/{Path(path).stem}{'-' if variant else ''}{variant}"
-    return Path(flags.FLAGS.workdir or default).expanduser().absolute()
+    return Path(os.path.abspath(os.path.expanduser(flags.FLAGS.workdir or default)))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax import lax
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from alexnet_jax.messages import say
@@ -42,7 +45,10 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, metrics: dict[str, float] | None) -> None:
         """Saves in the background, with the metrics of a validation if there was one."""
-        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), fingerprint=ocp.args.JsonSave(_fingerprint(state).tolist())
+        )
+        self._manager.save(step, args=args, metrics=metrics)
 
     def restore(self, abstract_state: Any, steps: Iterable[int], set_aside: bool = False) -> tuple[int, Any] | None:
         """The first of the steps that can be read, and its state; None if none can.
@@ -51,11 +57,15 @@ class Checkpoints:
           abstract_state: shapes, types and shardings to restore into.
           set_aside: move a damaged checkpoint to `damaged/` in the run's folder.
         """
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), fingerprint=ocp.args.JsonRestore())
         for step in steps:
             try:
-                return step, self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
+                restored = self._manager.restore(step, args=args)
+                if restored.fingerprint != _fingerprint(restored.state).tolist():
+                    raise ValueError("its arrays are not those that were saved")
+                return step, restored.state
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged checkpoint
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
                 say(f"the checkpoint of step {step} is damaged ({reason}); going back to the one before")
                 if set_aside:
                     self._set_aside(step)
@@ -74,6 +84,13 @@ class Checkpoints:
         """Waits until all is written."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+@jax.jit
+def _fingerprint(state: Any) -> jax.Array:
+    """Each array's bits added up as integers: the same on every mesh, another if a bit is lost."""
+    leaves = jax.tree.leaves(state)
+    return jnp.stack([lax.bitcast_convert_type(x, jnp.uint32).sum(dtype=jnp.uint32) for x in leaves])
 
 
 def _merit(metrics: dict[str, float]) -> Any:

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,47 +33,48 @@ class Invocation:
 
 
 def parse_command_line(argv: Sequence[str]) -> list[str]:
-    """Parses the flags and loads the config; for `absl.app.run`.
+    """Parses the flags; for `absl.app.run`.
+
+    The config file and the names of the fields are looked at first: what absl would say of them is
+    a traceback.
 
     Raises:
       UserError: a flag, a config file, a variant or a field that does not exist, or a wrong type.
     """
+    if not any(argument.lstrip("-").startswith("help") for argument in argv):
+        _require_known_fields(argv, sorted(flatten(_load(_config_argument(argv)))))
     try:
-        rest = flags.FLAGS(list(argv))
-        config = flags.FLAGS["config"].value
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(_explain(error, argv)) from error
-    if config is None:
-        raise UserError("--config is missing; give one, such as --config=configs/digits.py")
-    return rest
+        return flags.FLAGS(list(argv))
+    except flags.Error as error:
+        text = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{text}; see --help, and the config file for its fields") from error
 
 
-def _explain(error: Exception, argv: Sequence[str]) -> str:
-    for argument in argv:
-        path = re.match(r"--?config=([^:]*)", argument)
-        if path and not Path(path[1]).is_file():
-            return f"--config names '{path[1]}', which is not there; give a file, such as --config=configs/digits.py"
-    unknown = _unknown_field(argv)
-    if unknown:
-        return unknown
-    # A config that raised arrives as a whole traceback: its last line says what is wrong.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    raised = [line for line in lines if re.match(r"\w+(Error|Exception): ", line)]
-    text = raised[-1].split(": ", 1)[1] if raised else lines[0] if lines else type(error).__name__
-    return f"{text.rstrip('.')}; see --help, and the config file for its fields"
+def _config_argument(argv: Sequence[str]) -> str:
+    for place, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config") and (equals or argv[place + 1 :]):
+            return value if equals else argv[place + 1]
+    raise UserError("--config is missing; give one, such as --config=configs/digits.py")
 
 
-def _unknown_field(argv: Sequence[str]) -> str | None:
+def _load(argument: str) -> ConfigDict:
+    path, _, variant = argument.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config names '{path}', which is not there; give a file, such as configs/digits.py")
     try:
-        known = sorted(flatten(flags.FLAGS["config"].value))
-    except Exception:  # the file itself could not be loaded, and that is what is to be said
-        return None
+        return runpy.run_path(path)["get_config"](*([variant] if variant else []))
+    except Exception as error:  # whatever a config file of the user's may raise
+        raise UserError(f"--config={argument} cannot be used: {error}") from error
+
+
+def _require_known_fields(argv: Sequence[str], known: list[str]) -> None:
+    groups = {field.split(".")[0] for field in known}
     for argument in argv:
         field = re.match(r"--?(?:no)?config\.([^=]+)", argument)
-        if field and field[1] not in known and not any(key.startswith(field[1] + ".") for key in known):
-            nearest = difflib.get_close_matches(field[1], known, 1, 0)
-            return f"--config.{field[1]} is no field of the config; the nearest is --config.{nearest[0]}"
-    return None
+        if field and field[1] not in known and field[1] not in groups:
+            nearest = difflib.get_close_matches(field[1], known, 1, 0)[0]
+            raise UserError(f"--config.{field[1]} is no field of the config; the nearest is --config.{nearest}")
 
 
 def flatten(config: Any) -> dict[str, Any]:

@@ -112,16 +112,17 @@ class Training:
             self.report.stepped()
             epoch_ends = self.step % self.steps_per_epoch == 0
             validates = epoch_ends or self.step == self.last_step
-            saves = bool(stop) or (every > 0 and self.step % every == 0)
-            if validates or saves or self.step % self.config.train.log_every == 0:
+            stopped = "".join(stop[:1])  # read once: a signal may come at any time
+            saves = bool(stopped) or (every > 0 and self.step % every == 0)
+            if validates or self.step % self.config.train.log_every == 0:
                 self._report(meter, placed)
             if validates:
                 self._validate(epoch_ends)
             elif saves:
                 self._save(None)
-            if stop:
+            if stopped:
                 raise UserError(
-                    f"stopped by {stop[0]} after step {self.step}, which is saved; the same command goes on"
+                    f"stopped by {stopped} after step {self.step}, which is saved; the same command goes on"
                 )
             if validates or saves:
                 meter.pause()
@@ -187,7 +188,7 @@ class Meter:
         """Counts from now; the first step, which compiles, counts for no speed."""
         self._batch_size = batch_size
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
-        self._compiled = False
+        self._first_rate = 0.0  # with compilation; for want of a better one
         self._losses: list[float] = []
         self._start, self._steps = time.perf_counter(), 0
         self._total_seconds, self._total_steps = 0.0, 0
@@ -209,15 +210,15 @@ class Meter:
         self._losses.append(loss)
         self.learning_rate = float(metrics["learning_rate"])
         self._steps += 1
-        if not self._compiled:
-            self._compiled = True
+        if not self._first_rate:
+            self._first_rate = self._batch_size / (time.perf_counter() - self._start)
             self.pause()
 
     def take(self) -> tuple[float, float]:
         """The mean loss and the images a second since the last call, which begin anew."""
         self.settle()
         seconds = time.perf_counter() - self._start
-        rate = self._steps * self._batch_size / seconds if self._steps else 0.0
+        rate = self._steps * self._batch_size / seconds if self._steps else self._first_rate
         self._total_seconds, self._total_steps = self._total_seconds + seconds, self._total_steps + self._steps
         loss, self._losses = float(np.mean(self._losses)), []
         self.pause()
@@ -229,8 +230,8 @@ class Meter:
 
     @property
     def images_per_second(self) -> float:
-        """Over all of the training so far."""
-        return self._total_steps * self._batch_size / self._total_seconds if self._total_steps else 0.0
+        """Over all of the training so far; 0 before the first step."""
+        return self._total_steps * self._batch_size / self._total_seconds if self._total_steps else self._first_rate
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,11 @@ ROOT = Path(__file__).parent.parent
 NARROW = architecture.alexnet(
     kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=64, weight_stddev=0.05, hidden_bias=0.1
 )
-Launch = Callable[..., subprocess.CompletedProcess[str]]
+# The digits with a network that compiles in seconds: for what is not about learning.
+SMALL = (
+    *("--config=configs/digits.py", "--config.model.kernels=(8,16,16,16,8)", "--config.model.units=(16,16)"),
+    "--config.model.weight_stddev=0.15",
+)
 
 
 def launch(*arguments: Any, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """What stays of a run's checkpoints, and what happens to a damaged one."""
 
+import gc
 import shutil
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def flip_a_byte(folder: Path) -> None:
 
 
 def lose_the_arrays(folder: Path) -> None:
-    shutil.rmtree(folder / "default")
+    shutil.rmtree(folder / "state")
 
 
 def lose_everything(folder: Path) -> None:
@@ -93,6 +94,7 @@ def lose_everything(folder: Path) -> None:
     folder.mkdir()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax leaves its reads hanging
 @pytest.mark.parametrize("damage", [truncate, lose_a_file, flip_a_byte, lose_the_arrays, lose_everything])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tmp_path: Path, state: step.TrainState, damage: Any, capsys: pytest.CaptureFixture[str]
@@ -107,7 +109,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert restored is not None
     assert restored[0] == 1
     assert_equal(restored[1], state)
-    assert "step 2 is damaged" in capsys.readouterr().err or damage is lose_everything
+    assert "step 2 is damaged" in capsys.readouterr().err
     again.save(2, state, None)
     again.close()
     assert Checkpoints(tmp_path).steps() == [1, 2]
+    gc.collect()

@@ -100,7 +100,7 @@ def _builder(data: ConfigDict) -> tfds.core.DatasetBuilder:
     folder = os.path.abspath(os.path.expanduser(data.data_dir)) if data.data_dir else None
     try:
         return tfds.builder(data.name, data_dir=folder)
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise UserError(
             f"config.data.name is '{data.name}', which is no dataset of TFDS; set --config.data.name to one of its "
             "image classification sets, such as imagenet2012, or to digits"

@@ -1,0 +1,43 @@
+# Two commands do everything: `make train` and `make test`.
+# The first Python of 3.11 to 3.13 on this machine; name another with `make PYTHON=... test`.
+RIGHT := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(RIGHT)' 2> /dev/null && echo $$python && break; done)
+BIN := .venv/bin
+
+.PHONY: install train test test-all lock clean
+
+install: .venv/installed
+
+.venv/installed: requirements.txt
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed; install one, or name it: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+train: install
+	$(BIN)/python launch.py --config=configs/digits.py
+
+test: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+# Everything, and the quick tests on every other Python that the machine has.
+test-all: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+	.ci/other-pythons
+
+# requirements.txt anew from pyproject.toml, for all Pythons and systems at once.
+lock: install
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra test --no-header --no-emit-index-url \
+		--no-emit-find-links --upgrade --quiet --output-file requirements.txt pyproject.toml
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,211 @@
+"""The command line: help, every mode, and mistakes answered in one sentence."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import launch as entry
+from alexnet_jax import config as configs
+from configs import alexnet, digits
+from tests.conftest import ROOT, SMALL, launch, refusal, result
+
+
+def imported_by(code: str, *blocked: str) -> set[str]:
+    """What is imported in a fresh interpreter that lacks the blocked packages."""
+    absent = "".join(f"sys.modules[{name!r}] = None\n" for name in blocked)
+    report = "print(*(name for name, module in sys.modules.items() if module is not None))"
+    script = f"import sys\n{absent}{code}\n{report}"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_the_core_imports_without_tensorflow_clu_and_ml_collections() -> None:
+    core = ("architecture", "ops", "model", "towers", "loss", "optimizer", "step")
+    code = "".join(f"import alexnet_jax.{name}\n" for name in core)
+    blocked = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections", "orbax")
+    imported = imported_by(code, *blocked)
+    assert "jax" in imported
+    assert not imported & {"tensorflow", "clu", "ml_collections"}
+
+
+def test_the_table_of_layers_needs_no_jax() -> None:
+    assert "jax" not in imported_by("import alexnet_jax.architecture", "jax", "numpy")
+
+
+def test_help_lists_every_mode_and_imports_nothing_heavy() -> None:
+    done = launch("--help")
+    for mode in entry.MODES:
+        assert f"{mode}:" in done.stdout
+    # Sub-second by importing neither: TensorFlow takes seconds, JAX more than one.
+    assert not imported_by("import launch") & {"jax", "tensorflow", "clu", "sklearn", "matplotlib"}
+
+
+def test_describe_needs_no_data_and_makes_no_run(tmp_path: Path) -> None:
+    done = launch("--config=configs/alexnet.py", "--mode=describe", f"--workdir={tmp_path / 'run'}", HOME=str(tmp_path))
+    found = result(done)
+    assert found["parameters"] == 60_965_224
+    assert found["neurons"] == 659_272
+    assert found["flops_per_image"] == 1_448_813_632
+    shapes = [layer["output_shape"] for layer in found["layers"] if len(layer["output_shape"]) == 3]
+    assert [shape[0] for shape in shapes] == [55, 27, 27, 13, 13, 13, 13, 6]
+    assert sum(layer["parameters"] for layer in found["layers"]) == 60_965_224
+    assert re.search(r"conv2 +5x5x48 +1 +2,2 +own tower +27x27x256 +307,456", done.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+def test_prepare_says_where_the_data_is(data_dir: Path) -> None:
+    found = result(launch("--config=configs/digits.py", "--mode=prepare", f"--config.data.data_dir={data_dir}"))
+    assert found["examples"] == 1437
+    assert Path(found["data_dir"]) == data_dir / "digits" / "1.0.0"
+    assert list(Path(found["data_dir"]).glob("preprocessing-*.npz"))
+
+
+def test_statistics_go_to_the_cache_where_the_data_is_read_only(data_dir: Path, tmp_path: Path) -> None:
+    from alexnet_jax.data import prepare, sources
+
+    config = digits.get_config()
+    config.data.data_dir = str(data_dir)
+    source = sources.open_source(config.data)
+    expected = prepare.prepare(source, config)
+    config.data.resize = 70
+    target = source.folder / "preprocessing-train-70.npz"
+    target.mkdir()  # what no permission would do, for a superuser too
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        made = prepare.prepare(source, config)
+        (kept,) = tmp_path.rglob("*.npz")
+        assert prepare.load(kept).mean_image.shape == made.mean_image.shape == (70, 70, 3)
+    assert expected.mean_image.shape == (72, 72, 3)
+    target.rmdir()
+
+
+def test_a_relative_workdir_works(data_dir: Path, tmp_path: Path) -> None:
+    import os
+
+    relative = os.path.relpath(tmp_path / "run", ROOT)
+    found = result(
+        launch(*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={relative}", "--config.train.steps=1")
+    )
+    assert Path(found["workdir"]) == tmp_path / "run"
+
+
+def test_the_default_workdir_is_the_configs_name() -> None:
+    from absl import flags
+
+    flags.FLAGS(["launch.py"])
+    assert entry.workdir("configs/digits.py") == Path.cwd() / "runs" / "digits"
+    assert entry.workdir("configs/alexnet.py:one_gpu") == Path.cwd() / "runs" / "alexnet-one_gpu"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--config.train.batch_sise=3",), ("config.train.batch_sise", "--config.train.batch_size")),
+        (("--config.trian.epochs=3",), ("config.trian.epochs", "--config.train.epochs")),
+        (("--config.train.batch_size=many",), ("config.train.batch_size", "many")),
+        (("--config.train.batch_size=0",), ("config.train.batch_size", "at least 1")),
+        (("--config.model.dropout=1.5",), ("config.model.dropout", "1.5", "probability")),
+        (("--config.data.crop=80",), ("config.data.crop", "80", "config.data.resize")),
+        (("--config.data.crop=20",), ("pool2", "config.data.crop")),
+        (("--config.mesh.model=3",), ("config.mesh.model", "1 or 2")),
+        (("--config.mesh.data=3",), ("config.train.batch_size", "multiple of 3")),
+        (("--config.model.kernels=(24,63,96,96,64)",), ("conv2 has 63", "config.model.kernels")),
+        (("--config.model.dtype=int8",), ("config.model.dtype", "bfloat16")),
+        (("--config.schedule.kind=cosine",), ("config.schedule.kind", "plateau")),
+        (("--config.schedule.boundaries=(9.0,3.0)",), ("config.schedule.boundaries", "rising")),
+        (("--config.evaluate.views=3",), ("config.evaluate.views",)),
+        (("--mode=trian",), ("mode", "trian")),
+        (("--nosuchflag=1",), ("nosuchflag",)),
+        (("stray",), ("stray",)),
+    ],
+)
+def test_a_mistake_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
+    sentence = refusal(launch("--config=configs/digits.py", f"--workdir={tmp_path / 'run'}", *flags))
+    for word in words:
+        assert word in sentence
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), ("--config", "configs/digits.py")),
+        (("--config=configs/none.py",), ("configs/none.py",)),
+        (("--config=configs/digits.py:nosuch",), ("nosuch", "variant")),
+    ],
+)
+def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...]) -> None:
+    sentence = refusal(launch(*flags))
+    for word in words:
+        assert word in sentence
+
+
+def test_two_towers_on_one_accelerator_are_refused(tmp_path: Path) -> None:
+    sentence = refusal(
+        launch(*SMALL, f"--workdir={tmp_path / 'run'}", "--config.mesh.model=2", JAX_NUM_CPU_DEVICES="1")
+    )
+    assert "asks for 2 devices" in sentence and "--config.mesh.model" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("imagenet2012", ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "--config.data.manual_dir")),
+        ("cifar10", ("not prepared", "tfds build cifar10", "--config.data.data_dir")),
+        ("nosuchset", ("nosuchset", "--config.data.name")),
+        ("glue", ("glue", "--config.data.name")),
+    ],
+)
+def test_a_dataset_that_is_not_there_says_how_to_get_it(name: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    flags = (f"--config.data.name={name}", f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}")
+    sentence = refusal(launch("--config=configs/alexnet.py", *flags))
+    for word in words:
+        assert word in sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_cannot_be_written_is_one_sentence(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file" / "run", "/proc/run"):
+        sentence = refusal(launch(*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={workdir}"))
+        assert f"--workdir={workdir}" in sentence and "cannot be written" in sentence
+
+
+def test_a_run_with_another_config_is_refused_with_the_differences(data_dir: Path, tmp_path: Path) -> None:
+    flags = (*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={tmp_path / 'run'}", "--config.train.steps=2")
+    first = result(launch(*flags))
+    other = ("--config.optimizer.momentum=0.8", "--config.train.seed=1", "--config.model.dropout=0.4")
+    sentence = refusal(launch(*flags, *other))
+    for field in ("optimizer.momentum is 0.8 here and 0.9 there", "train.seed", "model.dropout"):
+        assert field in sentence
+    assert "dropout" in refusal(launch(*flags, "--mode=evaluate", *other))
+    # What does not change the run may change: its end, the devices, the reports.
+    allowed = ("--config.train.steps=3", "--config.mesh.model=1", "--config.train.log_every=1")
+    assert result(launch(*flags, *allowed))["step"] == 3
+    assert first["step"] == 2
+
+
+def test_evaluating_what_is_no_run_is_one_sentence(tmp_path: Path) -> None:
+    sentence = refusal(launch(*SMALL, "--mode=evaluate", f"--workdir={tmp_path / 'none'}"))
+    assert "holds no run" in sentence
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    flags = (*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={tmp_path / 'run'}")
+    sentence = refusal(launch(*flags, "--config.train.batch_size=2000"))
+    assert "1437" in sentence and "--config.train.batch_size" in sentence
+
+
+@pytest.mark.parametrize("get_config", [alexnet.get_config, digits.get_config])
+def test_configs_are_complete_and_pass_their_own_check(get_config: Any) -> None:
+    config = get_config()
+    configs.check(config)
+    assert list(configs.flatten(config)) == list(configs.flatten(alexnet.get_config()))
+    assert json.loads(configs.to_json(config))["mesh"] == {"data": 0, "model": 0}
