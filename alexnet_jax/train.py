@@ -81,10 +81,8 @@ class Training:
             say(f"the run in {self.found.workdir} is finished at step {self.step}; --restart begins anew")
         else:
             say(f"{'going on with the' if self.step else 'a new'} run in {self.found.workdir} from step {self.step}")
-            self.report = report.Report(self.found.workdir, self.step, self.last_step, self.steps_per_epoch)
             try:
-                with stop_signals() as stop:
-                    self._steps(meter, stop)
+                self._train(meter)
             except FloatingPointError as error:
                 steps = self.checkpoints.steps()
                 good = f"the checkpoint of step {steps[-1]} is the last good one" if steps else "there is no checkpoint"
@@ -92,14 +90,25 @@ class Training:
                     f"{error}: training stopped, and {good}; lower --config.optimizer.learning_rate (another --workdir "
                     "or --restart begins anew)"
                 ) from error
-            finally:
-                self.report.close()
-                self.checkpoints.close()
+            except OSError as error:
+                raise UserError(
+                    f"{error.filename or self.found.workdir} cannot be written ({error.strerror or error}); make room "
+                    "or mend the folder, and the same command goes on"
+                ) from error
         return self._result(meter)
 
     def has_ended(self) -> bool:
         """Whether all steps are done, or the plateau rule has ended training."""
         return self.step >= self.last_step or optimizer.has_ended(self.state.plateau, self.recipe.schedule)
+
+    def _train(self, meter: "Meter") -> None:
+        self.report = report.Report(self.found.workdir, self.step, self.last_step, self.steps_per_epoch)
+        try:
+            with stop_signals() as stop:
+                self._steps(meter, stop)
+        finally:
+            self.checkpoints.close()
+            self.report.close()
 
     def _steps(self, meter: "Meter", stop: list[str]) -> None:
         lighting = self.found.preprocessing.lighting
