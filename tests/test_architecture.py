@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from alexnet_jax import architecture
-from alexnet_jax.architecture import ALEXNET
+from alexnet_jax.architecture import ALEXNET, LRN, Conv, Dense, Dropout, MaxPool
 from alexnet_jax.config import network
 from configs import alexnet
 
@@ -30,6 +30,34 @@ def test_parameters_are_the_papers() -> None:
 def test_shapes_are_the_papers() -> None:
     sides = [row.output_shape[0] for row in architecture.table(ALEXNET) if len(row.output_shape) == 3]
     assert sides == [55, 27, 27, 13, 13, 13, 13, 6]
+
+
+def test_geometry_crossings_and_biases_are_the_papers() -> None:
+    convolutions = [
+        (layer.name, layer.size, layer.stride, layer.padding, layer.reads, layer.bias, layer.stddev)
+        for layer in ALEXNET.layers
+        if isinstance(layer, Conv)
+    ]
+    assert convolutions == [
+        ("conv1", 11, 4, (0, 3), "image", 0.0, 0.01),
+        ("conv2", 5, 1, (2, 2), "own", 1.0, 0.01),
+        ("conv3", 3, 1, (1, 1), "both", 0.0, 0.01),
+        ("conv4", 3, 1, (1, 1), "own", 1.0, 0.01),
+        ("conv5", 3, 1, (1, 1), "own", 1.0, 0.01),
+    ]
+    dense = [
+        (layer.name, layer.reads, layer.bias, layer.stddev) for layer in ALEXNET.layers if isinstance(layer, Dense)
+    ]
+    assert dense == [("fc6", "both", 1.0, 0.01), ("fc7", "both", 1.0, 0.01), ("fc8", "both", 0.0, 0.01)]
+    followed = {layer.name: [type(step).__name__ for step in layer.then] for layer in ALEXNET.layers}
+    assert followed == {
+        **{name: ["ReLU", "LRN", "MaxPool"] for name in ("conv1", "conv2")},
+        **{name: ["ReLU"] for name in ("conv3", "conv4")},
+        "conv5": ["ReLU", "MaxPool"],
+        **{name: ["ReLU", "Dropout"] for name in ("fc6", "fc7")},
+        "fc8": [],
+    }
+    assert (LRN(), MaxPool(), Dropout()) == (LRN(5, 2.0, 1e-4, 0.75), MaxPool(3, 2), Dropout(0.5))
 
 
 def test_neurons_layer_by_layer() -> None:

@@ -65,7 +65,7 @@ def test_a_run_gone_on_with_is_the_run_in_one_go(whole: dict[str, Any], at: Any)
     second = launch(*at("parts"), "--config.train.steps=60", "--config.mesh.model=1")
     assert f"going on with the run in {first['workdir']} from step 22" in second.stderr
     ours, theirs = without_speed(result(second)["workdir"]), without_speed(whole["workdir"])
-    assert theirs[-1]["validation/loss"] < 2.2
+    assert theirs[0]["train/loss"] - theirs[-1]["validation/loss"] > 0.02  # something is learnt
     assert [line.keys() for line in ours] == [line.keys() for line in theirs]
     for line, expected in zip(ours, theirs, strict=True):
         assert line == pytest.approx(expected, rel=1e-3)
