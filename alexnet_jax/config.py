@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What a run must keep to be gone on with, and what it must keep to be evaluated.
 OF_TRAINING = ("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed")
 OF_THE_NETWORK = ("model", "data.resize", "data.crop")
-PLACES = ("data.data_dir", "data.manual_dir")  # where things lie, which may change
+PLACES = ("data.data_dir", "data.manual_dir", "data.prepared_dir")  # where things lie, which may change
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def check(config: ConfigDict) -> None:
     fields = flatten(config)
     for field in (
         *("model.lrn_n", "data.resize", "data.crop", "data.shuffle_examples"),
+        *("data.max_pixels", "augment.pictures_per_draw"),
         *("schedule.patience", "train.batch_size", "train.log_every", "evaluate.batch_size"),
     ):
         require(fields[field] >= 1, field, "at least 1")
@@ -115,6 +116,15 @@ def check(config: ConfigDict) -> None:
     require(0 <= model.dropout < 1, "model.dropout", "a probability from 0 to below 1")
     require(model.dtype in ("float32", "bfloat16"), "model.dtype", "float32 or bfloat16")
     require(data.crop <= data.resize, "data.crop", f"at most config.data.resize, {data.resize}")
+    require(0 < data.validation_fraction < 1, "data.validation_fraction", "between 0 and 1")
+    require(data.encoding in ("jpeg", "raw"), "data.encoding", "jpeg or raw")
+    require(1 <= data.jpeg_quality <= 100, "data.jpeg_quality", "from 1 to 100")
+    require(0 <= data.max_rejected <= 1, "data.max_rejected", "a share from 0 to 1")
+    require(data.order in ("shuffled", "fixed"), "data.order", "shuffled or fixed")
+    augment = config.augment
+    require(augment.mean in ("cropped", "centre"), "augment.mean", "cropped or centre")
+    require(augment.lighting in ("eigenvalue", "root"), "augment.lighting", "eigenvalue or root")
+    require(augment.lighting_until >= 0, "augment.lighting_until", "0 or more")
     require(config.optimizer.learning_rate > 0, "optimizer.learning_rate", "above 0")
     require(0 <= config.optimizer.momentum < 1, "optimizer.momentum", "from 0 to below 1")
     kind, bounds = config.schedule.kind, list(config.schedule.boundaries)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import checkpoint, runs, step, towers
 from alexnet_jax import config as configs
 from alexnet_jax.config import Invocation
-from alexnet_jax.data import pipeline, sources
+from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.messages import UserError, say
 
 
@@ -37,7 +37,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     runs.require_same(config, found, configs.OF_THE_NETWORK, "evaluated")
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     configs.check_batches(config, mesh.shape[towers.DATA])
-    source = sources.open_source(config.data)
+    source = prepare.open_or_prepare(config)
     if source.classes != found.classes:
         raise UserError(
             f"'{source.name}' has other classes than {found.workdir / 'classes.txt'}; evaluate on the dataset that the "

@@ -13,16 +13,22 @@ from alexnet_jax.architecture import LRN
 
 
 def centre(
-    images: jax.Array, mean_image: jax.Array, offset: jax.Array, reflected: jax.Array, lighting: jax.Array
+    images: jax.Array,
+    mean_image: jax.Array,
+    offset: jax.Array,
+    reflected: jax.Array,
+    lighting: jax.Array,
+    scale: jax.Array,
 ) -> jax.Array:
-    """Subtracts the mean image under each crop and adds its lighting shift (sections 2 and 4.1).
+    """Subtracts the mean image under each crop, adds its lighting shift, scales (sections 2 and 4.1).
 
     Args:
       images: uint8 [b, crop, crop, 3], cropped and reflected; RGB from 0 to 255.
       mean_image: float [resize, resize, 3], RGB from 0 to 255.
-      offset: int32 [b, 2], row and column of each crop's first pixel.
-      reflected: bool [b], whether the crop was mirrored left to right.
+      offset: int32 [b, 2], row and column of the first pixel of the mean image under each crop.
+      reflected: bool [b], whether that part of it is mirrored left to right.
       lighting: float32 [b, 3], added to every pixel of the picture, on the scale 0 to 255.
+      scale: float32 [b], multiplies the picture at the end; 1 in the paper.
 
     Returns:
       float [b, crop, crop, 3] of mean_image's type.
@@ -34,7 +40,8 @@ def centre(
         return jnp.where(mirror, crop[:, ::-1], crop)
 
     means = jax.vmap(mean_under)(offset, reflected)
-    return images.astype(mean_image.dtype) - means + lighting[:, None, None, :].astype(mean_image.dtype)
+    lit = images.astype(mean_image.dtype) - means + lighting[:, None, None, :].astype(mean_image.dtype)
+    return lit * scale[:, None, None, None].astype(mean_image.dtype)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as configs
-from alexnet_jax.data.prepare import Preprocessing, load
+from alexnet_jax.data.prepared import Preprocessing, load
 from alexnet_jax.messages import UserError, say
 
 

@@ -55,6 +55,7 @@ def abstract_batch(recipe: Recipe, batch_size: int) -> dict[str, jax.ShapeDtypeS
         "lighting": jax.ShapeDtypeStruct((batch_size, 3), jnp.float32),
         "offset": jax.ShapeDtypeStruct((batch_size, 2), jnp.int32),
         "reflected": jax.ShapeDtypeStruct((batch_size,), jnp.bool),
+        "scale": jax.ShapeDtypeStruct((batch_size,), jnp.float32),
     }
 
 
@@ -87,7 +88,9 @@ def _loss_and_rank(
     net = AlexNet(recipe.architecture, mesh.shape[towers.MODEL], axis, recipe.dtype)
 
     def on_one_device(params: Any, batch: Batch, mean_image: jax.Array, key: jax.Array | None) -> Any:
-        x = ops.centre(batch["image"], mean_image, batch["offset"], batch["reflected"], batch["lighting"])
+        x = ops.centre(
+            batch["image"], mean_image, batch["offset"], batch["reflected"], batch["lighting"], batch["scale"]
+        )
         logits: Any = net.apply({"params": params}, x, batch["example"], key)
         return loss.cross_entropy_and_rank(logits, batch["label"], recipe.architecture.classes, axis)
 
@@ -149,7 +152,7 @@ def eval_step(recipe: Recipe, mesh: Mesh, params: Any, batch: Batch, mean_image:
 
 def dead_units(recipe: Recipe, params: Any, batch: Batch, mean_image: jax.Array) -> dict[str, jax.Array]:
     """Of each layer with a ReLU, the share of kernels or units that are zero on the whole batch."""
-    x = ops.centre(batch["image"], mean_image, batch["offset"], batch["reflected"], batch["lighting"])
+    x = ops.centre(batch["image"], mean_image, batch["offset"], batch["reflected"], batch["lighting"], batch["scale"])
     net = AlexNet(recipe.architecture, dtype=recipe.dtype)
     _, kept = net.apply({"params": params}, x, mutable=["dead_units"])
     return {name.removesuffix("_relu"): share[0] for name, share in kept["dead_units"].items()}

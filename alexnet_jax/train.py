@@ -16,7 +16,8 @@ from alexnet_jax import config as configs
 from alexnet_jax import evaluate, optimizer, report, runs, step, towers
 from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.config import Invocation
-from alexnet_jax.data import pipeline, prepare, sources
+from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data.prepared import Prepared
 from alexnet_jax.messages import UserError, say
 
 
@@ -28,7 +29,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     configs.check_batches(config, mesh.shape[towers.DATA])
     if runs.exists(workdir) and not invocation.restart:
         runs.require_same(config, runs.open_run(workdir), configs.OF_TRAINING, "gone on with")
-    source = sources.open_source(config.data)
+    source = prepare.open_or_prepare(config)
     source.examples(config.evaluate.split)
     classes = config.model.classes or len(source.classes)
     if classes < len(source.classes):
@@ -43,7 +44,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     if runs.exists(workdir):
         found = runs.open_run(workdir)
     else:
-        found = runs.create(workdir, config, prepare.prepare(source, config), source.classes)
+        found = runs.create(workdir, config, prepare.preprocessing(source, config), source.classes)
     return Training(config, source, recipe, mesh, found, steps_per_epoch).run()
 
 
@@ -51,7 +52,7 @@ class Training:
     """One run from where it stands to its end."""
 
     def __init__(
-        self, config: ConfigDict, source: sources.Source, recipe: step.Recipe, mesh: Any, found: runs.Run, epoch: int
+        self, config: ConfigDict, source: Prepared, recipe: step.Recipe, mesh: Any, found: runs.Run, epoch: int
     ) -> None:
         """Compiles nothing yet; restores the newest checkpoint that can be read.
 
@@ -111,9 +112,9 @@ class Training:
             self.report.close()
 
     def _steps(self, meter: "Meter", stop: list[str]) -> None:
-        lighting = self.found.preprocessing.lighting
+        statistics = self.found.preprocessing
         every = self.config.train.checkpoint_every
-        for batch in pipeline.training_batches(self.source, self.config, lighting, self.step, self.last_step):
+        for batch in pipeline.training_batches(self.source, self.config, statistics, self.step, self.last_step):
             placed = towers.put_batch(batch, self.mesh)
             self.state, metrics = self.train_step(self.state, placed, self.mean_image)
             self.step += 1

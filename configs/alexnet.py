@@ -32,18 +32,30 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.dtype = "float32"  # of activations: float32 or bfloat16; parameters are float32
 
     config.data = ConfigDict()
-    config.data.name = "imagenet2012"  # 'digits' or any image classification set of TFDS
+    config.data.name = "imagenet2012"  # folder, synset_tars, digits or any image classification set of TFDS
     config.data.data_dir = ""  # where prepared datasets lie; '': TFDS's own folder in the home
-    config.data.manual_dir = ""  # where the official tars lie; needed once, to prepare
-    config.data.train_split = "train"  # a split of TFDS, slices such as 'train[:90%]' included
+    config.data.manual_dir = ""  # where the tars or the folders of pictures lie; needed once, to prepare
+    config.data.prepared_dir = ""  # where the prepared pictures lie; '': in data_dir, by name and size
+    config.data.train_split = "train"  # a split of the set, slices such as 'train[:90%]' included
+    config.data.validation_fraction = 0.1  # of a folder or of tars that have no pictures for validation
     config.data.resize = 256  # pixels of the shorter side, and of the central square
     config.data.crop = 224  # pixels of the network's input
+    config.data.encoding = "jpeg"  # of prepared pictures: jpeg, or raw for six times the disk and speed
+    config.data.jpeg_quality = 95  # of prepared pictures, 1 to 100
+    config.data.max_pixels = 100_000_000  # of a picture; larger ones are rejected
+    config.data.max_rejected = 0.01  # share of pictures that may be rejected; more is an error
+    config.data.order = "shuffled"  # anew each epoch; fixed: the same order in all
     config.data.shuffle_examples = 8192  # shuffled together in memory; files are shuffled on disk
 
     config.augment = ConfigDict()
     config.augment.crops = True  # random positions in training; False: the centre
+    config.augment.offsets_inclusive = False  # True: one more position, the last, in height and in width
     config.augment.reflections = True  # left to right, with probability 1/2
+    config.augment.pictures_per_draw = 1  # consecutive pictures that share a crop and reflection
+    config.augment.mean = "cropped"  # the part of the mean image that is subtracted: the crop's, or centre
+    config.augment.lighting = "eigenvalue"  # scales the lighting on 0..1; or root: its root on 0..255, then / 1.1
     config.augment.lighting_stddev = 0.1  # of the factors of the PCA lighting; 0: none
+    config.augment.lighting_until = 0.0  # epochs, whole ones, after which there is no lighting; 0: to the end
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.01  # at the start
@@ -71,7 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.stall_steps = 2000  # steps without learning that are called a stall; 0: never
 
     config.evaluate = ConfigDict()
-    config.evaluate.split = "validation"  # a split of TFDS
+    config.evaluate.split = "validation"  # a split of the set
     config.evaluate.batch_size = 128  # examples at a time, over all devices
     config.evaluate.views = 1  # of each picture; 1: the centre
     config.evaluate.checkpoint = "best"  # best (lowest validation top-1 error) or newest

@@ -18,6 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.name = "digits"
     config.data.resize = 72
     config.data.crop = 64
+    config.data.encoding = "raw"  # so small that it costs nothing
     config.augment.reflections = False  # a mirrored digit is another sign
 
     config.model.kernels = (24, 64, 96, 96, 64)

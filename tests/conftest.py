@@ -77,4 +77,5 @@ def random_batch(size: int, classes: int, crop: int, resize: int, seed: int = 0)
         "lighting": rng.normal(0, 5, (size, 3)).astype(np.float32),
         "offset": rng.integers(0, resize - crop + 1, (size, 2), dtype=np.int32),
         "reflected": rng.integers(0, 2, size).astype(bool),
+        "scale": rng.uniform(0.9, 1, size).astype(np.float32),
     }

@@ -5,18 +5,19 @@ reflection and lighting on the seed, the epoch and the picture's number in the d
 position in the data is the number of steps done, and nothing else.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from alexnet_jax.data.sources import Source
+from alexnet_jax.data.prepared import Prepared, Preprocessing
 from alexnet_jax.messages import UserError
 
 Batch = dict[str, np.ndarray]
+Part = tuple[str, int, int]  # of a file: its name, records to skip, records to take
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,10 @@ class Group:
     files: tuple[int, ...]
     order: np.ndarray  # places among the files' examples read one after the other
     numbers: np.ndarray  # the examples' numbers in the dataset, in that order
+    positions: np.ndarray  # their places in the epoch: 0, 1, 2, ... over all groups
 
 
-def steps_per_epoch(source: Source, split: str, batch_size: int) -> int:
+def steps_per_epoch(source: Prepared, split: str, batch_size: int) -> int:
     """Whole batches in the split. Raises UserError if there is none."""
     examples = source.examples(split)
     if examples < batch_size:
@@ -39,7 +41,7 @@ def steps_per_epoch(source: Source, split: str, batch_size: int) -> int:
     return examples // batch_size
 
 
-def epoch_groups(lengths: list[int], together: int, seed: int, epoch: int) -> Iterator[Group]:
+def epoch_groups(lengths: Sequence[int], together: int, seed: int, epoch: int) -> Iterator[Group]:
     """One epoch's order: the files shuffled, then the examples of every few of them.
 
     Args:
@@ -47,98 +49,158 @@ def epoch_groups(lengths: list[int], together: int, seed: int, epoch: int) -> It
       together: at most so many examples in a group, but always one whole file.
     """
     first = np.concatenate([[0], np.cumsum(lengths)])
-    queue = list(np.random.default_rng((seed, epoch)).permutation(len(lengths)))
+    queue = deque(int(file) for file in np.random.default_rng((seed, epoch)).permutation(len(lengths)))
+    used = 0
     while queue:
-        files = [queue.pop(0)]
-        while queue and sum(lengths[f] for f in files) + lengths[queue[0]] <= together:
-            files.append(queue.pop(0))
+        files = [queue.popleft()]
+        size = lengths[files[0]]
+        while queue and size + lengths[queue[0]] <= together:
+            size += lengths[queue[0]]
+            files.append(queue.popleft())
         numbers = np.concatenate([np.arange(first[f], first[f + 1]) for f in files])
-        order = np.random.default_rng((seed, epoch, int(files[0]))).permutation(len(numbers))
-        yield Group(tuple(int(f) for f in files), order, numbers[order])
+        order = np.random.default_rng((seed, epoch, files[0])).permutation(size)
+        yield Group(tuple(files), order, numbers[order], np.arange(used, used + size))
+        used += size
+
+
+def lighting_matrix(preprocessing: Preprocessing, augment: Any) -> np.ndarray:
+    """float64 [3, 3], a column per principal axis of RGB, times what the config scales it by, on 0..255."""
+    return preprocessing.lighting if augment.lighting == "eigenvalue" else preprocessing.root_lighting
 
 
 def training_batches(
-    source: Source, config: Any, lighting: np.ndarray, first_step: int, last_step: int
+    source: Prepared,
+    config: Any,
+    preprocessing: Preprocessing,
+    first_step: int,
+    last_step: int,
+    rows: slice = slice(None),
 ) -> Iterator[Batch]:
     """The batches of steps `first_step` to `last_step` - 1.
 
     Args:
       config: the whole config.
-      lighting: float64 [3, 3], a column per principal axis of RGB, times its eigenvalue, on 0..255.
+      rows: of each global batch, those that are wanted; the others are not decoded.
 
     Yields:
-      `image` uint8 [b, crop, crop, 3], `label` int32 [b], `lighting` float32 [b, 3] on 0..255,
-      `offset` int32 [b, 2] of the crop's first pixel, `reflected` bool [b].
+      `image` uint8 [b, crop, crop, 3]; `label` int32 [b]; `lighting` float32 [b, 3] on 0..255;
+      `offset` int32 [b, 2], the first pixel of the part of the mean image to subtract, and
+      `reflected` bool [b], whether to mirror it; `scale` float32 [b], a factor at the end.
+
+    Raises:
+      UserError: a file or record of the prepared set is damaged or not there.
     """
     split = config.data.train_split
-    batch_size, seed, augment = config.train.batch_size, config.train.seed, config.augment
+    batch_size, seed = config.train.batch_size, config.train.seed
     batches = steps_per_epoch(source, split, batch_size)
     files = _files(source, split)
     lengths = [take for _, _, take in files]
+    wanted = np.zeros(batch_size, bool)
+    wanted[rows] = True
+    recent: deque[list[Part]] = deque(maxlen=4)  # what may be in reading when damage shows
 
     def groups() -> Iterator[tuple[Any, ...]]:
         step = first_step
         while step < last_step:
             epoch, batch = divmod(step, batches)
-            skip = batch * batch_size
-            left = (min(last_step - epoch * batches, batches)) * batch_size
-            for group in epoch_groups(lengths, config.data.shuffle_examples, seed, epoch):
-                used = slice(skip, left)
-                if len(group.order[used]):
-                    names, skips, takes = zip(*(files[f] for f in group.files), strict=True)
-                    yield names, skips, takes, group.order[used], group.numbers[used], epoch
-                skip, left = max(0, skip - len(group.order)), max(0, left - len(group.order))
+            first, end = batch * batch_size, min(last_step - epoch * batches, batches) * batch_size
+            of_order = 0 if config.data.order == "fixed" else epoch
+            for group in epoch_groups(lengths, config.data.shuffle_examples, seed, of_order):
+                here = (group.positions >= first) & (group.positions < end)
+                if here.any():
+                    recent.append([files[f] for f in group.files])
+                    used = here & wanted[group.positions % batch_size]
+                    draws = group.positions if config.augment.pictures_per_draw > 1 else group.numbers
+                    yield *_columns(recent[-1]), group.order[used], group.numbers[used], draws[used], epoch
             step = (epoch + 1) * batches
 
-    def read(names: Any, skips: Any, takes: Any, order: Any, numbers: Any, epoch: Any) -> tf.data.Dataset:
-        records = tf.data.Dataset.from_tensor_slices((names, skips, takes)).flat_map(_records)
-        whole = records.batch(tf.cast(tf.reduce_sum(takes), tf.int64))
-        return whole.map(lambda group: (tf.gather(group, order), numbers, tf.fill(tf.shape(numbers), epoch)))
+    column, number = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64)
+    signature = (tf.TensorSpec((None,), tf.string), column, column, column, column, column, number)
+    dataset = tf.data.Dataset.from_generator(groups, output_signature=signature)
+    # A group's records are one tensor of strings, handed on by reference: nothing is copied but what is used.
+    dataset = dataset.map(lambda names, skips, takes, *rest: (_read_files(names, skips, takes), *rest)).prefetch(1)
+    dataset = dataset.flat_map(_each)
+    example = _training_example(source, config, lighting_matrix(preprocessing, config.augment))
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(int(wanted.sum()), drop_remainder=True).prefetch(2)
+    return _with_damage_named(dataset.as_numpy_iterator(), lambda: [file for group in recent for file in group])
 
-    def example(record: tf.Tensor, number: tf.Tensor, epoch: tf.Tensor) -> dict[str, tf.Tensor]:
-        image, label = _decode(source, record, config.data.resize)
-        key = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch), number)
-        crop_key, flip_key, light_key = tf.unstack(tf.random.split(key, 3))
-        room = config.data.resize - config.data.crop
-        offset = tf.constant([room // 2] * 2, tf.int32)
+
+def _each(records: tf.Tensor, order: tf.Tensor, numbers: tf.Tensor, draws: tf.Tensor, epoch: tf.Tensor) -> Any:
+    whole = tf.data.Dataset.from_tensors((records, epoch)).repeat()
+    return tf.data.Dataset.zip(whole, tf.data.Dataset.from_tensor_slices((order, numbers, draws)))
+
+
+def _training_example(source: Prepared, config: Any, lighting: np.ndarray) -> Callable[..., dict[str, tf.Tensor]]:
+    augment, seed = config.augment, config.train.seed
+    resize, crop = config.data.resize, config.data.crop
+    room = resize - crop
+    centre = tf.constant([room // 2] * 2, tf.int32)
+    places = max(1, room + 1 if augment.offsets_inclusive else room)  # 33 or the paper's 32
+    lit_until = augment.lighting_until or np.inf
+    matrix = tf.constant(lighting, tf.float32)
+    # The source scales a lit picture down, so that its pixels vary no more than before (convdata_jpeg.py:155-179).
+    lit_scale = 1 / (1 + augment.lighting_stddev) if augment.lighting == "root" else 1.0
+
+    def example(whole: tuple[tf.Tensor, tf.Tensor], one: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        (records, epoch), (place, number, draw) = whole, one
+        epoch_key = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch)
+        crop_key, flip_key = tf.unstack(
+            tf.random.split(tf.random.fold_in(epoch_key, draw // augment.pictures_per_draw), 2)
+        )
+        offset = centre
         if augment.crops:
-            offset = tf.random.stateless_uniform([2], crop_key, 0, room + 1, tf.int32)
-        crop = _crop(image, offset, config.data.crop)
+            offset = tf.random.stateless_uniform([2], crop_key, 0, places, tf.int32)
+        image, label = _decode(source, tf.gather(records, place), offset, crop)
         reflected = tf.constant(False)
         if augment.reflections:
             reflected = tf.random.stateless_uniform([], flip_key) < 0.5
-            crop = tf.cond(reflected, lambda: tf.reverse(crop, [1]), lambda: crop)
+            image = tf.cond(reflected, lambda: tf.reverse(image, [1]), lambda: image)
+        light_key = tf.random.fold_in(tf.random.fold_in(epoch_key, number), tf.constant(1, tf.int64))
         draws = tf.random.stateless_normal([3], light_key, stddev=augment.lighting_stddev)
-        shift = tf.linalg.matvec(tf.constant(lighting, tf.float32), draws)
-        return {"image": crop, "label": label, "lighting": shift, "offset": offset, "reflected": reflected}
+        is_lit = tf.cast(epoch, tf.float32) < lit_until
+        return {
+            "image": image,
+            "label": label,
+            "lighting": tf.where(is_lit, tf.linalg.matvec(matrix, draws), 0.0),
+            "offset": offset if augment.mean == "cropped" else centre,
+            "reflected": reflected if augment.mean == "cropped" else tf.constant(False),
+            "scale": tf.where(is_lit, lit_scale, 1.0),
+        }
 
-    file = tf.TensorSpec((None,), tf.int64)
-    signature = (tf.TensorSpec((None,), tf.string), file, file, file, file, tf.TensorSpec((), tf.int64))
-    dataset = tf.data.Dataset.from_generator(groups, output_signature=signature)
-    dataset = dataset.flat_map(read).prefetch(1).unbatch()
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return iter(dataset.batch(batch_size, drop_remainder=True).prefetch(2).as_numpy_iterator())
+    return example
 
 
-def evaluation_batches(source: Source, config: Any, split: str) -> Iterator[Batch]:
-    """Every picture of the split once, its centre crop; the last batch is padded.
+def evaluation_batches(source: Prepared, config: Any, split: str, whole: bool = False) -> Iterator[Batch]:
+    """Every picture of the split once; the last batch is padded.
+
+    Args:
+      whole: the whole square of each picture instead of its central crop.
 
     Yields:
-      As `training_batches`, with no lighting, and `mask` bool [b], False for padding.
+      As `training_batches`, with no lighting, and `mask` bool [b], False for padding. With `whole`,
+      `image` is uint8 [b, resize, resize, 3] and `offset` is 0.
+
+    Raises:
+      UserError: as `training_batches`.
     """
     data, size = config.data, config.evaluate.batch_size
     source.examples(split)
-    room = data.resize - data.crop
+    first = 0 if whole else (data.resize - data.crop) // 2
+    side = data.resize if whole else data.crop
+    files = _files(source, split)
 
     def example(record: tf.Tensor) -> dict[str, tf.Tensor]:
-        image, label = _decode(source, record, data.resize)
-        offset = tf.constant([room // 2] * 2, tf.int32)
-        return {"image": _crop(image, offset, data.crop), "label": label, "offset": offset}
+        offset = tf.constant([first, first], tf.int32)
+        image, label = _decode(source, record, offset, side)
+        return {"image": image, "label": label, "offset": offset}
 
-    dataset = tf.data.Dataset.from_tensor_slices(_columns(_files(source, split))).flat_map(_records)
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    for batch in dataset.batch(size).prefetch(2).as_numpy_iterator():
+    dataset = _records(*_columns(files))
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(size).prefetch(2)
+    seen = 0
+    for batch in _with_damage_named(dataset.as_numpy_iterator(), lambda: files):
         real = len(batch["label"])
+        seen += real
         padded = {
             name: np.concatenate([values, np.zeros((size - real, *values.shape[1:]), values.dtype)])
             for name, values in batch.items()
@@ -147,58 +209,77 @@ def evaluation_batches(source: Source, config: Any, split: str) -> Iterator[Batc
             **padded,
             "lighting": np.zeros((size, 3), np.float32),
             "reflected": np.zeros(size, bool),
+            "scale": np.ones(size, np.float32),
             "mask": np.arange(size) < real,
         }
+    if seen != source.examples(split):
+        raise _damage(files)
 
 
-def squares(source: Source, split: str, resize: int) -> Iterator[np.ndarray]:
+def squares(source: Prepared, split: str) -> Iterator[np.ndarray]:
     """Every picture of the split once, as uint8 [b, resize, resize, 3] in small batches."""
-    dataset = tf.data.Dataset.from_tensor_slices(_columns(_files(source, split))).flat_map(_records)
-    dataset = dataset.map(
-        lambda record: _decode(source, record, resize)[0], num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    files = _files(source, split)
+    dataset = _records(*_columns(files)).map(
+        lambda record: _decode(source, record, tf.constant([0, 0]), source.resize)[0],
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
-    yield from dataset.batch(64).prefetch(2).as_numpy_iterator()
+    yield from _with_damage_named(dataset.batch(64).prefetch(2).as_numpy_iterator(), lambda: files)
 
 
-def _files(source: Source, split: str) -> list[tuple[str, int, int]]:
+def _files(source: Prepared, split: str) -> list[Part]:
     source.examples(split)
-    info = source.builder.info
-    if info.file_format != tfds.core.FileFormat.TFRECORD:
-        raise UserError(
-            f"'{source.name}' in {source.folder} is stored as {info.file_format.value}, and only tfrecord is read; "
-            f"run `tfds build {source.name} --file_format=tfrecord` with another --data_dir, and name that one"
-        )
-    files = info.splits[split].file_instructions
+    files = source.builder.info.splits[split].file_instructions
     return [(str(f.filename), f.skip, f.examples_in_shard - f.skip if f.take == -1 else f.take) for f in files]
 
 
-def _columns(files: list[tuple[str, int, int]]) -> tuple[list[str], list[int], list[int]]:
+def _columns(files: Sequence[Part]) -> tuple[list[str], list[int], list[int]]:
     return [f[0] for f in files], [f[1] for f in files], [f[2] for f in files]
 
 
-def _records(name: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
-    count = (tf.cast(skip, tf.int64), tf.cast(take, tf.int64))
-    return tf.data.TFRecordDataset(name).skip(count[0]).take(count[1])
+def _records(names: Any, skips: Any, takes: Any) -> tf.data.Dataset:
+    files = tf.data.Dataset.from_tensor_slices((names, tf.cast(skips, tf.int64), tf.cast(takes, tf.int64)))
+    return files.flat_map(lambda name, skip, take: tf.data.TFRecordDataset(name).skip(skip).take(take))
 
 
-def _decode(source: Source, record: tf.Tensor, resize: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """uint8 [resize, resize, 3]: the central square of the picture with its shorter side resized."""
-    skip = {source.image_key: tfds.decode.SkipDecoding()}
-    example = source.builder.info.features.deserialize_example(record, decoders=skip)
-    image = tf.io.decode_image(example[source.image_key], channels=3, expand_animations=False)
-    shape = tf.shape(image)
-    shorter = tf.minimum(shape[0], shape[1])
-
-    def resized() -> tf.Tensor:
-        sides = tf.cast(tf.round(shape[:2] * resize / shorter), tf.int32)
-        floats = tf.image.resize(image, sides, antialias=True)
-        return tf.cast(tf.clip_by_value(tf.round(floats), 0, 255), tf.uint8)
-
-    image = tf.cond(shorter == resize, lambda: image, resized)
-    first = (tf.shape(image)[:2] - resize) // 2
-    return _crop(image, first, resize), tf.cast(example[source.label_key], tf.int32)
+def _read_files(names: tf.Tensor, skips: tf.Tensor, takes: tf.Tensor) -> tf.Tensor:
+    """The files' records one after the other, a tensor of strings."""
+    return _records(names, skips, takes).batch(tf.reduce_sum(takes)).get_single_element()
 
 
-def _crop(image: tf.Tensor, first: tf.Tensor, size: int) -> tf.Tensor:
-    part = tf.slice(image, [first[0], first[1], 0], [size, size, 3])
-    return tf.ensure_shape(part, (size, size, 3))
+def _decode(source: Prepared, record: tf.Tensor, first: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """uint8 [size, size, 3], the part of the picture from the row and column `first`, and its label."""
+    fields = {"image": tf.io.FixedLenFeature((), tf.string), "label": tf.io.FixedLenFeature((), tf.int64)}
+    example = tf.io.parse_single_example(record, fields)
+    if source.encoding == "jpeg":
+        image = tf.io.decode_and_crop_jpeg(example["image"], tf.concat([first, [size, size]], 0), channels=3)
+    else:
+        side = source.resize
+        image = tf.reshape(tf.io.decode_raw(example["image"], tf.uint8), (side, side, 3))
+        image = tf.slice(image, tf.concat([first, [0]], 0), [size, size, 3])
+    return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
+
+
+def _with_damage_named(batches: Iterable[Any], files: Callable[[], list[Part]]) -> Iterator[Any]:
+    """The batches; TensorFlow's errors of reading become a sentence that names file and record."""
+    try:
+        yield from batches
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        raise _damage(files()) from error
+
+
+def _damage(files: Sequence[Part]) -> UserError:
+    """Looks through the files for the first record that cannot be read."""
+    remedy = "remove its folder and prepare anew"
+    for name, skip, take in files:
+        record = 0
+        try:
+            for _ in tf.data.TFRecordDataset(name):
+                record += 1
+        except tf.errors.NotFoundError:
+            return UserError(f"'{name}' of the prepared set is not there; {remedy}")
+        except tf.errors.DataLossError:
+            return UserError(f"record {record} of '{name}' is damaged (counted from 0); {remedy}")
+        if record < skip + take:
+            return UserError(f"'{name}' ends after {record} records of {skip + take} at least; {remedy}")
+    return UserError(f"a record of the prepared set, in '{files[0][0]}' or after it, cannot be decoded; {remedy}")

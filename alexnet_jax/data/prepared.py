@@ -1,0 +1,176 @@
+"""A prepared dataset on disk: squares of one size in TFDS's format, and their statistics."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from alexnet_jax.data import sources
+from alexnet_jax.messages import UserError
+
+VERSION = "1.0.0"
+STATISTICS, SETTINGS, REJECTED, WORDS = "preprocessing.npz", "settings.json", "rejected.jsonl", "words.txt"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is subtracted from a picture and what its lighting is drawn from."""
+
+    mean_image: np.ndarray  # float32 [resize, resize, 3], RGB from 0 to 255
+    rgb_covariance: np.ndarray  # float64 [3, 3], of all pixels, on 0 to 1
+
+    @property
+    def lighting(self) -> np.ndarray:
+        """float64 [3, 3]: principal axes of RGB as columns, times eigenvalue, on 0..255 (section 4.1).
+
+        The formula means something only with pixels from 0 to 1; the shift is then scaled to 0..255.
+        """
+        values, axes = np.linalg.eigh(self.rgb_covariance)
+        return axes * values * 255
+
+    @property
+    def root_lighting(self) -> np.ndarray:
+        """float64 [3, 3]: the axes times the root of the eigenvalue on 0..255 (convdata_jpeg.py:155-179)."""
+        values, axes = np.linalg.eigh(self.rgb_covariance)
+        return axes * np.sqrt(np.maximum(values, 0)) * 255
+
+    def save(self, path: Path) -> None:
+        """Writes the file as a whole or not at all."""
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(unfinished, "wb") as file:
+            np.savez(file, mean_image=self.mean_image, rgb_covariance=self.rgb_covariance)
+        os.replace(unfinished, path)
+
+
+def load(path: Path) -> Preprocessing:
+    """Raises UserError if the file is not there or is not whole."""
+    try:
+        with np.load(path) as arrays:
+            return Preprocessing(arrays["mean_image"], arrays["rgb_covariance"])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it to have it made anew") from error
+
+
+@dataclass
+class Sums:
+    """Of uint8 pictures: how many, their sum by place, and the products of their channels; exact."""
+
+    count: int
+    total: np.ndarray  # int64 [side, side, 3]
+    products: np.ndarray  # float64 [3, 3]; integers, exact to 2^53
+
+    @classmethod
+    def zero(cls, side: int) -> "Sums":
+        """Of no pictures."""
+        return cls(0, np.zeros((side, side, 3), np.int64), np.zeros((3, 3)))
+
+    def add(self, count: int, total: np.ndarray, products: np.ndarray) -> None:
+        """Takes the sums of `count` more pictures."""
+        self.count += count
+        self.total += total
+        self.products += products
+
+    def preprocessing(self) -> Preprocessing:
+        """The mean image, and the covariance of all pixels' RGB."""
+        mean = self.total / self.count
+        rgb = mean.mean(axis=(0, 1))
+        covariance = self.products / (self.count * mean.shape[0] * mean.shape[1]) - np.outer(rgb, rgb)
+        return Preprocessing(mean.astype(np.float32), covariance / 255**2)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset whose pictures are squares of one size."""
+
+    name: str
+    builder: tfds.core.DatasetBuilder
+    classes: tuple[str, ...]  # names, by label
+    resize: int  # pixels of a side
+    encoding: str  # jpeg or raw
+
+    def examples(self, split: str) -> int:
+        """How many the split has. Raises UserError if there is no such split."""
+        try:
+            return int(self.builder.info.splits[split].num_examples)
+        except (KeyError, ValueError) as error:
+            there = ", ".join(self.builder.info.splits)
+            raise UserError(f"'{self.name}' has no split '{split}'; it has {there}") from error
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return Path(self.builder.data_dir)
+
+
+def features(resize: int, encoding: str, classes: tuple[str, ...]) -> tfds.features.FeaturesDict:
+    """What a record holds."""
+    shape = (resize, resize, 3)
+    image = (
+        tfds.features.Image(shape=shape, encoding_format="jpeg")
+        if encoding == "jpeg"
+        else tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes")
+    )
+    label = tfds.features.ClassLabel(names=list(classes))
+    return tfds.features.FeaturesDict({"image": image, "label": label, "file_name": tfds.features.Text()})
+
+
+def folders(data: ConfigDict) -> Iterator[Path]:
+    """Where the prepared set may lie: where the config says, or with the data, or in the user's cache."""
+    if data.prepared_dir:
+        yield Path(data.prepared_dir).expanduser().absolute()
+        return
+    name = "".join(c if c.isalnum() else "_" for c in data.name)
+    beside = sources.root(data) / f"{name}_{data.resize}" / VERSION
+    yield beside
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "alexnet_jax")
+    yield cache / beside.relative_to(beside.anchor)
+
+
+def settings(data: ConfigDict) -> dict[str, Any]:
+    """What decides the bytes of a prepared set, by the names of the config's fields."""
+    wanted = {name: data[name] for name in ("name", "resize", "encoding", "max_pixels")}
+    if data.encoding == "jpeg":
+        wanted["jpeg_quality"] = data.jpeg_quality
+    if not sources.has_own_splits(data.name):
+        wanted["validation_fraction"] = data.validation_fraction
+    if data.manual_dir:
+        wanted["manual_dir"] = str(Path(data.manual_dir).expanduser().absolute())
+    return wanted
+
+
+def require_same(folder: Path, data: ConfigDict) -> None:
+    """Raises UserError if what is in the folder was made, or begun, with other settings."""
+    try:
+        found = json.loads((folder / SETTINGS).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / SETTINGS} cannot be read ({error}); remove '{folder}' to prepare anew") from error
+    # A folder of tars or pictures is needed once, and its place may be left out afterwards.
+    differ = [f"{k} {found[k]!r} there and {v!r} here" for k, v in settings(data).items() if found.get(k, v) != v]
+    if differ:
+        final = folder.parent if folder.name in (VERSION, "incomplete") else folder
+        raise UserError(
+            f"'{folder}' was prepared with other settings: {', '.join(differ)}; give --config.data its own, or "
+            f"--config.data.prepared_dir={final}_2 to prepare anew beside it"
+        )
+
+
+def open_set(folder: Path, data: ConfigDict) -> Prepared:
+    """The set in the folder. Raises UserError if it is not the config's, or cannot be read."""
+    require_same(folder, data)
+    try:
+        builder = tfds.builder_from_directory(folder)
+        classes = tuple(builder.info.features["label"].names)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"'{folder}' cannot be read ({error}); remove it to prepare anew") from error
+    return Prepared(data.name, builder, classes, data.resize, data.encoding)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether there is a finished set in the folder."""
+    return (folder / "dataset_info.json").is_file()
