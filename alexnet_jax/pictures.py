@@ -4,6 +4,10 @@ Imports no TensorFlow, so that the processes that prepare a dataset start fast a
 """
 
 import io
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -153,3 +157,19 @@ def prepare(pictures: Sequence[Picture], side: int, quality: int, max_pixels: in
         np.add(made.total, again, out=made.total)
         np.add(made.products, products(again), out=made.products)
     return made
+
+
+def start_worker() -> None:
+    """For a process that serves `prepare`: leaves SIGINT to the parent, and ends with it.
+
+    The processes of a pool outlive a parent that was killed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

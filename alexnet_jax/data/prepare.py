@@ -13,8 +13,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -34,6 +32,7 @@ from tqdm import tqdm
 from alexnet_jax import pictures
 from alexnet_jax.data import pipeline, sources
 from alexnet_jax.data.prepared import (
+    INDEX,
     REJECTED,
     SETTINGS,
     STATISTICS,
@@ -44,6 +43,7 @@ from alexnet_jax.data.prepared import (
     Sums,
     features,
     folders,
+    index_name,
     is_whole,
     load,
     open_set,
@@ -57,7 +57,7 @@ from alexnet_jax.pictures import Picture, Squares
 CHUNK = 32  # pictures that one process works on at a time
 ROUND = 256  # pictures between two states on disk
 PER_FILE = 1024  # pictures in a file, about
-FRAME = 16  # bytes that TFRecord adds to a record
+HEADER, FRAME = 12, 16  # bytes that TFRecord puts before a record, and adds to it in all
 
 
 @dataclass
@@ -115,9 +115,10 @@ def _make(source: Source, config: ConfigDict, work: Path, folder: Path) -> None:
     data = config.data
     try:
         state, sums = _begin_or_go_on(data, work)
-        for name, split in source.splits.items():
-            if name not in state.finished:
-                _make_split(name, split, config, work, state, sums)
+        with _processes() as pool:
+            for name, split in source.splits.items():
+                if name not in state.finished:
+                    _make_split(name, split, config, work, state, sums, pool)
         _require_enough(data, work, state, sum(state.done.values()))
         empty = [name for name, examples in state.examples.items() if not sum(examples)]
         if empty:
@@ -142,13 +143,15 @@ def _begin_or_go_on(data: ConfigDict, work: Path) -> tuple[State, Sums]:
         require_same(work, data)
         saved = State(**json.loads((work / "state.json").read_text()))
         sums = _load_sums(work, sum(saved.done.values()))
-        for split, examples in saved.examples.items():
-            for part, final in _final_names(data, work, split, examples).items():
+        for split, held in saved.examples.items():
+            for part, final in _final_names(data, work, split, held).items():
                 if final.exists():  # that run was killed at its very end
                     os.replace(final, part)
         lengths = {work / REJECTED: saved.rejected_bytes}
         for split, files in saved.files.items():
-            lengths |= {work / _part(split, i): length for i, length in enumerate(files) if length}
+            for i, (length, examples) in enumerate(zip(files, saved.examples[split], strict=True)):
+                part = work / _part(split, i)
+                lengths |= {part: length, work / index_name(part.name): examples * INDEX.itemsize}
         short = [path for path, length in lengths.items() if length and not _at_least(path, length)]
         if sums is not None and not short:
             for path, length in lengths.items():
@@ -193,7 +196,9 @@ def _part(split: str, number: int) -> str:
     return f"{split}-{number:05d}.part"
 
 
-def _make_split(name: str, split: Split, config: ConfigDict, work: Path, state: State, sums: Sums) -> None:
+def _make_split(
+    name: str, split: Split, config: ConfigDict, work: Path, state: State, sums: Sums, pool: ProcessPoolExecutor
+) -> None:
     data = config.data
     if name not in state.files:
         number = max(1, round(split.about / PER_FILE))
@@ -202,7 +207,7 @@ def _make_split(name: str, split: Split, config: ConfigDict, work: Path, state: 
     coming = islice(split.pictures(), state.done[name], None)
     total = max(split.about, state.done[name])
     with tqdm(total=total, initial=state.done[name], desc=name, unit=" pictures", disable=None, smoothing=0.1) as bar:
-        for batch in _rounds(_made(coming, data)):
+        for batch in _rounds(_made(coming, data, pool)):
             for chunk, squares in batch:
                 if is_training:
                     sums.add(len(chunk) - squares.stored.count(None), squares.total, squares.products)
@@ -218,42 +223,36 @@ def _make_split(name: str, split: Split, config: ConfigDict, work: Path, state: 
 Made = tuple[list[Picture], Squares]
 
 
-def _made(coming: Iterator[Picture], data: ConfigDict) -> Iterator[Made]:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _processes() -> Iterator[ProcessPoolExecutor]:
+    """One for each core; they import no TensorFlow, and a fork would take its locks along."""
+    pool = ProcessPoolExecutor(_cores(), multiprocessing.get_context("spawn"), pictures.start_worker)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process that makes pictures died, most likely for want of memory; lower --config.data.max_pixels, and "
+            "the same command goes on"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _made(coming: Iterator[Picture], data: ConfigDict, pool: ProcessPoolExecutor) -> Iterator[Made]:
     """The pictures, in their order, made into squares by all cores; a bounded number is under way."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quality = data.jpeg_quality if data.encoding == "jpeg" else 0
-    chunks = iter(lambda: list(islice(coming, CHUNK)), [])
-    context = multiprocessing.get_context("spawn")  # a fork would take TensorFlow's locks along
-    with ProcessPoolExecutor(cores, context, _start_worker) as pool:
-        waiting: deque[tuple[list[Picture], Future[Squares]]] = deque()
-        try:
-            for chunk in chunks:
-                waiting.append((chunk, pool.submit(pictures.prepare, chunk, data.resize, quality, data.max_pixels)))
-                if len(waiting) > 2 * cores:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            for first, future in waiting:
-                yield first, future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a process that makes pictures died, most likely for want of memory; lower --config.data.max_pixels, "
-                "and the same command goes on"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leaves SIGINT to the parent, and ends with it: a pool outlives a parent that was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    waiting: deque[tuple[list[Picture], Future[Squares]]] = deque()
+    for chunk in iter(lambda: list(islice(coming, CHUNK)), []):
+        waiting.append((chunk, pool.submit(pictures.prepare, chunk, data.resize, quality, data.max_pixels)))
+        if len(waiting) > 3 * _cores():
+            first, future = waiting.popleft()
+            yield first, future.result()
+    for first, future in waiting:
+        yield first, future.result()
 
 
 def _rounds(made: Iterator[Made]) -> Iterator[list[Made]]:
@@ -264,6 +263,7 @@ def _append(split: str, batch: list[Made], work: Path, state: State) -> None:
     """Puts a round's records at the end of their files, and its rejected pictures on the list."""
     number = state.done[split]
     by_file: dict[int, list[bytes]] = {}
+    index: dict[int, list[tuple[int, int]]] = {}
     lines = []
     for chunk, squares in batch:
         for picture, stored, reason in zip(chunk, squares.stored, squares.reasons, strict=True):
@@ -271,7 +271,11 @@ def _append(split: str, batch: list[Made], work: Path, state: State) -> None:
                 line = {"split": split, "file": picture.name, "in": picture.path, "reason": reason}
                 lines.append(json.dumps(line) + "\n")
             else:
-                by_file.setdefault(_file_of(number, len(state.files[split])), []).append(_record(picture, stored))
+                records = by_file.setdefault(which := _file_of(number, len(state.files[split])), [])
+                record = _record(picture, stored)
+                start = state.files[split][which] + sum(len(r) + FRAME for r in records) + HEADER
+                index.setdefault(which, []).append((start + record.index(stored), picture.label))
+                records.append(record)
             number += 1
     # TensorFlow's writer cannot append: it frames the round's records in a file of their own.
     framed = work / ".round"
@@ -284,6 +288,8 @@ def _append(split: str, batch: list[Made], work: Path, state: State) -> None:
             length = sum(len(record) + FRAME for record in records)
             with open(work / _part(split, which), "ab") as part:
                 part.write(file.read(length))
+            with open(work / index_name(_part(split, which)), "ab") as places:
+                places.write(np.asarray(index[which], INDEX).tobytes())
             state.files[split][which] += length
             state.examples[split][which] += len(records)
     framed.unlink()
@@ -342,7 +348,7 @@ def _finish(source: Source, data: ConfigDict, work: Path, state: State, sums: Su
         disable_shuffling=False,
     )
     for path in work.iterdir():
-        with open(path, "rb") as file:
+        with open(path, "rb") as file:  # so that the renaming comes last on disk too
             os.fsync(file.fileno())
     os.replace(work, folder)
     for path in (folder / "state.json", *folder.glob("sums-*.npz"), folder / ".lock"):
@@ -358,10 +364,12 @@ def _final_names(data: ConfigDict, work: Path, split: str, examples: list[int]) 
     """Of each file that holds anything, its name now and its name in TFDS's format."""
     full = [number for number, held in enumerate(examples) if held]
     template = _template(data, work, split)
-    return {
-        work / _part(split, number): Path(template.sharded_filepath(shard_index=place, num_shards=len(full)))
-        for place, number in enumerate(full)
-    }
+    names = {}
+    for place, number in enumerate(full):
+        part, final = _part(split, number), Path(template.sharded_filepath(shard_index=place, num_shards=len(full)))
+        names[work / part] = final
+        names[work / index_name(part)] = work / index_name(final.name)
+    return names
 
 
 def statistics(batches: Iterable[np.ndarray]) -> Preprocessing:

@@ -15,6 +15,7 @@ from alexnet_jax.data import sources
 from alexnet_jax.messages import UserError
 
 VERSION = "1.0.0"
+INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where its picture begins, and its class
 STATISTICS, SETTINGS, REJECTED, WORDS = "preprocessing.npz", "settings.json", "rejected.jsonl", "words.txt"
 
 
@@ -106,6 +107,11 @@ class Prepared:
     def folder(self) -> Path:
         """Where its files lie."""
         return Path(self.builder.data_dir)
+
+
+def index_name(file: str) -> str:
+    """The name of the file that says where in `file` each picture is: an INDEX for each record."""
+    return f"index-of-{file.replace('.tfrecord', '')}"
 
 
 def features(resize: int, encoding: str, classes: tuple[str, ...]) -> tfds.features.FeaturesDict:

@@ -1,0 +1,208 @@
+"""How fast pictures are prepared and fed, beside plain decoding and a PyTorch DataLoader.
+
+    python benchmarks/input.py [--pictures=4096] [--repeats=3]
+
+Everything is measured in one run on the same cores, in turns, and the best of the repeats counts.
+The pictures are 500x375 JPEGs cut from scikit-learn's two photographs. PyTorch is optional
+(`pip install torch`); without it the DataLoader's rate is null. The last line is JSON.
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from absl import app, flags
+from PIL import Image
+
+from alexnet_jax import pictures
+from alexnet_jax.messages import say
+from alexnet_jax.pictures import Picture
+
+flags.DEFINE_integer("pictures", 4096, "How many are prepared.", lower_bound=512)
+flags.DEFINE_integer("repeats", 3, "Turns of each measurement; the best counts.", lower_bound=1)
+CORES = len(os.sched_getaffinity(0))
+BATCH = 128
+
+
+def write_photographs(folder: Path, count: int) -> None:
+    """500x375 JPEGs of about 50 KB in ten classes, each another part of a photograph."""
+    from sklearn.datasets import load_sample_images
+
+    photographs = [Image.fromarray(image) for image in load_sample_images().images]
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        share = rng.uniform(0.5, 1)
+        width, height = round(640 * share), round(427 * share)
+        left, top = rng.integers(0, 641 - width), rng.integers(0, 428 - height)
+        part = photographs[number % 2].crop((left, top, left + width, top + height)).resize((500, 375))
+        path = folder / "train" / f"class{number % 10}" / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.save(path, quality=90)
+
+
+def plain(paths: list[str]) -> int:
+    """Decodes, resizes, crops and encodes, and does nothing else."""
+    for path in paths:
+        image = Image.open(path).convert("RGB")
+        shorter = min(image.size)
+        image = image.resize(
+            (round(image.width * 256 / shorter), round(image.height * 256 / shorter)), Image.Resampling.BILINEAR
+        )
+        left, top = (image.width - 256) // 2, (image.height - 256) // 2
+        pictures.to_jpeg(image.crop((left, top, left + 256, top + 256)), 95)
+    return len(paths)
+
+
+def bare(paths: list[str]) -> int:
+    """As `plain`, by the functions that prepare itself uses: only what is kept is resized."""
+    for path in paths:
+        pictures.to_jpeg(pictures.square(pictures.rgb(Picture("", 0, path).read(), 10**8), 256), 95)
+    return len(paths)
+
+
+def in_processes(work: Callable[[list[str]], int], paths: list[str]) -> float:
+    """Pictures a second, the processes' start included, as it is for prepare."""
+    start = time.perf_counter()
+    with ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn"), pictures.start_worker) as pool:
+        done = sum(pool.map(work, [paths[i : i + 32] for i in range(0, len(paths), 32)]))
+    return done / (time.perf_counter() - start)
+
+
+def rate(batches: Iterator[Any], count: int, first: int) -> float:
+    """Pictures a second of `count` batches, after the `first` ones."""
+    for _ in range(first):
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return count * BATCH / (time.perf_counter() - start)
+
+
+def decode_only(prepared: Any, count: int, first: int) -> float:
+    """The same records' random crops: read, decoded, batched, and nothing else."""
+    import tensorflow as tf
+
+    names = [str(path) for path in sorted(prepared.folder.glob("*-train.tfrecord*"))]
+    fields = {"image": tf.io.FixedLenFeature((), tf.string)}
+
+    def crop(record: Any) -> Any:
+        image = tf.io.parse_single_example(record, fields)["image"]
+        corner = tf.random.uniform([2], 0, 32, tf.int32)
+        return tf.io.decode_and_crop_jpeg(image, tf.concat([corner, [224, 224]], 0), channels=3)
+
+    dataset = tf.data.TFRecordDataset(names).repeat().map(crop, num_parallel_calls=tf.data.AUTOTUNE)
+    return rate(iter(dataset.batch(BATCH).prefetch(2).as_numpy_iterator()), count, first)
+
+
+class Crops:
+    """A PyTorch dataset: a file's random crop, its reflection, and a lighting shift to be added on the device."""
+
+    def __init__(self, paths: list[str], lighting: np.ndarray) -> None:
+        """Of JPEGs of 256x256; lighting as the pipeline's."""
+        self.paths, self.lighting = paths, lighting
+
+    def __len__(self) -> int:
+        """The number of files."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [224, 224, 3] and float32 [3]."""
+        row, column = np.random.randint(0, 32, 2)
+        image = Image.open(self.paths[index]).convert("RGB")
+        if np.random.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        crop = np.array(image.crop((column, row, column + 224, row + 224)))
+        return crop, (self.lighting @ np.random.normal(0, 0.1, 3)).astype(np.float32)
+
+
+def dataloader(folder: Path, lighting: np.ndarray, count: int, first: int) -> float | None:
+    """A DataLoader with Pillow, one process a core; None without PyTorch."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    paths = [str(path) for path in sorted(folder.glob("*.jpg"))]
+    loader = torch.utils.data.DataLoader(
+        Crops(paths, lighting),  # type: ignore[arg-type]
+        batch_size=BATCH,
+        shuffle=True,
+        num_workers=CORES,
+        drop_last=True,
+        multiprocessing_context="spawn",
+        persistent_workers=True,
+    )
+
+    def endless() -> Iterator[Any]:
+        while True:
+            yield from loader
+
+    return rate(endless(), count, first)
+
+
+def main(argv: list[str]) -> None:
+    """Measures everything in turns."""
+    import tensorflow as tf
+
+    from alexnet_jax.data import pipeline, prepare
+    from configs import alexnet
+
+    count = flags.FLAGS.pictures
+    rates: dict[str, list[float | None]] = {}
+
+    def note(name: str, value: float | None) -> None:
+        rates.setdefault(name, []).append(value)
+        say(f"{name}: {value and round(value)}")
+
+    with tempfile.TemporaryDirectory() as text:
+        root = Path(text)
+        write_photographs(root / "photographs", count)
+        paths = [str(path) for path in sorted((root / "photographs").rglob("*.jpg"))]
+        config = alexnet.get_config()
+        config.data.name, config.data.manual_dir = "folder", str(root / "photographs")
+        sets = {}
+        for turn in range(flags.FLAGS.repeats):
+            config.data.encoding, config.data.prepared_dir = "jpeg", str(root / f"jpeg{turn}")
+            start = time.perf_counter()
+            sets["jpeg"] = prepare.open_or_prepare(config)
+            note("prepare", count / (time.perf_counter() - start))
+            note("plain_prepare", in_processes(plain, paths))
+            note("bare_prepare", in_processes(bare, paths))
+        config.data.encoding, config.data.prepared_dir = "raw", str(root / "raw")
+        sets["raw"] = prepare.open_or_prepare(config)
+        (root / "squares").mkdir()
+        for number, example in enumerate(
+            sets["jpeg"]
+            .builder.as_dataset(split="train", decoders={"image": prepare.tfds.decode.SkipDecoding()})
+            .as_numpy_iterator()
+        ):
+            (root / "squares" / f"{number:06d}.jpg").write_bytes(example["image"])
+        statistics = prepare.preprocessing(sets["jpeg"], config)
+        epoch = count * 9 // 10 // BATCH
+        for _ in range(flags.FLAGS.repeats):
+            for encoding, prepared in sets.items():
+                times = 4 if encoding == "jpeg" else 12  # epochs: some seconds each
+                batches = pipeline.training_batches(prepared, config, statistics, 0, (times + 2) * epoch)
+                note(encoding, rate(batches, times * epoch, epoch))
+            note("decode_only", decode_only(sets["jpeg"], 4 * epoch, epoch))
+            matrix = pipeline.lighting_matrix(statistics, config.augment)
+            note("dataloader", dataloader(root / "squares", matrix, 4 * epoch, epoch))
+    best = {name: max((v for v in values if v), default=None) for name, values in rates.items()}
+    result: dict[str, Any] = {f"{name}_images_per_second": value for name, value in best.items()}
+    result |= {"cores": CORES, "pictures": count, "repeats": flags.FLAGS.repeats, "tensorflow": tf.__version__}
+    for name in ("prepare", "jpeg", "raw", "dataloader", "decode_only"):
+        result[f"{name}_all"] = rates[name]
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
