@@ -92,13 +92,15 @@ def decode_only(prepared: Any, count: int, first: int) -> float:
     """The same records' random crops: read, decoded, batched, and nothing else."""
     import tensorflow as tf
 
+    from alexnet_jax.data import pipeline
+
     names = [str(path) for path in sorted(prepared.folder.glob("*-train.tfrecord*"))]
     fields = {"image": tf.io.FixedLenFeature((), tf.string)}
 
     def crop(record: Any) -> Any:
         image = tf.io.parse_single_example(record, fields)["image"]
         corner = tf.random.uniform([2], 0, 32, tf.int32)
-        return tf.io.decode_and_crop_jpeg(image, tf.concat([corner, [224, 224]], 0), channels=3)
+        return pipeline.crop_jpeg(image, corner, 224)
 
     dataset = tf.data.TFRecordDataset(names).repeat().map(crop, num_parallel_calls=tf.data.AUTOTUNE)
     return rate(iter(dataset.batch(BATCH).prefetch(2).as_numpy_iterator()), count, first)

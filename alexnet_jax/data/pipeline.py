@@ -332,12 +332,22 @@ def _decode(source: Prepared, record: tf.Tensor, first: tf.Tensor, size: int) ->
     fields = {"image": tf.io.FixedLenFeature((), tf.string), "label": tf.io.FixedLenFeature((), tf.int64)}
     example = tf.io.parse_single_example(record, fields)
     if source.encoding == "jpeg":
-        image = tf.io.decode_and_crop_jpeg(example["image"], tf.concat([first, [size, size]], 0), channels=3)
+        image = crop_jpeg(example["image"], first, size)
     else:
         side = source.resize
         image = tf.reshape(tf.io.decode_raw(example["image"], tf.uint8), (side, side, 3))
         image = tf.slice(image, tf.concat([first, [0]], 0), [size, size, 3])
     return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
+
+
+def crop_jpeg(data: tf.Tensor, first: tf.Tensor, size: int) -> tf.Tensor:
+    """uint8 [size, size, 3], decoding no more than that part of the JPEG.
+
+    By the accurate transform: TensorFlow's default is up to 15 off and 0.7 too dark on average,
+    and the mean image was taken with the accurate one.
+    """
+    window = tf.concat([first, [size, size]], 0)
+    return tf.io.decode_and_crop_jpeg(data, window, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def _with_damage_named(batches: Iterable[Any], files: Callable[[], list[Part]]) -> Iterator[Any]:

@@ -330,6 +330,7 @@ def _development_kit(folder: Path) -> list[_Synset]:
     if path is None:
         return []
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         rows = np.atleast_1d(loadmat(path, squeeze_me=True)["synsets"])
@@ -338,7 +339,7 @@ def _development_kit(folder: Path) -> list[_Synset]:
             _Synset(int(row[number]), str(row["WNID"]), str(row["words"]), int(row["num_children"]) == 0)
             for row in rows
         ]
-    except (KeyError, TypeError, ValueError, StopIteration, NotImplementedError) as error:
+    except (MatReadError, KeyError, TypeError, ValueError, StopIteration, NotImplementedError) as error:
         raise UserError(f"{path} is no meta.mat of a development kit ({error}); put the kit's own there") from error
     return sorted(synsets, key=lambda synset: synset.number)
 

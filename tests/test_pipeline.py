@@ -1,0 +1,310 @@
+"""The pipeline: its order, what it makes of a picture, and what it draws."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data.prepared import Prepared, Preprocessing
+from alexnet_jax.messages import UserError
+from configs import alexnet
+from tests.conftest import ROOT
+from tests.photographs import write_folder
+
+SIDE, CROP, PICTURES = 40, 8, 180
+NOTHING = Preprocessing(np.zeros((SIDE, SIDE, 3), np.float32), np.eye(3))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    write_folder(folder, {"cat": 100, "dog": 100})
+    return folder
+
+
+def config_of(photographs: Path, encoding: str, **fields: Any) -> ConfigDict:
+    config = alexnet.get_config()
+    config.data.update({"name": "folder", "manual_dir": str(photographs), "resize": SIDE, "crop": CROP})
+    config.data.update({"encoding": encoding, "prepared_dir": str(photographs.parent / f"prepared-{encoding}")})
+    config.data.shuffle_examples = 70
+    config.train.batch_size, config.evaluate.batch_size = 16, 16
+    config.augment.offsets_inclusive = True
+    config.augment.update(fields)
+    return config
+
+
+@pytest.fixture(scope="module")
+def sets(photographs: Path) -> dict[str, Prepared]:
+    """Both encodings, in files of about 30 pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "PER_FILE", 30)
+        return {e: prepare.open_or_prepare(config_of(photographs, e)) for e in ("jpeg", "raw")}
+
+
+def batches(source: Prepared, config: ConfigDict, first: int, last: int, **options: Any) -> list[pipeline.Batch]:
+    statistics = prepare.preprocessing(source, config)
+    return list(pipeline.training_batches(source, config, statistics, first, last, **options))
+
+
+def same(a: list[pipeline.Batch], b: list[pipeline.Batch]) -> bool:
+    assert len(a) == len(b)
+    return all(x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x) for x, y in zip(a, b, strict=True))
+
+
+def like(image: np.ndarray, crop: np.ndarray, encoding: str) -> bool:
+    """Equal; but a JPEG decoded in part interpolates colour a little otherwise along its edges."""
+    difference = np.abs(image.astype(int) - crop)
+    return difference.max() == 0 if encoding == "raw" else difference.max() <= 16 and difference.mean() < 1
+
+
+def test_groups_are_whole_files_and_an_epoch_is_every_example_once() -> None:
+    lengths = [5, 3, 9, 2, 7]
+    seen = []
+    for epoch in range(3):
+        groups = list(pipeline.epoch_groups(lengths, 10, 0, epoch))
+        assert sorted(f for group in groups for f in group.files) == [0, 1, 2, 3, 4]
+        assert all(len(group.files) == 1 or len(group.order) <= 10 for group in groups)
+        numbers = np.concatenate([group.numbers for group in groups])
+        np.testing.assert_array_equal(np.sort(numbers), np.arange(26))
+        np.testing.assert_array_equal(np.concatenate([group.positions for group in groups]), np.arange(26))
+        seen.append(numbers.tolist())
+    assert seen[0] != seen[1] != seen[2]
+    assert seen[0] == np.concatenate([g.numbers for g in pipeline.epoch_groups(lengths, 10, 0, 0)]).tolist()
+    assert seen[0] != np.concatenate([g.numbers for g in pipeline.epoch_groups(lengths, 10, 1, 0)]).tolist()
+
+
+def test_a_group_reads_its_files_in_the_order_that_numbers_them() -> None:
+    lengths = [4, 6, 5]
+    for group in pipeline.epoch_groups(lengths, 12, 3, 1):
+        first = np.concatenate([[0], np.cumsum(lengths)])
+        read = np.concatenate([np.arange(first[f], first[f + 1]) for f in group.files])
+        np.testing.assert_array_equal(read[group.order], group.numbers)
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_a_batch_is_the_stored_pictures_cropped_and_mirrored(
+    sets: dict[str, Prepared], photographs: Path, encoding: str
+) -> None:
+    source, config = sets[encoding], config_of(photographs, encoding)
+    whole = np.concatenate(list(pipeline.squares(source, "train")))
+    in_turn = tfds.ReadConfig(interleave_cycle_length=1)
+    examples = source.builder.as_dataset(split="train", read_config=in_turn).as_numpy_iterator()
+    labels = [int(example["label"]) for example in examples]
+    assert whole.shape == (PICTURES, SIDE, SIDE, 3)
+    files = pipeline._files(source, "train")
+    numbers = np.concatenate([g.numbers for g in pipeline.epoch_groups([f[2] for f in files], 70, 0, 0)])
+    found = batches(source, config, 0, 11)
+    mirrored = 0
+    for i, number in enumerate(numbers[: 11 * 16]):
+        batch, row = found[i // 16], i % 16
+        top, left = batch["offset"][row]
+        crop = whole[number, top : top + CROP, left : left + CROP]
+        if batch["reflected"][row]:
+            crop, mirrored = crop[:, ::-1], mirrored + 1
+        assert like(batch["image"][row], crop, encoding)
+        assert batch["label"][row] == labels[number]
+    assert 50 < mirrored < 126
+    assert (found[0]["image"].dtype, found[0]["label"].dtype) == (np.uint8, np.int32)
+
+
+def test_beside_its_pixels_a_picture_takes_at_most_64_bytes(sets: dict[str, Prepared], photographs: Path) -> None:
+    for encoding, source in sets.items():
+        (batch,) = batches(source, config_of(photographs, encoding), 0, 1)
+        assert batch["image"][0].nbytes == CROP * CROP * 3
+        assert sum(values[0].nbytes for name, values in batch.items() if name != "image") <= 64
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_going_on_and_slices_give_the_same_pictures(
+    sets: dict[str, Prepared], photographs: Path, encoding: str
+) -> None:
+    source, config = sets[encoding], config_of(photographs, encoding)
+    straight = batches(source, config, 0, 30)  # nearly three epochs of eleven steps
+    assert same(straight, batches(source, config, 0, 30))
+    for first in (1, 11, 17):
+        assert same(straight[first:], batches(source, config, first, 30))
+    halves = [batches(source, config, 5, 14, rows=slice(at, at + 8)) for at in (0, 8)]
+    joined = [{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(*halves, strict=True)]
+    assert same(straight[5:14], joined)
+    config.train.seed = 1
+    assert not same(straight[:1], batches(source, config, 0, 1))
+
+
+def test_both_encodings_draw_alike(sets: dict[str, Prepared], photographs: Path) -> None:
+    both = [list(pipeline.training_batches(sets[e], config_of(photographs, e), NOTHING, 0, 3)) for e in ("jpeg", "raw")]
+    for jpeg, raw in zip(*both, strict=True):
+        for name in jpeg.keys() - {"image"}:
+            np.testing.assert_array_equal(jpeg[name], raw[name])
+        assert np.abs(jpeg["image"].astype(int) - raw["image"]).mean() < 12
+
+
+def test_going_on_reads_no_file_of_earlier_groups(
+    sets: dict[str, Prepared], photographs: Path, monkeypatch: Any
+) -> None:
+    for encoding, source in sets.items():
+        config = config_of(photographs, encoding)
+        files = pipeline._files(source, "train")
+        groups = list(pipeline.epoch_groups([f[2] for f in files], 70, 0, 0))
+        gone = groups[0].files
+        renamed = [(n, "nowhere" if i in gone else n) for i, (n, _, _) in enumerate(files)]
+        monkeypatch.setattr(
+            pipeline, "_files", lambda *_, r=renamed, f=files: [(new, *p[1:]) for (_, new), p in zip(r, f, strict=True)]
+        )
+        step = -(-len(groups[0].order) // 16)
+        assert len(batches(source, config, step, 11)) == 11 - step
+        with pytest.raises(UserError, match="'nowhere' of the prepared set is not there"):
+            batches(source, config, 0, 1)
+        monkeypatch.undo()
+
+
+def test_one_fixed_order(sets: dict[str, Prepared], photographs: Path) -> None:
+    source, config = sets["raw"], config_of(photographs, "raw", crops=False, reflections=False)
+    shuffled = batches(source, config, 0, 22)
+    assert not np.array_equal(shuffled[0]["image"], shuffled[11]["image"])
+    config.data.order = "fixed"
+    fixed = batches(source, config, 0, 22)
+    for early, late in zip(fixed[:11], fixed[11:], strict=True):
+        np.testing.assert_array_equal(early["image"], late["image"])
+        assert not np.array_equal(early["lighting"], late["lighting"])
+
+
+def drawn(source: Prepared, config: ConfigDict, statistics: Preprocessing, epochs: int) -> dict[str, np.ndarray]:
+    config.train.batch_size = PICTURES
+    found = list(pipeline.training_batches(source, config, statistics, 0, epochs))
+    return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+
+
+def test_draws_are_distributed_as_the_paper_has_them(sets: dict[str, Prepared], photographs: Path) -> None:
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(3, 3))
+    statistics = Preprocessing(NOTHING.mean_image, mixed @ mixed.T / 10)
+    found = drawn(sets["raw"], config_of(photographs, "raw"), statistics, 130)
+    count = len(found["offset"])
+    cells = np.bincount(found["offset"] @ [33, 1], minlength=33 * 33)
+    assert len(cells) == 33 * 33 and cells.min() > 0
+    squares = ((cells - count / 1089) ** 2 / (count / 1089)).sum()
+    assert abs(squares - 1088) < 5 * np.sqrt(2 * 1088)  # chi-squared
+    assert abs(found["reflected"].mean() - 0.5) < 5 * 0.5 / np.sqrt(count)
+    assert np.all(found["scale"] == 1)
+    values, axes = np.linalg.eigh(statistics.rgb_covariance)
+    expected = 0.01 * 255**2 * (axes * values**2) @ axes.T
+    np.testing.assert_allclose(np.cov(found["lighting"].T, bias=True), expected, atol=0.05 * np.abs(expected).max())
+    independent = np.corrcoef(np.column_stack([found["offset"], found["reflected"], found["lighting"][:, 0]]).T)
+    assert np.abs(independent - np.eye(4)).max() < 5 / np.sqrt(count)
+
+
+def test_draws_of_the_source(sets: dict[str, Prepared], photographs: Path) -> None:
+    statistics = Preprocessing(NOTHING.mean_image, np.diag([0.1, 0.2, 0.3]))
+    config = config_of(photographs, "raw", lighting="root", pictures_per_draw=4, mean="centre", lighting_until=60.0)
+    found = drawn(sets["raw"], config, statistics, 63)
+    lit = slice(0, 60 * PICTURES)
+    expected = 0.01 * 255**2 * statistics.rgb_covariance  # the sum of eigenvalue p p^T
+    np.testing.assert_allclose(np.cov(found["lighting"][lit].T, bias=True), expected, atol=0.05 * expected.max())
+    np.testing.assert_allclose(found["scale"][lit], 1 / 1.1, rtol=1e-6)
+    assert np.all(found["lighting"][60 * PICTURES :] == 0) and np.all(found["scale"][60 * PICTURES :] == 1)
+    assert np.all(found["offset"] == 16) and not found["reflected"].any()
+    config.augment.mean = "cropped"
+    fours = {k: v.reshape(-1, 4, *v.shape[1:]) for k, v in drawn(sets["raw"], config, statistics, 2).items()}
+    assert np.all(fours["offset"] == fours["offset"][:, :1]) and np.all(fours["reflected"] == fours["reflected"][:, :1])
+    assert len(np.unique(fours["offset"][:, 0], axis=0)) > 70
+    assert not np.any(fours["lighting"][:, 0] == fours["lighting"][:, 1])
+
+
+def test_the_papers_offsets_are_one_fewer(sets: dict[str, Prepared], photographs: Path) -> None:
+    found = drawn(sets["raw"], config_of(photographs, "raw", offsets_inclusive=False), NOTHING, 6)
+    assert (found["offset"].min(), found["offset"].max()) == (0, 31)
+    still = drawn(sets["raw"], config_of(photographs, "raw", crops=False, reflections=False), NOTHING, 1)
+    assert np.all(still["offset"] == 16) and not still["reflected"].any()
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_evaluation_sees_every_picture_once(sets: dict[str, Prepared], photographs: Path, encoding: str) -> None:
+    source, config = sets[encoding], config_of(photographs, encoding)
+    whole = np.concatenate(list(pipeline.squares(source, "validation")))
+    found = list(pipeline.evaluation_batches(source, config, "validation"))
+    assert [batch["mask"].sum() for batch in found] == [16, 4]
+    assert all(len(values) == 16 for batch in found for values in batch.values())
+    images = np.concatenate([batch["image"][batch["mask"]] for batch in found])
+    assert like(images, whole[:, 16 : 16 + CROP, 16 : 16 + CROP], encoding)
+    uncut = list(pipeline.evaluation_batches(source, config, "validation", whole=True))
+    np.testing.assert_array_equal(np.concatenate([batch["image"][batch["mask"]] for batch in uncut]), whole)
+    assert not uncut[0]["offset"].any()
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_a_damaged_record_is_named(photographs: Path, tmp_path: Path, encoding: str) -> None:
+    config = config_of(photographs, encoding)
+    config.data.prepared_dir = str(tmp_path / "prepared")
+    source = prepare.open_or_prepare(config)
+    (path,) = source.folder.glob("*-train.tfrecord*")
+    lengths = [len(r.numpy()) + prepare.FRAME for r in pipeline.tf.data.TFRecordDataset(str(path))]
+    content = bytearray(path.read_bytes())
+    content[sum(lengths[:7]) + 300] ^= 1
+    path.write_bytes(content)
+    for read in (
+        lambda: batches(source, config, 0, 11),
+        lambda: list(pipeline.evaluation_batches(source, config, "train")),
+    ):
+        with pytest.raises(UserError, match=rf"record 7 of '.*{path.name}' is damaged"):
+            read()
+    path.write_bytes(bytes(content[: sum(lengths[:5])]))
+    with pytest.raises(UserError, match=rf"{path.name}' ends after 5 records and should have 180"):
+        batches(source, config, 0, 11)
+    with pytest.raises(UserError, match=rf"{path.name}' ends after 5 records and should have 180"):
+        list(pipeline.evaluation_batches(source, config, "train"))
+
+
+def test_a_batch_larger_than_the_set(sets: dict[str, Prepared], photographs: Path) -> None:
+    config = config_of(photographs, "raw")
+    config.train.batch_size = 181
+    with pytest.raises(UserError, match=r"has 180 pictures; set --config.train.batch_size"):
+        batches(sets["raw"], config, 0, 1)
+
+
+DIGEST = """
+import hashlib, sys
+from alexnet_jax.data import pipeline, prepare
+from tests.test_pipeline import config_of
+from pathlib import Path
+config = config_of(Path(sys.argv[1]), sys.argv[2])
+source = prepare.open_or_prepare(config)
+digest = hashlib.sha256()
+for batch in pipeline.training_batches(source, config, prepare.preprocessing(source, config), 3, 20):
+    for name in sorted(batch):
+        digest.update(batch[name].tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_threads_change_nothing(sets: dict[str, Prepared], photographs: Path, encoding: str) -> None:
+    import os
+
+    digests = set()
+    for threads in ("1", "8"):
+        environment = {"TF_NUM_INTEROP_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", DIGEST, str(photographs), encoding],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(done.stdout.strip())
+    assert len(digests) == 1
+    assert len(digests.pop()) == 64
+
+
+def test_labels_through_tfds_and_the_pipeline_agree(sets: dict[str, Prepared], photographs: Path) -> None:
+    builder = tfds.builder_from_directory(sets["raw"].folder)
+    labels = [int(e["label"]) for e in builder.as_dataset(split="validation").as_numpy_iterator()]
+    found = pipeline.evaluation_batches(sets["raw"], config_of(photographs, "raw"), "validation")
+    assert np.concatenate([b["label"][b["mask"]] for b in found]).tolist() == labels
