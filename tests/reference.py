@@ -83,11 +83,11 @@ def rank(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def centre(batch: dict[str, np.ndarray], mean: np.ndarray) -> np.ndarray:
-    """Each crop less the mean image under it, both mirrored alike, plus the lighting shift."""
+    """Each crop less the mean image under it, both mirrored alike, plus the lighting shift, scaled."""
     size, out = batch["image"].shape[1], []
     for image, (row, column), mirrored, light in zip(
         batch["image"], batch["offset"], batch["reflected"], batch["lighting"], strict=True
     ):
         under = mean[row : row + size, column : column + size]
         out.append(image.astype(np.float64) - (under[:, ::-1] if mirrored else under) + light)
-    return np.stack(out)
+    return np.stack(out) * batch["scale"][:, None, None, None]

@@ -7,7 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
-from alexnet_jax.data import pipeline, prepare, sources
+from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data.prepared import Preprocessing
 from configs import digits
 
 
@@ -19,12 +20,12 @@ def config(data_dir: Path) -> ConfigDict:
 
 
 def all_squares(config: ConfigDict, split: str) -> np.ndarray:
-    source = sources.open_source(config.data)
-    return np.concatenate(list(pipeline.squares(source, split, config.data.resize)))
+    source = prepare.open_or_prepare(config)
+    return np.concatenate(list(pipeline.squares(source, split)))
 
 
 def test_the_split_is_fixed_and_stratified(config: ConfigDict) -> None:
-    source = sources.open_source(config.data)
+    source = prepare.open_or_prepare(config)
     assert (source.examples("train"), source.examples("validation")) == (1437, 360)
     assert source.classes == tuple("0123456789")
     labels = np.concatenate(
@@ -43,7 +44,7 @@ def test_every_digit_is_there_once(config: ConfigDict) -> None:
 
 
 def test_statistics_are_numpys(config: ConfigDict) -> None:
-    found = prepare.prepare(sources.open_source(config.data), config)
+    found = prepare.preprocessing(prepare.open_or_prepare(config), config)
     pixels = all_squares(config, "train").astype(np.float64)
     np.testing.assert_allclose(found.mean_image, pixels.mean(axis=0), rtol=1e-6)
     expected = np.cov(pixels.reshape(-1, 3) / 255, rowvar=False, bias=True)
@@ -63,12 +64,12 @@ def test_statistics_of_colour_and_the_lighting_drawn_from_them() -> None:
 
 
 def test_a_run_can_enter_its_pictures_anywhere(config: ConfigDict) -> None:
-    source = sources.open_source(config.data)
-    lighting = np.diag([3.0, 2.0, 1.0]) * 50
-    whole = list(pipeline.training_batches(source, config, lighting, 0, 50))
+    source = prepare.open_or_prepare(config)
+    statistics = Preprocessing(np.zeros((72, 72, 3), np.float32), np.diag([0.3, 0.2, 0.1]))
+    whole = list(pipeline.training_batches(source, config, statistics, 0, 50))
     assert len(whole) == 50
     for first in (7, 22, 40):
-        entered = pipeline.training_batches(source, config, lighting, first, 50)
+        entered = pipeline.training_batches(source, config, statistics, first, 50)
         for expected, batch in zip(whole[first:], entered, strict=True):
             for name, values in expected.items():
                 np.testing.assert_array_equal(batch[name], values)
@@ -87,7 +88,7 @@ def test_epochs_never_mix_and_never_repeat_their_order(config: ConfigDict) -> No
 
 def test_evaluation_sees_every_picture_once_and_masks_the_rest(config: ConfigDict) -> None:
     config.evaluate.batch_size = 50
-    source = sources.open_source(config.data)
+    source = prepare.open_or_prepare(config)
     batches = list(pipeline.evaluation_batches(source, config, "validation"))
     assert [batch["mask"].sum() for batch in batches] == [50] * 7 + [10]
     seen = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
@@ -96,8 +97,9 @@ def test_evaluation_sees_every_picture_once_and_masks_the_rest(config: ConfigDic
 
 def test_crops_follow_their_offsets(config: ConfigDict) -> None:
     config.augment.reflections = True
-    source = sources.open_source(config.data)
-    batch = next(pipeline.training_batches(source, config, np.eye(3), 0, 1))
+    source = prepare.open_or_prepare(config)
+    statistics = prepare.preprocessing(source, config)
+    batch = next(pipeline.training_batches(source, config, statistics, 0, 1))
     squares = all_squares(config, "train")
     mirrored = 0
     for image, (row, column), reflected in zip(batch["image"], batch["offset"], batch["reflected"], strict=True):

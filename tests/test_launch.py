@@ -62,27 +62,24 @@ def test_describe_needs_no_data_and_makes_no_run(tmp_path: Path) -> None:
 def test_prepare_says_where_the_data_is(data_dir: Path) -> None:
     found = result(launch("--config=configs/digits.py", "--mode=prepare", f"--config.data.data_dir={data_dir}"))
     assert found["examples"] == 1437
-    assert Path(found["data_dir"]) == data_dir / "digits" / "1.0.0"
-    assert list(Path(found["data_dir"]).glob("preprocessing-*.npz"))
+    assert Path(found["data_dir"]) == data_dir / "digits_72" / "1.0.0"
+    assert (Path(found["data_dir"]) / "preprocessing.npz").is_file()
 
 
-def test_statistics_go_to_the_cache_where_the_data_is_read_only(data_dir: Path, tmp_path: Path) -> None:
-    from alexnet_jax.data import prepare, sources
+def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir: Path, tmp_path: Path) -> None:
+    from alexnet_jax.data import prepare
 
     config = digits.get_config()
     config.data.data_dir = str(data_dir)
-    source = sources.open_source(config.data)
-    expected = prepare.prepare(source, config)
     config.data.resize = 70
-    target = source.folder / "preprocessing-train-70.npz"
-    target.mkdir()  # what no permission would do, for a superuser too
+    (data_dir / "digits_70").touch()  # what no permission would do, for a superuser too
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        made = prepare.prepare(source, config)
-        (kept,) = tmp_path.rglob("*.npz")
-        assert prepare.load(kept).mean_image.shape == made.mean_image.shape == (70, 70, 3)
-    assert expected.mean_image.shape == (72, 72, 3)
-    target.rmdir()
+        made = prepare.open_or_prepare(config)
+        assert made.folder.is_relative_to(tmp_path)
+        assert prepare.preprocessing(made, config).mean_image.shape == (70, 70, 3)
+        assert prepare.open_or_prepare(config).folder == made.folder
+    (data_dir / "digits_70").unlink()
 
 
 def test_a_relative_workdir_works(data_dir: Path, tmp_path: Path) -> None:

@@ -61,10 +61,10 @@ def test_convolution_is_the_sum_over_the_window(
 
 def test_centre_follows_crop_and_reflection(rng: np.random.Generator) -> None:
     batch, mean = random_batch(8, 7, crop=6, resize=9), rng.uniform(0, 255, (9, 9, 3)).astype(np.float32)
-    image, offset, reflected, lighting = (
-        jnp.asarray(batch[name]) for name in ("image", "offset", "reflected", "lighting")
+    image, offset, reflected, lighting, scale = (
+        jnp.asarray(batch[name]) for name in ("image", "offset", "reflected", "lighting", "scale")
     )
-    ours = ops.centre(image, jnp.asarray(mean), offset, reflected, lighting)
+    ours = ops.centre(image, jnp.asarray(mean), offset, reflected, lighting, scale)
     np.testing.assert_allclose(ours, reference.centre(batch, mean), atol=1e-4)
 
 

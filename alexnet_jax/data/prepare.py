@@ -312,7 +312,8 @@ def _record(picture: Picture, stored: bytes) -> bytes:
         "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[picture.label])),
         "file_name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name])),
     }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    return example.SerializeToString(deterministic=True)  # or each process orders the fields in its own way
 
 
 def _require_enough(data: ConfigDict, work: Path, state: State, expected: int) -> None:
