@@ -120,7 +120,7 @@ def alexnet(
     k1, k2, k3, k4, k5 = kernels
     u6, u7 = units
     pool = MaxPool()
-    # 224 pixels give 55 outputs only with 3 of padding after the last: (224 + 3 - 11) / 4 + 1.
+    # 224 pixels give 55 outputs with 3 of padding after the last, (224 + 3 - 11) / 4 + 1: the source rounds up.
     return Architecture(
         input_size,
         towers,

@@ -54,7 +54,7 @@ def count(text: str) -> list[Collective]:
         if not match or _group_size(line) == 1:
             continue
         shapes = re.findall(r"\b([a-z]+\d+)\[([\d,]*)\]", match[1])
-        if match[3]:  # the type of a -start is (operands, results)
+        if match[3] and match[2] in ("all-gather", "collective-permute"):  # their type is (operands, results)
             shapes = shapes[len(shapes) // 2 :]
         name = re.search(r'op_name="([^"]*)"', line)
         names = name[1].split(":") if name else [""]

@@ -2,8 +2,10 @@
 
 import difflib
 import json
+import math
 import re
 import runpy
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +43,13 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     Raises:
       UserError: a flag, a config file, a variant or a field that does not exist, or a wrong type.
     """
-    if not any(argument.lstrip("-").startswith("help") for argument in argv):
+    asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv)
+    if not asks_for_help:
         _require_known_fields(argv, sorted(flatten(_load(_config_argument(argv)))))
     try:
         return flags.FLAGS(list(argv))
+    except SystemExit:  # absl calls help a failure
+        sys.exit(0 if asks_for_help else 1)
     except flags.Error as error:
         text = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{text}; see --help, and the config file for its fields") from error
@@ -63,9 +68,13 @@ def _load(argument: str) -> ConfigDict:
     if not Path(path).is_file():
         raise UserError(f"--config names '{path}', which is not there; give a file, such as configs/digits.py")
     try:
-        return runpy.run_path(path)["get_config"](*([variant] if variant else []))
+        get_config = runpy.run_path(path).get("get_config")
+        config = get_config(*([variant] if variant else [])) if get_config else None
     except Exception as error:  # whatever a config file of the user's may raise
         raise UserError(f"--config={argument} cannot be used: {error}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config={argument} has no get_config that returns a ConfigDict; see configs/digits.py")
+    return config
 
 
 def _require_known_fields(argv: Sequence[str], known: list[str]) -> None:
@@ -96,6 +105,13 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"config.{field} is {flatten(config)[field]!r} and must be {needs}; set --config.{field}")
 
     fields = flatten(config)
+    _require_same_fields(fields)
+    for field in fields:
+        require(_is_finite(fields[field]), field, "finite, and a whole number below 2^31")
+    for field in ("model.kernels", "model.units"):
+        require(all(type(x) is int for x in fields[field]), field, "whole numbers")
+    bounds = list(config.schedule.boundaries)
+    require(all(type(x) in (int, float) for x in bounds), "schedule.boundaries", "epochs, as numbers")
     for field in (
         *("model.lrn_n", "data.resize", "data.crop", "data.shuffle_examples"),
         *("data.max_pixels", "augment.pictures_per_draw"),
@@ -127,7 +143,7 @@ def check(config: ConfigDict) -> None:
     require(augment.lighting_until >= 0, "augment.lighting_until", "0 or more")
     require(config.optimizer.learning_rate > 0, "optimizer.learning_rate", "above 0")
     require(0 <= config.optimizer.momentum < 1, "optimizer.momentum", "from 0 to below 1")
-    kind, bounds = config.schedule.kind, list(config.schedule.boundaries)
+    kind = config.schedule.kind
     require(kind in ("constant", "steps", "plateau"), "schedule.kind", "constant, steps or plateau")
     require(bounds == sorted(bounds), "schedule.boundaries", "epochs in rising order")
     require(0 < config.schedule.factor < 1, "schedule.factor", "between 0 and 1")
@@ -137,6 +153,30 @@ def check(config: ConfigDict) -> None:
     require(config.evaluate.views == 1, "evaluate.views", "1")
     require(config.evaluate.checkpoint in ("best", "newest"), "evaluate.checkpoint", "best or newest")
     network(config, classes=model.classes or 2)
+
+
+def _require_same_fields(fields: dict[str, Any]) -> None:
+    """Raises UserError if a config of the user's own lacks a field, has one too many, or one of another type."""
+    from configs import alexnet  # which defines them all
+
+    known = flatten(alexnet.get_config())
+    for field in sorted(fields.keys() ^ known.keys()):
+        raise UserError(
+            f"config.{field} is {'missing' if field in known else 'no field that is known'}; begin your config with "
+            "configs.alexnet.get_config() and change what differs"
+        )
+    for field, value in fields.items():
+        if type(value) is not type(known[field]) and (type(value), type(known[field])) != (int, float):
+            kind = type(known[field]).__name__
+            raise UserError(f"config.{field} is {value!r} and must be of type {kind}; set --config.{field}")
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_finite(x) for x in value)
+    if isinstance(value, int):
+        return abs(value) < 2**31
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def check_batches(config: ConfigDict, slices: int) -> None:

@@ -50,15 +50,11 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     best = checkpoints.best_step()
     if config.evaluate.checkpoint == "best" and best is not None:
         steps = [best, *(s for s in steps if s != best)]
-    restored = checkpoints.restore(step.abstract_state(recipe, mesh), steps)
+    at_step, state = checkpoints.restore(step.abstract_state(recipe, mesh), steps)
     checkpoints.close()
-    if restored is None:
-        raise UserError(
-            f"--workdir={found.workdir} has no checkpoint that can be read; train first, or name another run"
-        )
-    say(f"evaluating the checkpoint of step {restored[0]} on {source.name}, {config.evaluate.split}")
+    say(f"evaluating the checkpoint of step {at_step} on {source.name}, {config.evaluate.split}")
     _, eval_step = step.compiled(recipe, mesh)
     mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
     batches = pipeline.evaluation_batches(source, config, config.evaluate.split)
-    result = whole_set(eval_step, restored[1].params, batches, mean_image, mesh)
-    return {**result, "views": config.evaluate.views, "step": restored[0], "workdir": str(found.workdir)}
+    result = whole_set(eval_step, state.params, batches, mean_image, mesh)
+    return {**result, "views": config.evaluate.views, "step": at_step, "workdir": str(found.workdir)}

@@ -26,6 +26,7 @@ class Layer(nn.Module):
       outputs: kernels or units on this device.
       axis: the mesh axis that divides the towers; None where they are all here.
       dtype: of the computation; parameters are of at least float32.
+      logits: whether this is the last layer, whose sums stay in the parameters' type.
     """
 
     layer: Conv | Dense
@@ -33,6 +34,7 @@ class Layer(nn.Module):
     outputs: int
     axis: str | None
     dtype: Dtype
+    logits: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -54,10 +56,12 @@ class Layer(nn.Module):
         # Two dense products: a grouped convolution's gradient is many times slower on CPU.
         kernels = jnp.split(kernel.astype(self.dtype), groups, axis=-1)
         if isinstance(layer, Dense):
-            sums = [jnp.matmul(part, k) for part, k in zip(parts, kernels, strict=True)]
+            out = param_dtype if self.logits else self.dtype
+            sums = [jnp.matmul(part, k, preferred_element_type=out) for part, k in zip(parts, kernels, strict=True)]
         else:
             sums = [ops.convolve(part, k, layer.stride, layer.padding) for part, k in zip(parts, kernels, strict=True)]
-        return jnp.concatenate(sums, axis=-1) + bias.astype(self.dtype)
+        y = jnp.concatenate(sums, axis=-1)
+        return y + bias.astype(y.dtype)
 
 
 class AlexNet(nn.Module):
@@ -89,10 +93,9 @@ class AlexNet(nn.Module):
         local_towers = max(1, net.towers // self.shards)
         x = x.astype(self.dtype)
         for place, layer in enumerate(net.layers):
-            outputs = layer.kernels if isinstance(layer, Conv) else layer.units
-            if layer is net.layers[-1]:
-                outputs = net.padded_classes
-            x = Layer(layer, local_towers, outputs // self.shards, self.axis, self.dtype, name=layer.name)(x)
+            last = layer is net.layers[-1]
+            outputs = layer.kernels if isinstance(layer, Conv) else net.padded_classes if last else layer.units
+            x = Layer(layer, local_towers, outputs // self.shards, self.axis, self.dtype, last, name=layer.name)(x)
             for step in layer.then:
                 match step:
                     case ReLU():

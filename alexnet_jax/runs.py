@@ -26,7 +26,7 @@ class Run:
 
 def exists(workdir: Path) -> bool:
     """Whether there is a run in the folder."""
-    return (workdir / "config.json").is_file()
+    return (workdir / "config.json").is_file() or (workdir / "checkpoints").is_dir()
 
 
 def open_run(workdir: Path) -> Run:
@@ -35,10 +35,13 @@ def open_run(workdir: Path) -> Run:
         raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
     try:
         saved = json.loads((workdir / "config.json").read_text())
+        if not isinstance(saved, dict):
+            raise ValueError("config.json holds no config")
         classes = tuple((workdir / "classes.txt").read_text().splitlines())
+        preprocessing = load(workdir / "preprocessing.npz")
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
-    return Run(workdir, saved, load(workdir / "preprocessing.npz"), classes)
+    return Run(workdir, saved, preprocessing, classes)
 
 
 def require_same(config: ConfigDict, run: Run, groups: Sequence[str], done: str) -> None:

@@ -32,6 +32,8 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     source = prepare.open_or_prepare(config)
     source.examples(config.evaluate.split)
     classes = config.model.classes or len(source.classes)
+    if len(source.classes) < 2:
+        raise UserError(f"{source.name} has one class, and two at least can be told apart; set --config.data.name")
     if classes < len(source.classes):
         raise UserError(
             f"config.model.classes is {classes} and {source.name} has {len(source.classes)} classes; "
@@ -61,18 +63,16 @@ class Training:
         """
         self.config, self.source, self.recipe, self.mesh, self.found = config, source, recipe, mesh, found
         self.steps_per_epoch = epoch
-        self.last_step = config.train.steps or math.ceil(config.train.epochs * epoch)
+        self.last_step = config.train.steps or max(1, round(config.train.epochs * epoch))
         self.train_step, self.eval_step = step.compiled(recipe, mesh)
         self.all_finite = jax.jit(step.all_finite)
         self.mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
-        self.checkpoints = Checkpoints(found.workdir)
+        self.checkpoints = Checkpoints(found.workdir, set_aside=True)
         steps = self.checkpoints.steps()[::-1]
-        restored = self.checkpoints.restore(step.abstract_state(recipe, mesh), steps, set_aside=True)
-        if restored:
-            self.state = restored[1]
+        if steps:
+            self.step, self.state = self.checkpoints.restore(step.abstract_state(recipe, mesh), steps)
         else:
-            self.state = step.create_state(recipe, mesh)
-        self.step = restored[0] if restored else 0
+            self.step, self.state = 0, step.create_state(recipe, mesh)
         self.stall_said = False
 
     def run(self) -> dict[str, Any]:
@@ -136,7 +136,9 @@ class Training:
                 )
             if validates or saves:
                 meter.pause()
-            if self.has_ended():
+            # Asked after an evaluation only: the answer waits for the step.
+            if epoch_ends and optimizer.has_ended(self.state.plateau, self.recipe.schedule):
+                self.report.say(f"the plateau rule ends training at step {self.step}")
                 return
 
     def _report(self, meter: "Meter", batch: dict[str, jax.Array]) -> None:

@@ -87,4 +87,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.evaluate.batch_size = 128  # examples at a time, over all devices
     config.evaluate.views = 1  # of each picture; 1: the centre
     config.evaluate.checkpoint = "best"  # best (lowest validation top-1 error) or newest
+    config.lock()
     return config

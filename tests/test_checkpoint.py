@@ -11,6 +11,7 @@ import pytest
 
 from alexnet_jax import step, towers
 from alexnet_jax.checkpoint import Checkpoints
+from alexnet_jax.messages import UserError
 from tests.conftest import NARROW
 
 RECIPE = step.Recipe(NARROW)
@@ -59,10 +60,9 @@ def test_a_checkpoint_does_not_know_how_many_devices_wrote_it(tmp_path: Path, st
     checkpoints.save(1, state, None)
     checkpoints.close()
     for mesh_shape in [(1, 1), (2, 2)]:
-        restored = Checkpoints(tmp_path).restore(abstract(mesh_shape), [1])
-        assert restored is not None
-        assert_equal(restored[1], state)
-        assert restored[1].params["conv2"]["kernel"].sharding.num_devices == mesh_shape[0] * mesh_shape[1]
+        _, restored = Checkpoints(tmp_path).restore(abstract(mesh_shape), [1])
+        assert_equal(restored, state)
+        assert restored.params["conv2"]["kernel"].sharding.num_devices == mesh_shape[0] * mesh_shape[1]
 
 
 def largest_file(folder: Path) -> Path:
@@ -94,23 +94,51 @@ def lose_everything(folder: Path) -> None:
     folder.mkdir()
 
 
+def empty_its_metrics(folder: Path) -> None:
+    (folder / "metrics" / "metrics").write_text("")
+
+
+def never_end(folder: Path) -> None:
+    folder.rename(folder.with_name("2.orbax-checkpoint-tmp"))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax leaves its reads hanging
-@pytest.mark.parametrize("damage", [truncate, lose_a_file, flip_a_byte, lose_the_arrays, lose_everything])
+@pytest.mark.parametrize(
+    "damage",
+    [truncate, lose_a_file, flip_a_byte, lose_the_arrays, lose_everything, empty_its_metrics, never_end],
+)
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tmp_path: Path, state: step.TrainState, damage: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoints = Checkpoints(tmp_path)
     for number in (1, 2):
-        checkpoints.save(number, state, None)
+        checkpoints.save(number, state, metrics(0.5))
     checkpoints.close()
     damage(tmp_path / "checkpoints" / "2")
-    again = Checkpoints(tmp_path)
-    restored = again.restore(abstract(), again.steps()[::-1], set_aside=True)
-    assert restored is not None
-    assert restored[0] == 1
-    assert_equal(restored[1], state)
-    assert "step 2 is damaged" in capsys.readouterr().err
+    again = Checkpoints(tmp_path, set_aside=True)
+    at_step, restored = again.restore(abstract(), again.steps()[::-1])
+    assert at_step == 1
+    assert_equal(restored, state)
+    said = capsys.readouterr().err
+    assert "step 2 is damaged" in said or "'2.orbax-checkpoint-tmp' was not written to its end" in said
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
     again.save(2, state, None)
     again.close()
     assert Checkpoints(tmp_path).steps() == [1, 2]
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_where_no_checkpoint_can_be_read_all_stay_where_they_are(tmp_path: Path, state: step.TrainState) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for number in (1, 2):
+        checkpoints.save(number, state, None)
+    checkpoints.close()
+    for number in (1, 2):
+        truncate(tmp_path / "checkpoints" / str(number))
+    again = Checkpoints(tmp_path, set_aside=True)
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read; --restart"):
+        again.restore(abstract(), [2, 1])
+    assert again.steps() == [1, 2]
+    assert not (tmp_path / "damaged").exists()
     gc.collect()

@@ -1,14 +1,14 @@
 """What the compiled step of configs/alexnet.py sends between devices, and nothing else."""
 
 from collections import Counter
+from pathlib import Path
 
-import numpy as np
 import pytest
 
-from alexnet_jax import communication, step, towers
+from alexnet_jax import architecture, communication, step, towers
 from alexnet_jax.architecture import ALEXNET
 from alexnet_jax.communication import Collective
-from tests.conftest import launch, result
+from tests.conftest import NARROW, launch, result
 
 CROSS = ("conv3", "fc6", "fc7", "fc8")
 BATCH = 128
@@ -65,6 +65,7 @@ def test_merged_and_asynchronous_collectives_are_read() -> None:
   %b = (f32[4]{0}, f32[8]{0}) all-gather-start(%x), replica_groups=[2,2]<=[4], dimensions={0}, metadata={op_name="jit(f)/conv3/all_gather"}
   %c = f32[8]{0} all-gather-done(%b)
   %d = f32[4]{0} reduce-scatter(%x), replica_groups={{0,1}}, metadata={op_name="jit(f)/transpose(jvp())/conv3/reduce_scatter"}
+  %f = (f32[3]{0}, f32[5]{0}, f32[7]{0}) all-reduce-start(%x, %y, %z), replica_groups={{0,1}}, metadata={op_name="jit(f)/transpose(jvp())/conv1/psum"}
   %e = f32[4]{0} all-reduce(%x), replica_groups={{0},{1}}, metadata={op_name="jit(f)/softmax/psum"}
 """  # noqa: E501
     assert communication.count(text) == [
@@ -73,24 +74,30 @@ def test_merged_and_asynchronous_collectives_are_read() -> None:
         Collective("all-reduce", "rank", "forward", 4),
         Collective("all-gather", "conv3", "forward", 32),
         Collective("reduce-scatter", "conv3", "backward", 32),
+        Collective("all-reduce", "gradients", "backward", 60),
     ]
 
 
-def test_an_odd_number_of_classes_is_padded_on_every_mesh() -> None:
-    mesh = towers.make_mesh(2, 1)
-    net = step.Recipe().architecture
-    assert sum(
-        one.bytes for one in communication.predict(net, mesh, 2, "float32") if one.layer == "gradients"
-    ) == 4 * int(np.sum([34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]))
+@pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 1), (2, 2)])
+def test_an_odd_number_of_classes_is_padded_on_every_mesh(mesh_shape: tuple[int, int]) -> None:
+    mesh, size = towers.make_mesh(*mesh_shape), 8
+    assert NARROW.classes == 7
+    found = communication.count(communication.compiled_text(step.Recipe(NARROW), mesh, size, 72))
+    predicted = communication.predict(NARROW, mesh, size, "float32")
+    assert sum(one.bytes for one in found) == sum(one.bytes for one in predicted)
+    if mesh_shape == (2, 1):
+        counted = sum(row.parameters for row in architecture.table(NARROW))
+        padding = 20 + 1  # an eighth class: weights from fc7's 20 units, and a bias
+        assert [one.bytes for one in predicted if one.layer == "gradients"] == [4 * (counted + padding)]
 
 
-def test_the_mode_lists_what_crosses(data_dir: object) -> None:
-    found = result(
-        launch("--config=configs/digits.py", "--mode=communication", "--config.mesh.data=2", "--config.mesh.model=2")
-    )
+def test_the_mode_needs_no_data_and_lists_what_crosses(tmp_path: Path) -> None:
+    flags = ("--config=configs/digits.py", "--mode=communication", f"--workdir={tmp_path / 'run'}")
+    found = result(launch(*flags, "--config.mesh.data=2", "--config.mesh.model=2", HOME=str(tmp_path)))
     assert found["mesh"] == {"data": 2, "model": 2}
     assert found["bytes_per_step"] == found["predicted_bytes_per_step"] > 0
     assert sum(one["bytes"] for one in found["collectives"]) == found["bytes_per_step"]
     assert {one["pass"] for one in found["collectives"]} == {"forward", "backward"}
-    rough = result(launch("--config=configs/digits.py", "--mode=communication", "--config.model.dtype=bfloat16"))
+    rough = result(launch(*flags, "--config.model.dtype=bfloat16", HOME=str(tmp_path)))
     assert "bfloat16" in rough["note"]
+    assert not (tmp_path / "run").exists()

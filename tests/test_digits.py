@@ -108,3 +108,4 @@ def test_crops_follow_their_offsets(config: ConfigDict) -> None:
         assert (squares[:, row : row + 64, column : column + 64] == plain).all(axis=(1, 2, 3)).any()
     assert 16 < mirrored < 48
     assert len({tuple(offset) for offset in batch["offset"]}) > 30
+    assert batch["image"].dtype == np.uint8

@@ -40,6 +40,7 @@ def test_the_table_of_layers_needs_no_jax() -> None:
 
 def test_help_lists_every_mode_and_imports_nothing_heavy() -> None:
     done = launch("--help")
+    assert done.returncode == 0
     for mode in entry.MODES:
         assert f"{mode}:" in done.stdout
     # Sub-second by importing neither: TensorFlow takes seconds, JAX more than one.
@@ -108,6 +109,11 @@ def test_the_default_workdir_is_the_configs_name() -> None:
         (("--config.train.batch_size=many",), ("config.train.batch_size", "many")),
         (("--config.train.batch_size=0",), ("config.train.batch_size", "at least 1")),
         (("--config.model.dropout=1.5",), ("config.model.dropout", "1.5", "probability")),
+        (("--config.train.epochs=inf",), ("config.train.epochs", "finite")),
+        (("--config.train.seed=99999999999999999999",), ("config.train.seed", "2^31")),
+        (("--config.model.kernels=(24,64,96,96,'a')",), ("config.model.kernels", "whole numbers")),
+        (("--config.model.kernels=(24.0,64,96,96,64)",), ("config.model.kernels", "whole numbers")),
+        (("--config.schedule.boundaries=('a','b')",), ("config.schedule.boundaries", "numbers")),
         (("--config.data.crop=80",), ("config.data.crop", "80", "config.data.resize")),
         (("--config.data.crop=20",), ("pool2", "config.data.crop")),
         (("--config.mesh.model=3",), ("config.mesh.model", "1 or 2")),
@@ -143,6 +149,30 @@ def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], word
         assert word in sentence
 
 
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("def get_config(): return 3", ("get_config that returns a ConfigDict",)),
+        ("x = 1", ("get_config that returns a ConfigDict",)),
+        ("def get_config(:", ("cannot be used",)),
+        (
+            "from configs import alexnet\ndef get_config():\n  c = alexnet.get_config()\n  c.modle = 3\n  return c",
+            ("modle",),
+        ),
+        (
+            "from configs import alexnet\ndef get_config():\n  c = alexnet.get_config().unlock()\n"
+            "  del c.train.log_every\n  return c",
+            ("config.train.log_every is missing",),
+        ),
+    ],
+)
+def test_a_config_of_ones_own_is_checked(lines: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(lines + "\n")
+    sentence = refusal(launch(f"--config={tmp_path / 'own.py'}", "--mode=describe"))
+    for word in words:
+        assert word in sentence
+
+
 def test_two_towers_on_one_accelerator_are_refused(tmp_path: Path) -> None:
     sentence = refusal(
         launch(*SMALL, f"--workdir={tmp_path / 'run'}", "--config.mesh.model=2", JAX_NUM_CPU_DEVICES="1")
@@ -165,6 +195,20 @@ def test_a_dataset_that_is_not_there_says_how_to_get_it(name: str, words: tuple[
     for word in words:
         assert word in sentence
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["nosuch", "validation[:0%]"])
+def test_a_split_that_is_not_there_is_one_sentence(split: str, data_dir: Path, tmp_path: Path) -> None:
+    flags = (*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={tmp_path / 'run'}")
+    assert split in refusal(launch(*flags, f"--config.evaluate.split={split}"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", "/proc/data"):
+        flags = (*SMALL, f"--workdir={tmp_path / 'run'}", f"--config.data.data_dir={folder}")
+        assert "data" in refusal(launch(*flags, XDG_CACHE_HOME=str(tmp_path / "file")))
 
 
 def test_a_workdir_that_cannot_be_written_is_one_sentence(data_dir: Path, tmp_path: Path) -> None:

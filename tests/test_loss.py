@@ -53,6 +53,14 @@ def test_a_number_that_is_none_is_never_correct(devices: int, broken: float, pla
     assert np.isfinite(losses[0])
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_label_that_is_no_class_is_never_correct(devices: int) -> None:
+    scores = np.tile(np.array([1, 2, 3, 4], np.float32), (4, 1))
+    losses, rank = shared(scores, np.array([-1, 4, 3, 3], np.int32), 4, devices)
+    assert (rank[:2] >= loss.NAN_RANK).all() and np.isnan(losses[:2]).all()
+    assert (rank[2:] == 0).all() and np.isfinite(losses[2:]).all()
+
+
 def test_large_logits_do_not_overflow() -> None:
     scores = np.array([[1e4, 0, -1e4, 5]], np.float32)
     losses, _ = shared(scores, np.array([0], np.int32), 4, 2)

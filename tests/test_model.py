@@ -28,8 +28,8 @@ def initialised(net: Architecture, dtype: str = "float32", seed: int = 0) -> Any
 def logits(net: Architecture, params: Any, x: Any, *dropout: Any, dtype: str = "float32") -> np.ndarray:
     x = jnp.asarray(x, jnp.promote_types(dtype, jnp.float32))
     out: Any = jax.jit(AlexNet(net, dtype=dtype).apply)({"params": params}, x, *dropout)
-    assert out.dtype == dtype
-    return np.asarray(out, jnp.promote_types(dtype, jnp.float32))
+    assert out.dtype == jnp.promote_types(dtype, jnp.float32)
+    return np.asarray(out)
 
 
 def pictures(count: int = 2, seed: int = 0) -> np.ndarray:

@@ -110,6 +110,52 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(at: Any) -> Non
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["22"]
 
 
+def test_a_run_without_its_config_is_refused_and_nothing_is_lost(at: Any) -> None:
+    workdir = Path(result(launch(*at("torn"), "--config.train.steps=2"))["workdir"])
+    for name, damage in (("config.json", "[]"), ("preprocessing.npz", "half"), ("config.json", None)):
+        kept = (workdir / name).read_bytes()
+        (workdir / name).unlink() if damage is None else (workdir / name).write_text(damage)
+        for mode in ("train", "evaluate"):
+            sentence = refusal(launch(*at("torn"), "--config.train.steps=3", f"--mode={mode}"))
+            assert "is not a whole run" in sentence and "--restart" in sentence
+        (workdir / name).write_bytes(kept)
+    assert result(launch(*at("torn"), "--config.train.steps=3"))["step"] == 3
+
+
+def test_the_plateau_rule_ends_a_run_and_it_stays_ended(at: Any) -> None:
+    flags = (
+        *(
+            *at("plateau"),
+            "--config.schedule.kind=plateau",
+            "--config.schedule.patience=1",
+            "--config.schedule.drops=2",
+        ),
+        *("--config.optimizer.learning_rate=1e-12", "--config.train.epochs=9", "--config.train.checkpoint_every=10"),
+    )
+    done = launch(*flags)
+    # The first evaluation is the best one; each after it, of the same weights, is a plateau.
+    assert result(done)["epoch"] == 4
+    assert "the plateau rule ends training at step 88" in done.stderr
+    lines = report.read_metrics(Path(result(done)["workdir"]))
+    rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
+    assert rates == pytest.approx([1e-12, 1e-12, 1e-13, 1e-14])
+    again = launch(*flags)
+    assert "is finished at step 88" in again.stderr
+
+
+def test_checkpoints_within_an_epoch(at: Any) -> None:
+    first = result(launch(*at("within"), "--config.train.steps=19", "--config.train.checkpoint_every=6"))
+    kept = sorted(int(path.name) for path in Path(first["workdir"], "checkpoints").iterdir())
+    assert kept == [12, 18, 19]
+
+
+def test_bfloat16_trains(at: Any) -> None:
+    flags = (*at("bfloat16"), "--config.model.dtype=bfloat16", "--config.train.steps=44")
+    lines = report.read_metrics(Path(result(launch(*flags))["workdir"]))
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert losses[-1] < losses[0]
+
+
 def test_a_stall_is_one_warning_with_causes_and_dead_units(at: Any) -> None:
     stalled = (
         *(*at("stall"), "--config.train.steps=60", "--config.train.stall_steps=44", "--config.train.log_every=5"),

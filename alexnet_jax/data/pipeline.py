@@ -281,6 +281,8 @@ def evaluation_batches(source: Prepared, config: Any, split: str, whole: bool = 
     for batch in _with_damage_named(dataset.as_numpy_iterator(), lambda: files):
         real = len(batch["label"])
         seen += real
+        if batch["label"].min() < 0 or batch["label"].max() >= len(source.classes):
+            raise UserError(f"the split '{split}' of '{source.name}' has pictures without a label; name another split")
         padded = {
             name: np.concatenate([values, np.zeros((size - real, *values.shape[1:]), values.dtype)])
             for name, values in batch.items()

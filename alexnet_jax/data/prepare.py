@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import tensorflow as tf
@@ -392,13 +393,12 @@ def preprocessing(source: Prepared, config: ConfigDict) -> Preprocessing:
     """The statistics of the config's training split; those of a slice are computed when first asked for."""
     data = config.data
     if "[" not in data.train_split and "+" not in data.train_split:
-        return load(source.folder / STATISTICS)
-    split = "".join(c if c.isalnum() else "_" for c in data.train_split)
-    name = f"preprocessing-{split}.npz"
+        return _load(source.folder / STATISTICS)
+    name = f"preprocessing-{quote(data.train_split, safe='')}.npz"
     cache = [*folders(data)][-1]
     for folder in (source.folder, cache):
         if (folder / name).is_file():
-            return load(folder / name)
+            return _load(folder / name)
     say(f"computing the mean image and the RGB covariance of {source.examples(data.train_split)} pictures")
     result = statistics(pipeline.squares(source, data.train_split))
     for folder in (source.folder, cache):
@@ -409,6 +409,13 @@ def preprocessing(source: Prepared, config: ConfigDict) -> Preprocessing:
         except OSError:
             continue  # data that cannot be written to has its statistics in the user's cache
     return result
+
+
+def _load(path: Path) -> Preprocessing:
+    try:
+        return load(path)
+    except ValueError as error:
+        raise UserError(f"{error}; remove '{path.parent}' to prepare anew") from error
 
 
 def run(config: ConfigDict, invocation: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +51,12 @@ class Preprocessing:
 
 
 def load(path: Path) -> Preprocessing:
-    """Raises UserError if the file is not there or is not whole."""
+    """Raises ValueError if the file is not there or is not whole."""
     try:
         with np.load(path) as arrays:
             return Preprocessing(arrays["mean_image"], arrays["rgb_covariance"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error}); remove it to have it made anew") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 @dataclass
@@ -96,12 +97,15 @@ class Prepared:
     encoding: str  # jpeg or raw
 
     def examples(self, split: str) -> int:
-        """How many the split has. Raises UserError if there is no such split."""
+        """How many the split has. Raises UserError if there is no such split, or nothing in it."""
         try:
-            return int(self.builder.info.splits[split].num_examples)
+            examples = int(self.builder.info.splits[split].num_examples)
         except (KeyError, ValueError) as error:
             there = ", ".join(self.builder.info.splits)
             raise UserError(f"'{self.name}' has no split '{split}'; it has {there}") from error
+        if not examples:
+            raise UserError(f"the split '{split}' of '{self.name}' holds no picture; name a larger one")
+        return examples
 
     @property
     def folder(self) -> Path:

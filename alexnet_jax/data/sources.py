@@ -423,7 +423,7 @@ def _builder(data: ConfigDict) -> tfds.core.DatasetBuilder:
             f"config.data.name is '{data.name}', which is no dataset of TFDS; set --config.data.name to one of its "
             "image classification sets, such as imagenet2012, or to folder, synset_tars or digits"
         ) from error
-    except PermissionError as error:
+    except OSError as error:
         raise _unwritable(error) from error
 
 
@@ -458,8 +458,8 @@ def _tfds_set(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source:
             )
         try:
             with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
-                builder.download_and_prepare()
-        except PermissionError as error:
+                builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        except OSError as error:
             raise _unwritable(error) from error
     has_name = "file_name" in builder.info.features
 
