@@ -23,7 +23,7 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses=2 --dist=loadfile
 
 # Everything, and the quick tests on every other Python that the machine has.
 test-all: install

@@ -11,8 +11,9 @@ from typing import Any
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 # One compilation of each program serves the whole session, subprocesses included.
-compiled = tempfile.TemporaryDirectory(prefix="alexnet_jax-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the variable from the one that started it
+    compiled = tempfile.TemporaryDirectory(prefix="alexnet_jax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import numpy as np

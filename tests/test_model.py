@@ -1,6 +1,7 @@
 """The whole network against a slow NumPy statement of it, and what each property would change."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ def unconnected(net: Architecture, *names: str) -> Architecture:
     return dataclasses.replace(net, layers=layers)
 
 
+@functools.cache
 def initialised(net: Architecture, dtype: str = "float32", seed: int = 0) -> Any:
     x = jnp.zeros((1, net.input_size, net.input_size, 3), dtype)
     return jax.jit(AlexNet(net, dtype=dtype).init)(jax.random.key(seed), x)["params"]
@@ -64,7 +66,7 @@ def test_every_cross_connection_is_heard(layer: str) -> None:
 def test_without_cross_connections_a_tower_never_hears_the_other() -> None:
     cut = unconnected(NARROW, "conv3", "fc6", "fc7", "fc8")
     params = initialised(cut)
-    changed = jax.tree.map(lambda x: x, params)
+    changed: Any = jax.tree.map(lambda x: x, params)
     half = changed["conv2"]["kernel"].shape[-1] // 2
     changed["conv2"]["kernel"] = changed["conv2"]["kernel"].at[..., :half].multiply(-2.0)  # the first tower's
     before, after = (logits(cut, p, pictures()) for p in (params, changed))
@@ -95,7 +97,7 @@ def test_initial_weights_and_biases_are_the_papers() -> None:
 
 def test_dropout_depends_on_step_layer_tower_and_example_only() -> None:
     params = initialised(NARROW)
-    params["fc8"]["kernel"] = jnp.eye(20, 8)  # logits are fc7's first units
+    params = {**params, "fc8": {**params["fc8"], "kernel": jnp.eye(20, 8)}}  # logits are fc7's first units
     x, key = np.repeat(pictures(1), 6, axis=0), jax.random.key(5)
 
     def run(places: list[int], key: jax.Array) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The same run on every mesh, and half of everything on each of two devices."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -18,10 +19,17 @@ MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
 DROP = Schedule("steps", 0.01, boundaries=(5,))
 
 
+@functools.cache
+def first_state(recipe: step.Recipe) -> Any:
+    """On the host; that every mesh makes the same one is a test of its own."""
+    return jax.tree.map(np.asarray, step.create_state(recipe, towers.make_mesh(1, 1)))
+
+
 def ten_steps(recipe: step.Recipe, mesh_shape: tuple[int, int], batch_size: int, resize: int) -> Any:
     mesh = towers.make_mesh(*mesh_shape)
     train_step, _ = step.compiled(recipe, mesh)
-    state, losses = step.create_state(recipe, mesh), []
+    shardings = jax.tree.map(lambda x: x.sharding, step.abstract_state(recipe, mesh))
+    state, losses = jax.device_put(first_state(recipe), shardings), []
     net, mean = recipe.architecture, np.full((resize, resize, 3), 120, recipe.dtype)
     for i in range(10):
         batch = random_batch(batch_size, net.classes, net.input_size, resize, seed=i % 3)
@@ -78,9 +86,8 @@ def test_each_device_holds_half(part: str) -> None:
 
 
 def test_states_of_every_mesh_start_alike() -> None:
-    states = [step.create_state(step.Recipe(NARROW), towers.make_mesh(*mesh)).params for mesh in MESHES]
-    for other in states[1:]:
-        jax.tree.map(np.testing.assert_array_equal, other, states[0])
+    one, four = (step.create_state(step.Recipe(NARROW), towers.make_mesh(*mesh)).params for mesh in [(1, 1), (2, 2)])
+    jax.tree.map(np.testing.assert_array_equal, four, one)
 
 
 def test_the_mesh_is_chosen_or_refused() -> None:
