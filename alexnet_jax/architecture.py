@@ -1,12 +1,15 @@
 """What the network is: frozen dataclasses and arithmetic on them, with no JAX.
 
+The paper's network is `alexnet()`. What its experiments change, and what its authors' released
+code of 2012 changes, are arguments of it and functions from one network to the next.
+
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
 Networks", NIPS 2012, sections 3 to 5. Widths are of the whole layer; with two towers each tower
 has half of the kernels, the units and the classes.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Reads = Literal["image", "own", "both"]
@@ -15,6 +18,11 @@ Reads = Literal["image", "own", "both"]
 @dataclass(frozen=True)
 class ReLU:
     """max(0, x). Section 3.1."""
+
+
+@dataclass(frozen=True)
+class Tanh:
+    """The hyperbolic tangent, which the ReLU is compared with. Section 3.1."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +36,22 @@ class LRN:
 
 
 @dataclass(frozen=True)
+class WithinMapNorm:
+    """Response normalisation over size x size positions of one map. 2012 source, layers-145.cfg:107-117."""
+
+    size: int = 5  # positions in height and in width, clipped at the edges
+    k: float = 1.0
+    alpha: float = 0.001 / 25  # multiplies the sum of squares: the source divides its 0.001 by the positions
+    beta: float = 0.75
+
+
+@dataclass(frozen=True)
 class MaxPool:
     """Overlapping maximum over window x window positions, without padding. Section 3.4."""
 
     window: int = 3
     stride: int = 2
+    rounding: Literal["down", "up"] = "down"  # up: a last window may hang over the edge
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ class Conv:
     reads: Reads
     bias: float  # initial value of every bias
     stddev: float  # of the zero-mean Gaussian that the weights start from
-    then: tuple[ReLU | LRN | MaxPool, ...]
+    then: tuple[ReLU | Tanh | LRN | WithinMapNorm | MaxPool, ...]
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,7 @@ class Dense:
     reads: Reads
     bias: float
     stddev: float
-    then: tuple[ReLU | Dropout, ...]
+    then: tuple[ReLU | Tanh | Dropout, ...]
 
 
 @dataclass(frozen=True)
@@ -103,9 +122,15 @@ def alexnet(
     classes: int = 1000,
     input_size: int = 224,
     towers: int = 2,
+    padding: tuple[int, ...] = (2, 1, 1, 1),
     weight_stddev: float = 0.01,
+    middle_stddev: float = 0.01,
     hidden_bias: float = 1.0,
-    lrn: LRN = LRN(),
+    activation: ReLU | Tanh = ReLU(),
+    norm: tuple[LRN, ...] = (LRN(),),
+    within_map: tuple[WithinMapNorm, ...] = (),
+    pool: MaxPool = MaxPool(),
+    pool_before_activation: bool = False,
     dropout: Dropout = Dropout(),
 ) -> Architecture:
     """The paper's table of layers; with other widths, the same network made smaller.
@@ -113,29 +138,110 @@ def alexnet(
     Args:
       kernels: of conv1 to conv5, both towers together.
       units: of fc6 and fc7, both towers together.
-      weight_stddev: of the initial weights of every layer (section 5).
+      padding: zeros on every side of what conv2 to conv5 read, pixels.
+      weight_stddev: of the initial weights (section 5).
+      middle_stddev: of those of conv3, conv4 and conv5; the source has 0.03 (layers-145.cfg:143,172,200).
       hidden_bias: initial biases of conv2, conv4, conv5, fc6 and fc7 (section 5); 0 elsewhere.
+      norm: the response normalisation of layers 1 and 2, or none.
+      within_map: a second normalisation in layer 2, or none.
+      pool_before_activation: the source's order of layer 1 (layers-145.cfg:9-63).
     """
-    one, std = hidden_bias, weight_stddev
+    one, std, mid = hidden_bias, weight_stddev, middle_stddev
     k1, k2, k3, k4, k5 = kernels
+    p2, p3, p4, p5 = padding
     u6, u7 = units
-    pool = MaxPool()
+    act = activation
+    then1 = (*norm, pool, act) if pool_before_activation else (act, *norm, pool)
     # 224 pixels give 55 outputs with 3 of padding after the last, (224 + 3 - 11) / 4 + 1: the source rounds up.
     return Architecture(
         input_size,
         towers,
         (
             #     name   kernels size stride padding reads bias weights then
-            Conv("conv1", k1, 11, 4, (0, 3), "image", 0.0, std, (ReLU(), lrn, pool)),
-            Conv("conv2", k2, 5, 1, (2, 2), "own", one, std, (ReLU(), lrn, pool)),
-            Conv("conv3", k3, 3, 1, (1, 1), "both", 0.0, std, (ReLU(),)),
-            Conv("conv4", k4, 3, 1, (1, 1), "own", one, std, (ReLU(),)),
-            Conv("conv5", k5, 3, 1, (1, 1), "own", one, std, (ReLU(), pool)),
-            Dense("fc6", u6, "both", one, std, (ReLU(), dropout)),
-            Dense("fc7", u7, "both", one, std, (ReLU(), dropout)),
+            Conv("conv1", k1, 11, 4, (0, 3), "image", 0.0, std, then1),
+            Conv("conv2", k2, 5, 1, (p2, p2), "own", one, std, (act, *norm, *within_map, pool)),
+            Conv("conv3", k3, 3, 1, (p3, p3), "both", 0.0, mid, (act,)),
+            Conv("conv4", k4, 3, 1, (p4, p4), "own", one, mid, (act,)),
+            Conv("conv5", k5, 3, 1, (p5, p5), "own", one, mid, (act, pool)),
+            Dense("fc6", u6, "both", one, std, (act, dropout)),
+            Dense("fc7", u7, "both", one, std, (act, dropout)),
             Dense("fc8", classes, "both", 0.0, std, ()),
         ),
     )
+
+
+def four_layers(
+    *,
+    kernels: tuple[int, ...] = (32, 32, 64),
+    classes: int = 10,
+    input_size: int = 32,
+    weight_stddev: float = 0.01,
+    activation: ReLU | Tanh = ReLU(),
+    norm: tuple[LRN, ...] = (),
+) -> Architecture:
+    """The small network of Figure 1: three convolutions and the classes, in one tower.
+
+    The paper says that it has four layers and no more; 5x5 kernels and pooling of 3 by 2, sizes
+    rounded up, are those of its authors' networks for the same 32x32 pictures.
+    """
+    then = (activation, *norm, MaxPool(rounding="up"))
+    return Architecture(
+        input_size,
+        1,
+        (
+            *(
+                Conv(f"conv{place}", width, 5, 1, (2, 2), "own" if place > 1 else "image", 0.0, weight_stddev, then)
+                for place, width in enumerate(kernels, start=1)
+            ),
+            Dense("fc4", classes, "both", 0.0, weight_stddev, ()),
+        ),
+    )
+
+
+def with_sixth_convolution(net: Architecture, kernels: int) -> Architecture:
+    """CNN*: a sixth convolution over the last pooling layer (section 6).
+
+    Size, padding and that it reads both towers are the source's, layers-146-2012-2011.cfg:258-286.
+    """
+    convs, dense = _convolutions(net), net.layers[len(_convolutions(net)) :]
+    last = convs[-1]
+    activation = tuple(step for step in last.then if isinstance(step, ReLU | Tanh))
+    sixth = Conv("conv6", kernels, 3, 1, (1, 1), "both", last.bias, last.stddev, activation)
+    return replace(net, layers=(*convs, sixth, *dense))
+
+
+def with_bottleneck(net: Architecture, units: int) -> Architecture:
+    """A linear layer between the last hidden one and the classes, layers-146-2011.cfg:344-374."""
+    classes = net.layers[-1]
+    bottleneck = Dense("bottleneck", units, "both", 0.0, classes.stddev, ())
+    return replace(net, layers=(*net.layers[:-1], bottleneck, classes))
+
+
+def without_layer(net: Architecture, name: str) -> Architecture:
+    """The network less one middle layer (section 7).
+
+    What normalises or pools after it stays, behind the layer before; the layer after it reads
+    both towers if it did.
+    """
+    place = [layer.name for layer in net.layers].index(name)
+    before, removed, after = net.layers[place - 1 : place + 2]
+    if isinstance(removed, Conv):
+        assert isinstance(before, Conv)
+        kept = tuple(step for step in removed.then if isinstance(step, LRN | WithinMapNorm | MaxPool))
+        before = replace(before, then=before.then + kept)
+    if removed.reads == "both":
+        after = replace(after, reads="both")
+    return replace(net, layers=(*net.layers[: place - 1], before, after, *net.layers[place + 2 :]))
+
+
+def without_cross_connections(net: Architecture) -> Architecture:
+    """Towers that never talk before the classes (run 150 of the source's logs, layers-150.cfg)."""
+    apart = tuple(replace(layer, reads="own") if layer.reads == "both" else layer for layer in net.layers[:-1])
+    return replace(net, layers=(*apart, net.layers[-1]))
+
+
+def _convolutions(net: Architecture) -> tuple[Conv, ...]:
+    return tuple(layer for layer in net.layers if isinstance(layer, Conv))
 
 
 ALEXNET = alexnet()
@@ -181,13 +287,16 @@ def table(architecture: Architecture) -> tuple[Row, ...]:
         for step in layer.then:
             if isinstance(step, MaxPool):
                 name = layer.name.replace("conv", "pool")
-                side = _positions(name, shape[0], step.window, step.stride)
+                if rows[-1].name == name:  # a removed convolution leaves its pooling behind
+                    name += "b"
+                side = _positions(name, shape[0], step.window, step.stride, step.rounding)
                 rows.append(Row(name, step, shape, (side, side, shape[-1]), 0, 0, 0))
                 shape = rows[-1].output_shape
     return tuple(rows)
 
 
-def _positions(name: str, extent: int, window: int, stride: int) -> int:
+def _positions(name: str, extent: int, window: int, stride: int, rounding: str = "down") -> int:
     if extent < window:
         raise ValueError(f"{name} gets {extent} pixels with its padding, less than its {window}")
-    return (extent - window) // stride + 1
+    over = stride - 1 if rounding == "up" else 0
+    return (extent - window + over) // stride + 1

@@ -83,7 +83,7 @@ def _numpy_name(dtype: str) -> str:
 
 def _origin(name: str, op: str) -> tuple[str, str]:
     direction = "backward" if "transpose(" in name else "forward"
-    layer = re.search(r"\b(conv\d|fc\d|softmax|rank)\b", name)
+    layer = re.search(r"\b(conv\d|fc\d|bottleneck|softmax|rank)\b", name)
     if op == "all-reduce" and direction == "backward":
         return "gradients", direction
     return layer[1] if layer else name, direction

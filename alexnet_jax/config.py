@@ -8,6 +8,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from alexnet_jax import architecture
-from alexnet_jax.messages import UserError
+from alexnet_jax.messages import UserError, say
 
 if TYPE_CHECKING:
     from alexnet_jax import step
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # What a run must keep to be gone on with, and what it must keep to be evaluated.
 OF_TRAINING = ("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed")
 OF_THE_NETWORK = ("model", "data.resize", "data.crop")
+REMOVABLE = ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
 PLACES = ("data.data_dir", "data.manual_dir", "data.prepared_dir")  # where things lie, which may change
 
 
@@ -71,7 +73,10 @@ def _load(argument: str) -> ConfigDict:
         get_config = runpy.run_path(path).get("get_config")
         config = get_config(*([variant] if variant else [])) if get_config else None
     except Exception as error:  # whatever a config file of the user's may raise
-        raise UserError(f"--config={argument} cannot be used: {error}") from error
+        sentence, *rows = str(error).splitlines() or [type(error).__name__]
+        for row in rows:  # the variants there are
+            say(row)
+        raise UserError(f"--config={argument} cannot be used: {sentence}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config={argument} has no get_config that returns a ConfigDict; see configs/digits.py")
     return config
@@ -108,12 +113,12 @@ def check(config: ConfigDict) -> None:
     _require_same_fields(fields)
     for field in fields:
         require(_is_finite(fields[field]), field, "finite, and a whole number below 2^31")
-    for field in ("model.kernels", "model.units"):
+    for field in ("model.kernels", "model.units", "model.padding"):
         require(all(type(x) is int for x in fields[field]), field, "whole numbers")
     bounds = list(config.schedule.boundaries)
     require(all(type(x) in (int, float) for x in bounds), "schedule.boundaries", "epochs, as numbers")
     for field in (
-        *("model.lrn_n", "data.resize", "data.crop", "data.shuffle_examples"),
+        *("model.lrn_n", "model.pool_window", "model.pool_stride", "data.resize", "data.crop", "data.shuffle_examples"),
         *("data.max_pixels", "augment.pictures_per_draw"),
         *("schedule.patience", "train.batch_size", "train.log_every", "evaluate.batch_size"),
     ):
@@ -122,12 +127,22 @@ def check(config: ConfigDict) -> None:
         *("model.weight_stddev", "model.lrn_k", "model.lrn_alpha", "augment.lighting_stddev"),
         *("optimizer.weight_decay", "schedule.drops", "train.steps", "train.epochs", "train.seed"),
         *("train.checkpoint_every", "train.stall_steps", "mesh.data"),
+        *("model.sixth_convolution", "model.bottleneck", "model.middle_stddev"),
     ):
         require(fields[field] >= 0, field, "0 or more")
     model, data = config.model, config.data
+    require(model.network in ("alexnet", "four_layers"), "model.network", "alexnet or four_layers")
     require(model.towers in (1, 2), "model.towers", "1 or 2")
-    require(len(model.kernels) == 5 and min(model.kernels) >= 1, "model.kernels", "five numbers, of conv1 to conv5")
-    require(len(model.units) == 2 and min(model.units) >= 1, "model.units", "two numbers, of fc6 and fc7")
+    if model.network == "alexnet":
+        require(len(model.kernels) == 5 and min(model.kernels) >= 1, "model.kernels", "five numbers, of conv1 to conv5")
+        require(len(model.units) == 2 and min(model.units) >= 1, "model.units", "two numbers, of fc6 and fc7")
+    else:
+        require(model.towers == 1, "model.towers", "1 for the network of four layers")
+        require(len(model.kernels) == 3 and min(model.kernels) >= 1, "model.kernels", "three numbers")
+    require(len(model.padding) == 4 and min(model.padding) >= 0, "model.padding", "four numbers, of conv2 to conv5")
+    require(model.removed in ("", *REMOVABLE), "model.removed", f"empty or one of {', '.join(REMOVABLE)}")
+    require(model.activation in ("relu", "tanh"), "model.activation", "relu or tanh")
+    require(model.pool_rounding in ("down", "up"), "model.pool_rounding", "down or up")
     require(model.classes == 0 or model.classes >= 2, "model.classes", "0 (the dataset's number) or at least 2")
     require(0 <= model.dropout < 1, "model.dropout", "a probability from 0 to below 1")
     require(model.dtype in ("float32", "bfloat16"), "model.dtype", "float32 or bfloat16")
@@ -144,15 +159,40 @@ def check(config: ConfigDict) -> None:
     require(config.optimizer.learning_rate > 0, "optimizer.learning_rate", "above 0")
     require(0 <= config.optimizer.momentum < 1, "optimizer.momentum", "from 0 to below 1")
     kind = config.schedule.kind
-    require(kind in ("constant", "steps", "plateau"), "schedule.kind", "constant, steps or plateau")
+    require(kind in ("constant", "steps", "plateau", "listed"), "schedule.kind", "constant, steps, plateau or listed")
     require(bounds == sorted(bounds), "schedule.boundaries", "epochs in rising order")
     require(0 < config.schedule.factor < 1, "schedule.factor", "between 0 and 1")
     require(config.mesh.model in (0, 1, 2), "mesh.model", "0 (chosen), 1 or 2: there are two towers at most")
-    require(config.mesh.model <= model.towers, "mesh.model", "at most config.model.towers")
+    require(
+        config.mesh.model <= model.towers,
+        "mesh.model",
+        f"at most {model.towers}, the towers of this network (config.model.towers)",
+    )
     require(config.train.steps > 0 or config.train.epochs > 0, "train.epochs", "above 0 where train.steps is 0")
-    require(config.evaluate.views == 1, "evaluate.views", "1")
+    require(config.evaluate.views in (1, 10), "evaluate.views", "1 (the centre) or 10 (corners, centre, reflections)")
     require(config.evaluate.checkpoint in ("best", "newest"), "evaluate.checkpoint", "best or newest")
-    network(config, classes=model.classes or 2)
+    net = network(config, classes=model.classes or 2)
+    if kind == "listed":
+        check_rates(list(config.schedule.rates), [layer.name for layer in net.layers])
+
+
+def check_rates(rates: list[tuple[float, str, float]], layers: list[str]) -> None:
+    """Raises UserError unless the lines rise, name parameters that exist, and give each a rate at the start."""
+    names = [f"{layer}/{kind}" for layer in layers for kind in ("kernel", "bias")]
+    epochs = [epoch for epoch, _, _ in rates]
+    problem = ""
+    if epochs != sorted(epochs) or any(number < 0 for epoch, _, rate in rates for number in (epoch, rate)):
+        problem = "has epochs that do not rise, or a negative number"
+    for epoch, pattern, _ in rates:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            problem = f"names '{pattern}' at epoch {epoch:g}, and no parameter is called so"
+    for name in names:
+        if not any(epoch == 0 and fnmatchcase(name, pattern) for epoch, pattern, _ in rates):
+            problem = problem or f"gives {name} no rate at epoch 0"
+    if problem:
+        raise UserError(
+            f"config.schedule.rates {problem}; its lines are (epoch, 'LAYER/kernel' or 'LAYER/bias' with * and ?, rate)"
+        )
 
 
 def _require_same_fields(fields: dict[str, Any]) -> None:
@@ -194,23 +234,52 @@ def check_batches(config: ConfigDict, slices: int) -> None:
 
 def network(config: ConfigDict, classes: int) -> architecture.Architecture:
     """The config's network. Raises UserError if the towers cannot share it or the pictures are too small."""
-    model = config.model
     try:
-        net = architecture.alexnet(
-            kernels=tuple(model.kernels),
-            units=tuple(model.units),
-            classes=classes,
-            input_size=config.data.crop,
-            towers=model.towers,
-            weight_stddev=model.weight_stddev,
-            hidden_bias=model.hidden_bias,
-            lrn=architecture.LRN(model.lrn_n, model.lrn_k, model.lrn_alpha, model.lrn_beta),
-            dropout=architecture.Dropout(model.dropout),
-        )
+        net = _network(config, classes)
         architecture.table(net)
     except ValueError as error:
         raise UserError(f"{error}; change config.model.kernels, config.model.units or config.data.crop") from error
     return net
+
+
+def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
+    model = config.model
+    activation = architecture.ReLU() if model.activation == "relu" else architecture.Tanh()
+    alpha = model.lrn_alpha / model.lrn_n if model.lrn_alpha_over_n else model.lrn_alpha
+    norm = (architecture.LRN(model.lrn_n, model.lrn_k, alpha, model.lrn_beta),) if model.lrn else ()
+    if model.network == "four_layers":
+        return architecture.four_layers(
+            kernels=tuple(model.kernels),
+            classes=classes,
+            input_size=config.data.crop,
+            weight_stddev=model.weight_stddev,
+            activation=activation,
+            norm=norm,
+        )
+    net = architecture.alexnet(
+        kernels=tuple(model.kernels),
+        units=tuple(model.units),
+        classes=classes,
+        input_size=config.data.crop,
+        towers=model.towers,
+        padding=tuple(model.padding),
+        weight_stddev=model.weight_stddev,
+        middle_stddev=model.middle_stddev or model.weight_stddev,
+        hidden_bias=model.hidden_bias,
+        activation=activation,
+        norm=norm,
+        within_map=(architecture.WithinMapNorm(),) if model.within_map_norm else (),
+        pool=architecture.MaxPool(model.pool_window, model.pool_stride, model.pool_rounding),
+        pool_before_activation=model.pool_before_activation,
+        dropout=architecture.Dropout(model.dropout),
+    )
+    if model.sixth_convolution:
+        net = architecture.with_sixth_convolution(net, model.sixth_convolution)
+    if model.removed:
+        net = architecture.without_layer(net, model.removed)
+    if model.bottleneck:
+        net = architecture.with_bottleneck(net, model.bottleneck)
+    return net if model.cross_connections else architecture.without_cross_connections(net)
 
 
 def recipe(config: ConfigDict, classes: int, steps_per_epoch: int) -> "step.Recipe":
@@ -224,12 +293,14 @@ def recipe(config: ConfigDict, classes: int, steps_per_epoch: int) -> "step.Reci
         boundaries=tuple(round(epoch * steps_per_epoch) for epoch in config.schedule.boundaries),
         drops=config.schedule.drops,
         patience=config.schedule.patience,
+        rates=tuple((round(epoch * steps_per_epoch), what, rate) for epoch, what, rate in config.schedule.rates),
     )
     return step.Recipe(
         architecture=network(config, classes),
         dtype=config.model.dtype,
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
+        decay_biases=config.optimizer.decay_biases,
         schedule=schedule,
         seed=config.train.seed,
     )

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from alexnet_jax import ops, towers
-from alexnet_jax.architecture import LRN, Architecture, Conv, Dense, Dropout, MaxPool, ReLU
+from alexnet_jax.architecture import LRN, Architecture, Conv, Dense, Dropout, MaxPool, ReLU, Tanh, WithinMapNorm
 
 Dtype = Any
 
@@ -102,10 +102,14 @@ class AlexNet(nn.Module):
                         x = nn.relu(x)
                         # Kept only where asked for: the units that are zero on the whole batch.
                         self.sow("dead_units", f"{layer.name}_relu", (x <= 0).all(axis=tuple(range(x.ndim - 1))).mean())
+                    case Tanh():
+                        x = jnp.tanh(x)
                     case LRN():
                         x = ops.local_response_norm(x, step, local_towers)
+                    case WithinMapNorm():
+                        x = ops.within_map_norm(x, step)
                     case MaxPool():
-                        x = ops.max_pool(x, step.window, step.stride)
+                        x = ops.max_pool(x, step)
                     case Dropout():
                         x = self._dropout(x, step.rate, place, local_towers, examples, key)
         return x

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from alexnet_jax.architecture import LRN
+from alexnet_jax.architecture import LRN, MaxPool, WithinMapNorm
 
 
 def centre(
@@ -67,21 +67,47 @@ def local_response_norm(x: jax.Array, lrn: LRN, towers: int) -> jax.Array:
     denominator = lrn.k + lrn.alpha * jnp.matmul(
         jnp.square(a), jnp.asarray(band, dtype), precision=lax.Precision.HIGHEST
     )
-    if lrn.beta == 0.75:  # two square roots cost less than a power
-        root = lax.rsqrt(denominator)
-        scale = root * jnp.sqrt(root)
-    else:
-        scale = denominator**-lrn.beta
-    return (a * scale).astype(x.dtype)
+    return (a * _inverse_power(denominator, lrn.beta)).astype(x.dtype)
 
 
-def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
+def within_map_norm(x: jax.Array, norm: WithinMapNorm) -> jax.Array:
+    """B = a / (k + alpha * sum a^2)^beta, the sum over size x size positions of the same map.
+
+    The window is centred and clipped at the edges, as in the 2012 source (layers-145.cfg:107-117).
+
+    Args:
+      x: [b, h, w, maps], of any number of towers.
+    """
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    a = x.astype(dtype)
+    sums = jnp.square(a)
+    for axis in (1, 2):  # as in the other normalisation, products with a banded 0/1 matrix
+        place = np.arange(x.shape[axis])
+        band = np.abs(place[:, None] - place) <= norm.size // 2
+        summed = jnp.tensordot(sums, jnp.asarray(band, dtype), axes=(axis, 0), precision=lax.Precision.HIGHEST)
+        sums = jnp.moveaxis(summed, -1, axis)
+    return (a * _inverse_power(norm.k + norm.alpha * sums, norm.beta)).astype(x.dtype)
+
+
+def _inverse_power(x: jax.Array, beta: float) -> jax.Array:
+    if beta == 0.75:  # two square roots cost less than a power
+        root = lax.rsqrt(x)
+        return root * jnp.sqrt(root)
+    return x**-beta
+
+
+def max_pool(x: jax.Array, pool: MaxPool) -> jax.Array:
     """Maximum of every window x window positions, `stride` apart, without padding (section 3.4).
 
     Rows first, then columns, as maxima of strided slices. Where several positions tie, they share
-    the gradient.
+    the gradient. With sizes rounded up a last window takes what there is.
     """
+    window, stride = pool.window, pool.stride
     for axis in (1, 2):
+        over = -(x.shape[axis] - window) % stride if pool.rounding == "up" else 0
+        if over:
+            edges = [(0, over if i == axis else 0, 0) for i in range(x.ndim)]
+            x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), edges)
         last = (x.shape[axis] - window) // stride * stride + 1
         slices = [lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(window)]
         x = slices[0]

@@ -1,6 +1,11 @@
-"""The paper's stochastic gradient descent as an optax chain, and the schedules of its learning rate."""
+"""The paper's stochastic gradient descent as an optax chain, and the schedules of its learning rates.
+
+Every kernel and every bias has a rate of its own, for the 2012 source's sake; in the paper they
+are all one number.
+"""
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,15 +20,19 @@ class Schedule:
 
     `constant`: as it starts. `steps`: times `factor` at each of `boundaries`. `plateau`: the
     paper's rule (section 5): times `factor` when the validation error has not improved for
-    `patience` evaluations, `drops` times; at the next such plateau training ends.
+    `patience` evaluations, `drops` times; at the next such plateau training ends. `listed`: by
+    `rates` alone, as in the 2012 source's logs.
     """
 
-    kind: Literal["constant", "steps", "plateau"] = "plateau"
+    kind: Literal["constant", "steps", "plateau", "listed"] = "plateau"
     learning_rate: float = 0.01
     factor: float = 0.1
     boundaries: tuple[int, ...] = ()  # training steps
     drops: int = 3
     patience: int = 5  # evaluations
+    # (training step, parameters as LAYER/kernel or LAYER/bias with * and ?, rate): of the lines that
+    # name a parameter, the last one reached holds. A rate of 0 freezes it.
+    rates: tuple[tuple[int, str, float], ...] = ()
 
 
 class Plateau(NamedTuple):
@@ -57,8 +66,20 @@ def has_ended(plateau: Plateau, schedule: Schedule) -> bool:
     return schedule.kind == "plateau" and int(plateau.plateaus) > schedule.drops
 
 
-def learning_rate(schedule: Schedule, step: jax.Array, plateau: Plateau) -> jax.Array:
-    """The learning rate of the update that takes `step` steps to one more; float32 scalar."""
+def learning_rates(schedule: Schedule, step: jax.Array, plateau: Plateau, params: Any) -> Any:
+    """The rate of every parameter in the update that takes `step` steps to one more.
+
+    Args:
+      params: {layer: {kernel, bias}}.
+
+    Returns:
+      A tree like `params` of float32 scalars.
+
+    Raises:
+      ValueError: a `listed` schedule leaves a parameter without a rate at the start.
+    """
+    if schedule.kind == "listed":
+        return jax.tree_util.tree_map_with_path(lambda path, _: _listed(schedule, step, parameter_name(path)), params)
     match schedule.kind:
         case "constant":
             drops = jnp.int32(0)
@@ -69,22 +90,62 @@ def learning_rate(schedule: Schedule, step: jax.Array, plateau: Plateau) -> jax.
     # Rounded once from exact powers, so that every mesh and every restart has the same float.
     most = max(schedule.drops, len(schedule.boundaries))
     rates = jnp.asarray([schedule.learning_rate * schedule.factor**i for i in range(most + 1)], jnp.float32)
-    return rates[drops]
+    return jax.tree.map(lambda _: rates[drops], params)
 
 
-def _scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
-    """Times minus the `learning_rate` that `update` is given."""
+def _listed(schedule: Schedule, step: jax.Array, name: str) -> jax.Array:
+    lines = [(start, rate) for start, pattern, rate in schedule.rates if fnmatchcase(name, pattern)]
+    if not lines or lines[0][0] > 0:
+        raise ValueError(f"the schedule gives {name} no rate at the start")
+    starts, rates = zip(*lines, strict=True)
+    reached = jnp.sum(step >= jnp.asarray(starts, jnp.int32))
+    return jnp.asarray(rates, jnp.float32)[reached - 1]
 
-    def update(updates: Any, state: Any, params: Any = None, *, learning_rate: jax.Array, **_: Any) -> Any:
-        return jax.tree.map(lambda g: -learning_rate.astype(g.dtype) * g, updates), state
+
+def parameter_name(path: Any) -> str:
+    """LAYER/kernel or LAYER/bias, of a path in the tree of parameters."""
+    return "/".join(key.key for key in path)
+
+
+def highest_rate(rates: Any) -> jax.Array:
+    """The highest rate of any kernel: the one to report, as biases and single layers may differ."""
+    kernels = [rate for path, rate in jax.tree_util.tree_leaves_with_path(rates) if path[-1].key == "kernel"]
+    return jnp.stack(kernels).max()
+
+
+def _scale_by_given_rates() -> optax.GradientTransformationExtraArgs:
+    """Times minus the `learning_rates` that `update` is given."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, learning_rates: Any, **_: Any) -> Any:
+        return jax.tree.map(lambda g, rate: -rate.astype(g.dtype) * g, updates, learning_rates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def paper_sgd(momentum: float, weight_decay: float) -> optax.GradientTransformationExtraArgs:
+def _velocity(momentum: float) -> optax.GradientTransformationExtraArgs:
+    """`optax.trace`, but a parameter whose rate is 0 stands still and keeps its velocity."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, learning_rates: Any, **_: Any) -> Any:
+        trace = jax.tree.map(
+            lambda u, v, rate: jnp.where(rate > 0, momentum * v + u, v), updates, state.trace, learning_rates
+        )
+        moves = jax.tree.map(lambda v, rate: jnp.where(rate > 0, v, jnp.zeros_like(v)), trace, learning_rates)
+        return moves, optax.TraceState(trace)
+
+    return optax.GradientTransformationExtraArgs(optax.trace(momentum).init, update)
+
+
+def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool = True) -> optax.GradientTransformationExtraArgs:
     """V <- momentum v - weight_decay rate w - rate gradient; w <- w + v (section 5).
 
     The rate is inside the velocity, so that a drop of the rate leaves the gathered velocity as it
-    is (`optax.sgd` has it outside). `update` takes the rate as `learning_rate=`.
+    is (`optax.sgd` has it outside). `update` takes the rates as `learning_rates=`, a tree like the
+    parameters. Without `decay_biases` only kernels decay, as in the 2012 source (src/layer.cu:565).
     """
-    return optax.chain(optax.add_decayed_weights(weight_decay), _scale_by_given_rate(), optax.trace(decay=momentum))
+
+    def decays(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: decay_biases or path[-1].key == "kernel", params)
+
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=decays), _scale_by_given_rates(), _velocity(momentum)
+    )

@@ -27,13 +27,14 @@ class Recipe:
     dtype: str = "float32"  # of activations and products
     momentum: float = 0.9
     weight_decay: float = 0.0005
+    decay_biases: bool = True
     schedule: optimizer.Schedule = optimizer.Schedule()
     seed: int = 0
 
     @property
     def sgd(self) -> optax.GradientTransformationExtraArgs:
         """The optimiser."""
-        return optimizer.paper_sgd(self.momentum, self.weight_decay)
+        return optimizer.paper_sgd(self.momentum, self.weight_decay, self.decay_biases)
 
 
 @flax.struct.dataclass
@@ -113,7 +114,7 @@ def train_step(
 
     Returns:
       The next state, and scalars: `loss` in nats before the update, `top1_error` and
-      `top5_error` as fractions of the batch, `learning_rate`.
+      `top5_error` as fractions of the batch, `learning_rate`, the highest of any kernel.
     """
     key = jax.random.fold_in(jax.random.key(recipe.seed + 1), state.step)
 
@@ -123,14 +124,14 @@ def train_step(
             return losses.mean(), rank
 
     (mean, rank), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    rate = optimizer.learning_rate(recipe.schedule, state.step, state.plateau)
-    updates, opt_state = recipe.sgd.update(gradients, state.opt_state, state.params, learning_rate=rate)
+    rates = optimizer.learning_rates(recipe.schedule, state.step, state.plateau, state.params)
+    updates, opt_state = recipe.sgd.update(gradients, state.opt_state, state.params, learning_rates=rates)
     params = optax.apply_updates(state.params, updates)
     with jax.named_scope("rank"):
         metrics = {"loss": mean, "top1_error": (rank >= 1).mean(), "top5_error": (rank >= TOP_K).mean()}
     return (
         TrainState(state.step + 1, params, opt_state, state.plateau),
-        {**metrics, "learning_rate": rate},
+        {**metrics, "learning_rate": optimizer.highest_rate(rates)},
     )
 
 

@@ -1,1 +1,1 @@
-"""What to train: one file a subject, see alexnet.py for every field."""
+"""What to train: alexnet.py has every field, variants.py the rows of the paper."""

@@ -6,29 +6,53 @@ DIR holds ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar. The paper reports
 18.2 % top-5 error with ten views after about 90 epochs, five to six days on two GTX 580; its
 authors' logs have 43 % and 19 % or so for the centre view. Nobody has run this configuration to
 its end here yet.
+
+    python launch.py --config=configs/alexnet.py:VARIANT
+
+is another row of the paper, see variants.py; --mode=table shows what each is to give.
 """
 
 from ml_collections import ConfigDict
 
+from configs import variants
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Every field there is, with the paper's value. Raises ValueError: there are no variants yet."""
-    if variant:
-        raise ValueError(f"configs/alexnet.py has no variant '{variant}'; leave ':{variant}' out")
+    """Every field there is, with the paper's value, and what the variant changes.
+
+    Raises:
+      ValueError: there is no such variant.
+    """
     config = ConfigDict()
+    config.name = variants.name("alexnet", variant)  # which row of the paper's tables the run belongs to
 
     config.model = ConfigDict()
+    config.model.network = "alexnet"  # or four_layers, that of Figure 1 (one tower, no dropout)
     config.model.towers = 2  # halves of every layer, 1 or 2
     config.model.kernels = (96, 256, 384, 384, 256)  # of conv1 to conv5, both towers together
+    config.model.sixth_convolution = 0  # kernels of conv6, over the last pooling; 0: none
+    config.model.padding = (2, 1, 1, 1)  # of conv2 to conv5, pixels
     config.model.units = (4096, 4096)  # of fc6 and fc7, both towers together
+    config.model.bottleneck = 0  # linear units between the last hidden layer and the classes; 0: none
     config.model.classes = 0  # outputs; 0: as many as the dataset has
+    config.model.removed = ""  # one middle layer, conv2 to conv5, fc6 or fc7, that is left out; '': none
+    config.model.cross_connections = True  # False: the towers read each other only at the classes
+    config.model.activation = "relu"  # or tanh
     config.model.weight_stddev = 0.01  # of the initial weights
-    config.model.hidden_bias = 1.0  # initial bias of conv2, conv4, conv5, fc6, fc7; 0 elsewhere
+    config.model.middle_stddev = 0.0  # of those of conv3 and later convolutions; 0: as weight_stddev
+    config.model.hidden_bias = 1.0  # initial bias of conv2, conv4, conv5, conv6, fc6, fc7; 0 elsewhere
     config.model.dropout = 0.5  # probability that an output of fc6 or fc7 is zeroed
-    config.model.lrn_n = 5  # maps in the window of the response normalisation
+    config.model.lrn = True  # the response normalisation of layers 1 and 2
+    config.model.lrn_n = 5  # maps in its window
     config.model.lrn_k = 2.0  # its constant
     config.model.lrn_alpha = 1e-4  # its factor of the sum of squares
+    config.model.lrn_alpha_over_n = False  # True: the factor is lrn_alpha / lrn_n, one of the mean of squares
     config.model.lrn_beta = 0.75  # its exponent
+    config.model.within_map_norm = False  # a second normalisation in layer 2, over 5x5 positions of each map
+    config.model.pool_before_activation = False  # True: layer 1 normalises and pools before its activation
+    config.model.pool_window = 3  # positions in height and in width
+    config.model.pool_stride = 2  # positions between two windows
+    config.model.pool_rounding = "down"  # of the number of windows; up: the last may hang over the edge
     config.model.dtype = "float32"  # of activations: float32 or bfloat16; parameters are float32
 
     config.data = ConfigDict()
@@ -60,14 +84,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.01  # at the start
     config.optimizer.momentum = 0.9  # share of the velocity kept each step
-    config.optimizer.weight_decay = 0.0005  # times rate and weight, of every parameter
+    config.optimizer.weight_decay = 0.0005  # times rate and weight
+    config.optimizer.decay_biases = True  # False: only kernels and dense weights decay
 
     config.schedule = ConfigDict()
-    config.schedule.kind = "plateau"  # constant, steps or plateau
+    config.schedule.kind = "plateau"  # constant, steps, plateau or listed
     config.schedule.factor = 0.1  # multiplies the learning rate at each drop
     config.schedule.boundaries = ()  # steps: the epochs of the drops
     config.schedule.drops = 3  # plateau: drops before the plateau that ends training
     config.schedule.patience = 5  # plateau: evaluations without a lower top-1 error (unsaid in the paper)
+    config.schedule.rates = ()  # listed: (epoch, 'LAYER/kernel' or 'LAYER/bias' with * and ?, rate); 0 freezes
 
     config.mesh = ConfigDict()
     config.mesh.data = 0  # slices of the batch; 0: devices divided by mesh.model
@@ -78,6 +104,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.epochs = 90.0  # passes over the training set
     config.train.batch_size = 128  # examples a step, over all devices
     config.train.seed = 0  # of weights, order, crops, lighting and dropout
+    config.train.init_from = ""  # the folder of a run whose layers a new run starts from; '': none
+    config.train.init_except = ""  # layers that start anew all the same, such as 'fc7,fc8'
+    config.train.init_after = ""  # the config whose run has to be trained first; '': none
     config.train.log_every = 50  # steps between two reports
     config.train.checkpoint_every = 2000  # steps between two checkpoints within an epoch; 0: none
     config.train.stall_steps = 2000  # steps without learning that are called a stall; 0: never
@@ -85,7 +114,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.evaluate = ConfigDict()
     config.evaluate.split = "validation"  # a split of the set
     config.evaluate.batch_size = 128  # examples at a time, over all devices
-    config.evaluate.views = 1  # of each picture; 1: the centre
+    config.evaluate.views = 1  # of each picture; 1: the centre; 10: corners, centre and their reflections
     config.evaluate.checkpoint = "best"  # best (lowest validation top-1 error) or newest
+
+    variants.apply(config, "alexnet", variant)
     config.lock()
     return config

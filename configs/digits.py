@@ -15,6 +15,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant:
         raise ValueError(f"configs/digits.py has no variant '{variant}'; leave ':{variant}' out")
     config = alexnet.get_config()
+    config.name = "digits"
     config.data.name = "digits"
     config.data.resize = 72
     config.data.crop = 64
