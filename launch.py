@@ -18,6 +18,8 @@ MODES = {  # name: (module that owns it, what it does); README's table is this o
     "prepare": ("data.prepare", "the dataset and its mean image and RGB covariance, ready for training"),
     "evaluate": ("evaluate", "loss and errors of a run's best or newest checkpoint on a whole split"),
     "describe": ("describe", "the network layer by layer: shapes, parameters, neurons, FLOPs"),
+    "figures": ("figures", "a figure of the paper, drawn from runs"),
+    "table": ("paper_table", "the paper's tables with published errors and those of the runs there are"),
     "communication": ("communication", "what crosses between the devices in one step, compiled and predicted"),
 }
 
@@ -27,11 +29,14 @@ config_flags.DEFINE_config_file(
 flags.DEFINE_enum("mode", "train", list(MODES), "\n".join(f"{name}: {what}." for name, (_, what) in MODES.items()))
 flags.DEFINE_string("workdir", None, "The run's folder; runs/<config>[-<variant>] by default.")
 flags.DEFINE_bool("restart", False, "Set aside a run that is in the folder and begin anew.")
+flags.DEFINE_list("ensemble", [], "evaluate: folders of runs, with commas between; their softmax is averaged.")
+flags.DEFINE_list("runs", [], "figures, table: folders of runs, with commas between.")
+flags.DEFINE_integer("figure", 1, "figures: which one of the paper.")
 
 
-def workdir(filename: str) -> Path:
-    """The run's folder, absolute: the flag's, or by the config's name and variant."""
-    path, _, variant = filename.partition(":")
+def workdir(filename: str | None) -> Path:
+    """The run's folder, absolute: the flag's, or by the config's name and variant, or the mode's."""
+    path, _, variant = (filename or flags.FLAGS.mode).partition(":")
     default = f"runs/{Path(path).stem}{'-' if variant else ''}{variant}"
     return Path(os.path.abspath(os.path.expanduser(flags.FLAGS.workdir or default)))
 
@@ -42,8 +47,15 @@ def main(argv: Sequence[str]) -> None:
     if argv[1:]:
         raise UserError(f"'{argv[1]}' is not expected; flags begin with --, see --help")
     flag = flags.FLAGS["config"]
-    configs.check(flag.value)
-    invocation = configs.Invocation(workdir(config_flags.get_config_filename(flag)), flags.FLAGS.restart)
+    if flag.value is not None:
+        configs.check(flag.value)
+    invocation = configs.Invocation(
+        workdir(config_flags.get_config_filename(flag) if flag.value is not None else None),
+        flags.FLAGS.restart,
+        ensemble=tuple(flags.FLAGS.ensemble),
+        runs=tuple(flags.FLAGS.runs),
+        figure=flags.FLAGS.figure,
+    )
     mode = importlib.import_module(f"alexnet_jax.{MODES[flags.FLAGS.mode][0]}")
     print(json.dumps(mode.run(flag.value, invocation)), flush=True)
 

@@ -34,6 +34,9 @@ class Invocation:
 
     workdir: Path  # absolute
     restart: bool  # set aside a run that is there
+    ensemble: tuple[str, ...] = ()  # folders of runs whose softmax outputs are averaged
+    runs: tuple[str, ...] = ()  # folders of runs that a table or a figure is made from
+    figure: int = 1  # of the paper, to be drawn
 
 
 def parse_command_line(argv: Sequence[str]) -> list[str]:
@@ -46,23 +49,27 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
       UserError: a flag, a config file, a variant or a field that does not exist, or a wrong type.
     """
     asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv)
-    if not asks_for_help:
-        _require_known_fields(argv, sorted(flatten(_load(_config_argument(argv)))))
+    config = _config_argument(argv)
+    if config is not None:
+        _require_known_fields(argv, sorted(flatten(_load(config))))
     try:
-        return flags.FLAGS(list(argv))
+        rest = flags.FLAGS(list(argv))
     except SystemExit:  # absl calls help a failure
         sys.exit(0 if asks_for_help else 1)
     except flags.Error as error:
         text = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{text}; see --help, and the config file for its fields") from error
+    if config is None and not (flags.FLAGS.ensemble or flags.FLAGS.runs or flags.FLAGS.mode == "table"):
+        raise UserError("--config is missing; give one, such as --config=configs/digits.py")
+    return rest
 
 
-def _config_argument(argv: Sequence[str]) -> str:
+def _config_argument(argv: Sequence[str]) -> str | None:
     for place, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
         if name in ("--config", "-config") and (equals or argv[place + 1 :]):
             return value if equals else argv[place + 1]
-    raise UserError("--config is missing; give one, such as --config=configs/digits.py")
+    return None
 
 
 def _load(argument: str) -> ConfigDict:
@@ -302,6 +309,7 @@ def recipe(config: ConfigDict, classes: int, steps_per_epoch: int) -> "step.Reci
         weight_decay=config.optimizer.weight_decay,
         decay_biases=config.optimizer.decay_biases,
         schedule=schedule,
+        centre_mean=config.augment.mean == "centre",
         seed=config.train.seed,
     )
 

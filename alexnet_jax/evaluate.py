@@ -1,16 +1,21 @@
-"""The error of a trained network on a whole set."""
+"""The error of a trained network on a whole set, and of several whose softmax is averaged."""
 
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, runs, step, towers
 from alexnet_jax import config as configs
+from alexnet_jax import runs, step, towers
 from alexnet_jax.config import Invocation
 from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data.prepared import Prepared
 from alexnet_jax.messages import UserError, say
 
 
@@ -31,12 +36,34 @@ def whole_set(
     return {"examples": seen, **{name: value / seen for name, value in total.items()}}
 
 
-def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
-    """`--mode=evaluate`: the best or the newest checkpoint of a run on the whole of a split."""
+def batches_of(config: ConfigDict, source: Prepared) -> Iterator[dict[str, Any]]:
+    """The split to evaluate on: centre crops, or whole squares for ten views."""
+    whole = config.evaluate.views == step.VIEWS
+    return pipeline.evaluation_batches(source, config, config.evaluate.split, whole)
+
+
+def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+    """`--mode=evaluate`: a run's best or newest checkpoint on the whole of a split, or an ensemble."""
+    if invocation.ensemble:
+        return ensemble(config, invocation)
+    assert config is not None
     found = runs.open_run(invocation.workdir)
     runs.require_same(config, found, configs.OF_THE_NETWORK, "evaluated")
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     configs.check_batches(config, mesh.shape[towers.DATA])
+    source = _source_of(config, found)
+    recipe = configs.recipe(config, config.model.classes or len(found.classes), steps_per_epoch=1)
+    at, params = runs.restore(found, recipe, mesh, config.evaluate.checkpoint)
+    say(f"evaluating the checkpoint of step {at} on {source.name}, {config.evaluate.split}")
+    _, eval_step = step.compiled(recipe, mesh, config.evaluate.views)
+    mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
+    errors = whole_set(eval_step, params, batches_of(config, source), mean_image, mesh)
+    result = {**errors, "views": config.evaluate.views, "step": at, "workdir": str(found.workdir)}
+    runs.record_evaluation(found.workdir, {**result, **_what(config, [found.config["name"]])})
+    return result
+
+
+def _source_of(config: ConfigDict, found: runs.Run) -> Prepared:
     source = prepare.open_or_prepare(config)
     if source.classes != found.classes:
         raise UserError(
@@ -44,17 +71,94 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
             "run was trained on"
         )
     source.examples(config.evaluate.split)
-    recipe = configs.recipe(config, config.model.classes or len(found.classes), steps_per_epoch=1)
-    checkpoints = checkpoint.Checkpoints(found.workdir)
-    steps = checkpoints.steps()[::-1]
-    best = checkpoints.best_step()
-    if config.evaluate.checkpoint == "best" and best is not None:
-        steps = [best, *(s for s in steps if s != best)]
-    at_step, state = checkpoints.restore(step.abstract_state(recipe, mesh), steps)
-    checkpoints.close()
-    say(f"evaluating the checkpoint of step {at_step} on {source.name}, {config.evaluate.split}")
-    _, eval_step = step.compiled(recipe, mesh)
-    mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
-    batches = pipeline.evaluation_batches(source, config, config.evaluate.split)
-    result = whole_set(eval_step, state.params, batches, mean_image, mesh)
-    return {**result, "views": config.evaluate.views, "step": at_step, "workdir": str(found.workdir)}
+    return source
+
+
+def _what(config: ConfigDict, members: list[str]) -> dict[str, Any]:
+    return {"members": members, "data": config.data.name, "split": config.evaluate.split}
+
+
+def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+    """Several runs' softmax outputs averaged (Table 2): each run's errors, and those of the mean.
+
+    One network is on the devices at a time, and the data is read once for each. The sum of the
+    probabilities lies in a file, so that memory does not grow with the number of pictures.
+
+    Args:
+      config: where the data lies and what of it is evaluated, how and on which mesh; None: as the
+        first run's own config has it. The network and what is subtracted from a picture are each run's own.
+    """
+    found = [runs.open_run(Path(folder).expanduser().absolute()) for folder in invocation.ensemble]
+    for other in found[1:]:
+        if other.classes != found[0].classes:
+            raise UserError(
+                f"--ensemble names {found[0].workdir} and {other.workdir}, whose class lists (classes.txt) differ; "
+                "only networks of the same classes can be averaged"
+            )
+    ours = config or ConfigDict(found[0].config)
+    classes = found[0].classes
+    total: np.ndarray | None = None
+    labels: list[np.ndarray] = []
+    nets = []
+    with tempfile.TemporaryFile() as file:
+        for one in found:
+            theirs = _with_evaluation_of(ConfigDict(one.config), ours)
+            mesh = towers.make_mesh(theirs.mesh.data, theirs.mesh.model, theirs.model.towers)
+            configs.check_batches(theirs, mesh.shape[towers.DATA])
+            source = _source_of(theirs, one)
+            if total is None:
+                examples = source.examples(theirs.evaluate.split)
+                total = np.memmap(file, np.float32, "w+", shape=(examples, len(classes)))
+            recipe = runs.recipe(one)
+            at, params = runs.restore(one, recipe, mesh, theirs.evaluate.checkpoint)
+            say(f"evaluating the checkpoint of step {at} of {one.workdir}")
+            mean_image = towers.replicate(one.preprocessing.mean_image, mesh)
+            outputs = jax.jit(partial(step.class_probabilities, recipe, mesh, theirs.evaluate.views))
+            sums, seen, labels = np.zeros(3), 0, []
+            for batch in batches_of(theirs, source):
+                real = int(batch["mask"].sum())
+                probabilities = np.asarray(outputs(params, towers.put_batch(batch, mesh), mean_image))
+                probabilities = probabilities[:real, : len(classes)]
+                labels.append(batch["label"][:real])
+                sums += error_sums(probabilities, labels[-1])
+                total[seen : seen + real] += probabilities
+                seen += real
+            nets.append({**_errors(sums, seen), "step": at, "workdir": str(one.workdir)})
+            del params
+        assert total is not None
+        sums, first = np.zeros(3), 0
+        for part in labels:
+            sums += error_sums(total[first : first + len(part)] / len(found), part)
+            first += len(part)
+    result = {**_errors(sums, first), "views": ours.evaluate.views, "nets": nets}
+    members = [one.config["name"] for one in found]
+    runs.record_evaluation(invocation.workdir, {**result, **_what(ours, members)})
+    return result
+
+
+def _with_evaluation_of(theirs: ConfigDict, ours: ConfigDict) -> ConfigDict:
+    """A run's config with the data, the evaluation and the mesh that were asked for."""
+    for field in ours.data:
+        if field not in ("resize", "crop"):  # the network's own
+            theirs.data[field] = ours.data[field]
+    theirs.evaluate, theirs.mesh = ours.evaluate, ours.mesh
+    return theirs
+
+
+def error_sums(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Sums over the rows of [b, classes]: loss in nats, top-1 errors, top-5 errors; float64 [3].
+
+    Of classes that tie with the label, those of lower index come before it. A NaN in a row is an error.
+    """
+    p = probabilities.astype(np.float64)
+    of_label = p[np.arange(len(labels)), labels][:, None]
+    before = (p > of_label) | ((p == of_label) & (np.arange(p.shape[1]) < labels[:, None]))
+    rank = np.where(np.isnan(p).any(axis=1), p.shape[1] + step.TOP_K, before.sum(axis=1))
+    with np.errstate(divide="ignore"):  # a probability that is 0 in float32 is a loss without bound
+        losses = -np.log(of_label)
+    return np.array([losses.sum(), (rank >= 1).sum(), (rank >= step.TOP_K).sum()])
+
+
+def _errors(sums: np.ndarray, examples: int) -> dict[str, Any]:
+    loss, top1, top5 = (float(value) / examples for value in sums)
+    return {"examples": examples, "loss": loss, "top1_error": top1, "top5_error": top5}

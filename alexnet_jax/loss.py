@@ -9,6 +9,20 @@ from alexnet_jax import towers
 NAN_RANK = 1 << 28  # above every number of classes; two of them still fit in an int32
 
 
+def log_probabilities(logits: jax.Array, classes: int, axis: str | None) -> jax.Array:
+    """The logarithm of the softmax, [b, local] of at least float32; -inf for the padding.
+
+    Args:
+      logits, classes, axis: as in `cross_entropy_and_rank`.
+    """
+    local = logits.shape[-1]
+    index = jnp.arange(local, dtype=jnp.int32) + local * towers.position(axis)
+    with jax.named_scope("softmax"):
+        z = jnp.where(index < classes, logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), -jnp.inf)
+        shifted = z - towers.pmax(z.max(axis=-1), axis)[:, None]
+        return shifted - jnp.log(towers.psum(jnp.exp(shifted).sum(axis=-1), axis))[:, None]
+
+
 def cross_entropy_and_rank(
     logits: jax.Array, labels: jax.Array, classes: int, axis: str | None
 ) -> tuple[jax.Array, jax.Array]:

@@ -39,14 +39,24 @@ class Report:
         """One more step was done."""
         self._bar.update()
 
-    def training(self, step: int, loss: float, learning_rate: float, images_per_second: float, batch: int) -> None:
-        """The mean loss since the last report, the rate of learning, and images a second."""
+    def training(
+        self, step: int, means: dict[str, float], learning_rate: float, images_per_second: float, batch: int
+    ) -> None:
+        """The mean `loss` and `top1_error` since the last report, the rate of learning, and images a second."""
         left = (self._last_step - step) * batch / images_per_second
         self.say(
-            f"step {step}/{self._last_step}  epoch {step / self._steps_per_epoch:.2f}  loss {loss:.4f}  "
+            f"step {step}/{self._last_step}  epoch {step / self._steps_per_epoch:.2f}  loss {means['loss']:.4f}  "
             f"rate {learning_rate:.2g}  {images_per_second:.0f} images/s  {_duration(left)} left"
         )
-        self._write(step, {"train/loss": loss, "learning_rate": learning_rate, "images_per_second": images_per_second})
+        self._write(
+            step,
+            {
+                "epoch": step / self._steps_per_epoch,
+                **{f"train/{name}": value for name, value in means.items()},
+                "learning_rate": learning_rate,
+                "images_per_second": images_per_second,
+            },
+        )
 
     def validation(self, step: int, metrics: dict[str, float]) -> None:
         """Loss and errors on the whole validation set."""

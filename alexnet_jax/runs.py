@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from alexnet_jax import checkpoint, step
 from alexnet_jax import config as configs
 from alexnet_jax.data.prepared import Preprocessing, load
 from alexnet_jax.messages import UserError, say
@@ -42,6 +44,48 @@ def open_run(workdir: Path) -> Run:
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
     return Run(workdir, saved, preprocessing, classes)
+
+
+def recipe(found: Run) -> step.Recipe:
+    """The run's own network, as its config and its classes give it."""
+    saved = ConfigDict(found.config)
+    return configs.recipe(saved, saved.model.classes or len(found.classes), steps_per_epoch=1)
+
+
+def restore(found: Run, own: step.Recipe, mesh: Mesh, which: str) -> tuple[int, Any]:
+    """The step and the parameters of the run's best or newest checkpoint that can be read.
+
+    Args:
+      own: the run's recipe.
+      which: best (of lowest validation error) or newest; best is newest where nothing was validated.
+
+    Raises:
+      UserError: there is none.
+    """
+    checkpoints = checkpoint.Checkpoints(found.workdir)
+    steps = checkpoints.steps()[::-1]
+    best = checkpoints.best_step()
+    if which == "best" and best is not None:
+        steps = [best, *(one for one in steps if one != best)]
+    at, state = checkpoints.restore(step.abstract_state(own, mesh), steps)
+    checkpoints.close()
+    return at, state.params
+
+
+def record_evaluation(workdir: Path, line: dict[str, Any]) -> None:
+    """Adds the line to `evaluations.jsonl`, for the paper's table; says so if it cannot."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with open(workdir / "evaluations.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        say(f"{workdir} cannot be written ({error.strerror}): the result is not kept for --mode=table")
+
+
+def evaluations(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of `evaluations.jsonl`; none if there is no such file."""
+    path = workdir / "evaluations.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def require_same(config: ConfigDict, run: Run, groups: Sequence[str], done: str) -> None:

@@ -17,6 +17,7 @@ from alexnet_jax.model import AlexNet
 
 Batch = dict[str, Any]
 TOP_K = 5
+VIEWS = 10  # of a picture: four corners, the centre, and their reflections (section 4.1)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Recipe:
     weight_decay: float = 0.0005
     decay_biases: bool = True
     schedule: optimizer.Schedule = optimizer.Schedule()
+    centre_mean: bool = False  # ten views: subtract the centre of the mean image from all of them
     seed: int = 0
 
     @property
@@ -82,13 +84,13 @@ def _new_state(recipe: Recipe) -> TrainState:
 
 
 def _loss_and_rank(
-    recipe: Recipe, mesh: Mesh, params: Any, batch: Batch, mean_image: jax.Array, key: jax.Array | None
+    recipe: Recipe, mesh: Mesh, params: Any, batch: Batch, mean_image: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Every example's loss and rank, [batch] each; dropout is on where there is a key."""
+    """Every example's loss and rank, [batch] each, with dropout."""
     axis = towers.model_axis(mesh)
     net = AlexNet(recipe.architecture, mesh.shape[towers.MODEL], axis, recipe.dtype)
 
-    def on_one_device(params: Any, batch: Batch, mean_image: jax.Array, key: jax.Array | None) -> Any:
+    def on_one_device(params: Any, batch: Batch, mean_image: jax.Array, key: jax.Array) -> Any:
         x = ops.centre(
             batch["image"], mean_image, batch["offset"], batch["reflected"], batch["lighting"], batch["scale"]
         )
@@ -135,13 +137,78 @@ def train_step(
     )
 
 
-def eval_step(recipe: Recipe, mesh: Mesh, params: Any, batch: Batch, mean_image: jax.Array) -> dict[str, jax.Array]:
+def view_places(room: int) -> tuple[jax.Array, jax.Array]:
+    """Offsets int32 [10, 2] of the first pixels of the ten views, and which are reflected, bool [10].
+
+    Args:
+      room: pixels by which the square is larger than a view.
+    """
+    corners = [(0, 0), (0, room), (room, 0), (room, room), (room // 2, room // 2)]
+    return jnp.asarray(corners * 2, jnp.int32), jnp.arange(VIEWS) >= len(corners)
+
+
+def _ten_view_scores(recipe: Recipe, net: AlexNet, params: Any, batch: Batch, mean_image: jax.Array) -> jax.Array:
+    """The logarithm of the mean of the softmax over ten views, [b, classes on this device].
+
+    Args:
+      batch: `image` uint8 [b, resize, resize, 3]. One view is on its way through the network at a time.
+    """
+    images, size = batch["image"], recipe.architecture.input_size
+    room = images.shape[1] - size
+    unlit = jnp.zeros((images.shape[0], 3), jnp.float32)
+
+    def view(place: tuple[jax.Array, jax.Array]) -> jax.Array:
+        offset, mirror = place
+        crops = jax.lax.dynamic_slice(images, (0, offset[0], offset[1], 0), (images.shape[0], size, size, 3))
+        crops = jnp.where(mirror, crops[:, :, ::-1], crops)
+        if recipe.centre_mean:  # as in training, the same part of the mean image whatever the view
+            offset, mirror = jnp.full(2, room // 2, jnp.int32), jnp.asarray(False)
+        each = jnp.broadcast_to(offset, (images.shape[0], 2))
+        mirrors = jnp.broadcast_to(mirror, images.shape[:1])
+        x = ops.centre(crops, mean_image, each, mirrors, unlit, batch["scale"])
+        logits: Any = net.apply({"params": params}, x)
+        return loss.log_probabilities(logits, recipe.architecture.classes, net.axis)
+
+    by_view = jax.lax.map(view, view_places(room))
+    return jax.scipy.special.logsumexp(by_view, axis=0) - jnp.log(float(VIEWS))
+
+
+def _on_test_pictures(
+    recipe: Recipe, mesh: Mesh, views: int, finish: Any, out_specs: Any, params: Any, batch: Batch, mean_image: Any
+) -> Any:
+    """What `finish` makes, on each device, of the classes' scores [b, local] and the labels [b]."""
+    net = AlexNet(recipe.architecture, mesh.shape[towers.MODEL], towers.model_axis(mesh), recipe.dtype)
+
+    def on_one_device(params: Any, batch: Batch, mean_image: jax.Array) -> Any:
+        if views == VIEWS:
+            return finish(_ten_view_scores(recipe, net, params, batch, mean_image), batch["label"])
+        x = ops.centre(
+            batch["image"], mean_image, batch["offset"], batch["reflected"], batch["lighting"], batch["scale"]
+        )
+        return finish(net.apply({"params": params}, x), batch["label"])
+
+    batch = {name: batch[name] for name in abstract_batch(recipe, 0)}
+    in_specs = (towers.parameter_specs(params, mesh), towers.batch_spec(mesh), P())
+    return towers.on_each_device(on_one_device, mesh, in_specs, out_specs)(params, batch, mean_image)
+
+
+def eval_step(
+    recipe: Recipe, mesh: Mesh, views: int, params: Any, batch: Batch, mean_image: jax.Array
+) -> dict[str, jax.Array]:
     """Sums over the real examples of a batch: `examples`, `loss`, `top1_error`, `top5_error`.
 
     Args:
-      batch: as in `train_step`, with `mask` bool [b], False for the padding of the last batch.
+      views: 1, the pictures as they are in the batch, or 10, cut here and their softmax averaged.
+      batch: as in `train_step`, with `mask` bool [b], False for the padding of the last batch; for
+        ten views `image` is the whole square, uint8 [b, resize, resize, 3].
     """
-    losses, rank = _loss_and_rank(recipe, mesh, params, batch, mean_image, None)
+    classes, axis = recipe.architecture.classes, towers.model_axis(mesh)
+
+    def finish(scores: jax.Array, labels: jax.Array) -> Any:
+        return loss.cross_entropy_and_rank(scores, labels, classes, axis)
+
+    specs = (towers.batch_spec(mesh), towers.batch_spec(mesh))
+    losses, rank = _on_test_pictures(recipe, mesh, views, finish, specs, params, batch, mean_image)
     mask = batch["mask"]
     return {
         "examples": mask.sum(dtype=jnp.int32),
@@ -149,6 +216,22 @@ def eval_step(recipe: Recipe, mesh: Mesh, params: Any, batch: Batch, mean_image:
         "top1_error": (mask & (rank >= 1)).sum(dtype=jnp.int32),
         "top5_error": (mask & (rank >= TOP_K)).sum(dtype=jnp.int32),
     }
+
+
+def class_probabilities(
+    recipe: Recipe, mesh: Mesh, views: int, params: Any, batch: Batch, mean_image: jax.Array
+) -> jax.Array:
+    """The softmax of a batch, the mean over its views; [b, padded classes], the padding 0.
+
+    Args:
+      views, batch: as in `eval_step`.
+    """
+    classes, axis = recipe.architecture.classes, towers.model_axis(mesh)
+
+    def finish(scores: jax.Array, labels: jax.Array) -> Any:
+        return jnp.exp(loss.log_probabilities(scores, classes, axis))
+
+    return _on_test_pictures(recipe, mesh, views, finish, P(towers.data_axis(mesh), axis), params, batch, mean_image)
 
 
 def dead_units(recipe: Recipe, params: Any, batch: Batch, mean_image: jax.Array) -> dict[str, jax.Array]:
@@ -164,9 +247,9 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.asarray([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
-def compiled(recipe: Recipe, mesh: Mesh) -> tuple[Any, Any]:
+def compiled(recipe: Recipe, mesh: Mesh, views: int = 1) -> tuple[Any, Any]:
     """train_step and eval_step for one mesh, jitted; train_step's state is donated."""
     return (
         jax.jit(partial(train_step, recipe, mesh), donate_argnums=0),
-        jax.jit(partial(eval_step, recipe, mesh)),
+        jax.jit(partial(eval_step, recipe, mesh, views)),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as configs
-from alexnet_jax import evaluate, optimizer, report, runs, step, towers
+from alexnet_jax import evaluate, finetune, optimizer, report, runs, step, towers
 from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.config import Invocation
 from alexnet_jax.data import pipeline, prepare
@@ -41,30 +41,40 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         )
     steps_per_epoch = pipeline.steps_per_epoch(source, config.data.train_split, config.train.batch_size)
     recipe = configs.recipe(config, classes, steps_per_epoch)
+    starts = invocation.restart or not runs.exists(workdir) or not Checkpoints(workdir).steps()
+    donor = finetune.donor(config, recipe) if starts else None
     if invocation.restart:
         runs.set_aside(workdir)
     if runs.exists(workdir):
         found = runs.open_run(workdir)
     else:
         found = runs.create(workdir, config, prepare.preprocessing(source, config), source.classes)
-    return Training(config, source, recipe, mesh, found, steps_per_epoch).run()
+    return Training(config, source, recipe, mesh, found, steps_per_epoch, donor).run()
 
 
 class Training:
     """One run from where it stands to its end."""
 
     def __init__(
-        self, config: ConfigDict, source: Prepared, recipe: step.Recipe, mesh: Any, found: runs.Run, epoch: int
+        self,
+        config: ConfigDict,
+        source: Prepared,
+        recipe: step.Recipe,
+        mesh: Any,
+        found: runs.Run,
+        epoch: int,
+        donor: runs.Run | None,
     ) -> None:
         """Compiles nothing yet; restores the newest checkpoint that can be read.
 
         Args:
           epoch: steps in one.
+          donor: the run whose layers a new run starts from.
         """
         self.config, self.source, self.recipe, self.mesh, self.found = config, source, recipe, mesh, found
         self.steps_per_epoch = epoch
         self.last_step = config.train.steps or max(1, round(config.train.epochs * epoch))
-        self.train_step, self.eval_step = step.compiled(recipe, mesh)
+        self.train_step, self.eval_step = step.compiled(recipe, mesh, config.evaluate.views)
         self.all_finite = jax.jit(step.all_finite)
         self.mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
         self.checkpoints = Checkpoints(found.workdir, set_aside=True)
@@ -73,6 +83,9 @@ class Training:
             self.step, self.state = self.checkpoints.restore(step.abstract_state(recipe, mesh), steps)
         else:
             self.step, self.state = 0, step.create_state(recipe, mesh)
+            if donor:
+                params = finetune.params_from(donor, self.state.params, finetune.excepted(config), mesh)
+                self.state = self.state.replace(params=params)
         self.stall_said = False
 
     def run(self) -> dict[str, Any]:
@@ -142,9 +155,10 @@ class Training:
                 return
 
     def _report(self, meter: "Meter", batch: dict[str, jax.Array]) -> None:
-        loss, images_per_second = meter.take()
+        means, images_per_second = meter.take()
+        loss = means["loss"]
         batch_size = self.config.train.batch_size
-        self.report.training(self.step, loss, meter.learning_rate, images_per_second, batch_size)
+        self.report.training(self.step, means, meter.learning_rate, images_per_second, batch_size)
         guess = math.log(self.recipe.architecture.classes)
         after = self.config.train.stall_steps
         if after and self.step >= after and abs(loss / guess - 1) < 0.01 and not self.stall_said:
@@ -161,7 +175,7 @@ class Training:
             meter.pause()
 
     def _validate(self, epoch_ends: bool) -> None:
-        batches = pipeline.evaluation_batches(self.source, self.config, self.config.evaluate.split)
+        batches = evaluate.batches_of(self.config, self.source)
         metrics = evaluate.whole_set(self.eval_step, self.state.params, batches, self.mean_image, self.mesh)
         self.report.validation(self.step, metrics)
         if epoch_ends:
@@ -201,7 +215,7 @@ class Meter:
         self._batch_size = batch_size
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._first_rate = 0.0  # with compilation; for want of a better one
-        self._losses: list[float] = []
+        self._seen: list[tuple[float, float]] = []  # loss and top-1 error of each step
         self._start, self._steps = time.perf_counter(), 0
         self._total_seconds, self._total_steps = 0.0, 0
         self.learning_rate = 0.0
@@ -219,22 +233,23 @@ class Meter:
         loss = float(metrics["loss"])
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss of step {step} is {loss}")
-        self._losses.append(loss)
+        self._seen.append((loss, float(metrics["top1_error"])))
         self.learning_rate = float(metrics["learning_rate"])
         self._steps += 1
         if not self._first_rate:
             self._first_rate = self._batch_size / (time.perf_counter() - self._start)
             self.pause()
 
-    def take(self) -> tuple[float, float]:
-        """The mean loss and the images a second since the last call, which begin anew."""
+    def take(self) -> tuple[dict[str, float], float]:
+        """The mean `loss` and `top1_error` and the images a second since the last call, which begin anew."""
         self.settle()
         seconds = time.perf_counter() - self._start
         rate = self._steps * self._batch_size / seconds if self._steps else self._first_rate
         self._total_seconds, self._total_steps = self._total_seconds + seconds, self._total_steps + self._steps
-        loss, self._losses = float(np.mean(self._losses)), []
+        loss, top1_error = np.mean(self._seen, axis=0)
+        self._seen = []
         self.pause()
-        return loss, rate
+        return {"loss": float(loss), "top1_error": float(top1_error)}, rate
 
     def pause(self) -> None:
         """Begins the time anew: what came before was no training."""
