@@ -171,7 +171,14 @@ def said(row: Row, one: Measured | None) -> str:
 
 def markdown(found: list[Measured]) -> str:
     """The rows, top-1 / top-5 errors in percent."""
-    head = ["", "row", "command", "published", "source's log", *(f"measured, {base}.py" for base in CONFIGS)]
+    head = [
+        "",
+        "row",
+        "command, after python launch.py",
+        "published",
+        "source's log",
+        *(f"measured, {base}.py" for base in CONFIGS),
+    ]
     lines = [head, ["---"] * len(head)]
     for row in ROWS:
         log = f"{percent(row.log[1:])} ({row.log[0]})" if row.log else ""

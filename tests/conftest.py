@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the variable from th
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from alexnet_jax import architecture
 
@@ -80,3 +83,31 @@ def random_batch(size: int, classes: int, crop: int, resize: int, seed: int = 0)
         "reflected": rng.integers(0, 2, size).astype(bool),
         "scale": rng.uniform(0.9, 1, size).astype(np.float32),
     }
+
+
+def narrowed(config: ConfigDict, data: Path | None = None) -> ConfigDict:
+    """A config of the large network made small enough for a test: an eighth of the kernels, digits."""
+    config.model.kernels = tuple(width // 8 for width in config.model.kernels)
+    config.model.units = tuple(width // 128 for width in config.model.units)
+    config.model.sixth_convolution //= 8
+    config.model.bottleneck //= 128
+    config.model.classes = 11 if config.model.classes % 2 else 10
+    config.model.weight_stddev, config.model.hidden_bias = 0.05, 0.1
+    config.data.name, config.data.data_dir = "digits", str(data or "")
+    config.data.resize, config.data.crop = 80, 72
+    config.evaluate.split = "validation"
+    config.evaluate.batch_size = 120
+    config.train.batch_size = 16
+    config.train.init_after = ""
+    config.mesh.data, config.mesh.model = 1, config.model.towers
+    return config
+
+
+@pytest.fixture
+def quick_compile() -> Iterator[None]:
+    """Compiles with few optimisations, where only what is computed matters and not how fast."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
