@@ -50,7 +50,7 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     """
     asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv)
     config = _config_argument(argv)
-    if config is not None:
+    if config is not None and not asks_for_help:
         _require_known_fields(argv, sorted(flatten(_load(config))))
     try:
         rest = flags.FLAGS(list(argv))

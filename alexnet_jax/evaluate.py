@@ -137,11 +137,15 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
 
 
 def _with_evaluation_of(theirs: ConfigDict, ours: ConfigDict) -> ConfigDict:
-    """A run's config with the data, the evaluation and the mesh that were asked for."""
+    """A run's config with the data, the evaluation and the mesh that were asked for.
+
+    A network of one tower has one device where the others have two.
+    """
     for field in ours.data:
         if field not in ("resize", "crop"):  # the network's own
             theirs.data[field] = ours.data[field]
-    theirs.evaluate, theirs.mesh = ours.evaluate, ours.mesh
+    theirs.evaluate, theirs.mesh.data = ours.evaluate, ours.mesh.data
+    theirs.mesh.model = min(ours.mesh.model, theirs.model.towers)
     return theirs
 
 

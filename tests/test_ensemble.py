@@ -1,0 +1,178 @@
+"""Runs that are averaged, and runs that start from others: narrow networks, trained for two steps."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as configs
+from alexnet_jax import evaluate, finetune, paper_table, runs, step, towers, train
+from alexnet_jax.config import Invocation
+from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.messages import UserError
+from configs import alexnet, alexnet_2012
+from tests.conftest import narrowed
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run with two towers and one with one, of different widths."""
+    folder = tmp_path_factory.mktemp("runs")
+    jax.config.update("jax_disable_most_optimizations", True)
+    for name, variant in (("two", ""), ("one", "one_gpu")):
+        config = narrowed(alexnet.get_config(variant), data_dir)
+        config.train.steps, config.model.weight_stddev = 2, 0.1  # outputs that differ by picture
+        train.run(config, Invocation(folder / name, restart=False))
+    jax.config.update("jax_disable_most_optimizations", False)
+    return {"two": folder / "two", "one": folder / "one"}
+
+
+def ensemble(workdir: Path, *folders: Path) -> dict[str, Any]:
+    return evaluate.run(None, Invocation(workdir, restart=False, ensemble=tuple(map(str, folders))))
+
+
+def saved_probabilities(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Of a run's centre views, [examples, classes] in float64, and the labels."""
+    found = runs.open_run(folder)
+    config = ConfigDict(found.config)
+    mesh = towers.make_mesh(1, 1, config.model.towers)
+    recipe = runs.recipe(found)
+    params = runs.restore(found, recipe, mesh, "best")[1]
+    outputs = jax.jit(partial(step.class_probabilities, recipe, mesh, 1))
+    mean = towers.replicate(found.preprocessing.mean_image, mesh)
+    rows, labels = [], []
+    for batch in pipeline.evaluation_batches(prepare.open_or_prepare(config), config, "validation"):
+        rows.append(np.asarray(outputs(params, towers.put_batch(batch, mesh), mean), np.float64)[batch["mask"]])
+        labels.append(batch["label"][batch["mask"]])
+    return np.concatenate(rows), np.concatenate(labels)
+
+
+def test_an_ensemble_is_the_mean_of_saved_probabilities(trained: dict[str, Path], tmp_path: Path) -> None:
+    result = ensemble(tmp_path, trained["two"], trained["one"])
+    (first, labels), (second, _) = saved_probabilities(trained["two"]), saved_probabilities(trained["one"])
+    mean = (first + second) / 2
+    assert result["examples"] == 360
+    for found, p in ((result, mean), (result["nets"][0], first), (result["nets"][1], second)):
+        of_label = p[np.arange(360), labels]
+        assert found["loss"] == pytest.approx(-np.log(of_label).mean(), rel=1e-5)
+        before = (p > of_label[:, None]).sum(axis=1)  # no ties among 64-bit means
+        assert found["top1_error"] == pytest.approx((before >= 1).mean(), abs=2 / 360)
+        assert found["top5_error"] == pytest.approx((before >= 5).mean(), abs=2 / 360)
+    assert result["nets"][0]["loss"] != pytest.approx(result["nets"][1]["loss"], rel=1e-4)
+
+
+def test_an_ensemble_of_one_is_that_one(trained: dict[str, Path], tmp_path: Path) -> None:
+    config = ConfigDict(runs.open_run(trained["two"]).config)
+    alone = evaluate.run(config, Invocation(trained["two"], restart=False))
+    result = ensemble(tmp_path, trained["two"])
+    for name in ("examples", "top1_error", "top5_error"):
+        assert result[name] == alone[name]
+    assert result["loss"] == pytest.approx(alone["loss"], rel=1e-6)
+
+
+def test_the_table_shows_what_was_measured(trained: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
+    result = ensemble(tmp_path, *[trained["two"]] * 5)
+    folders = tuple(map(str, (tmp_path, trained["one"])))
+    table = paper_table.run(None, Invocation(tmp_path, restart=False, runs=folders))
+    rows = {row["row"]: row for row in table["rows"]}
+    five = rows["5 CNNs"]["alexnet"]
+    assert rows["1 CNN"]["alexnet"] is None  # its only result is of the centre view
+    assert rows["5 CNNs"]["views"] == 10 and five is None  # and so is the ensemble's
+    assert rows["one GPU"]["published"] == [1.7, 1.2] and rows["one GPU"]["relative"]
+    line = json.loads((tmp_path / "evaluations.jsonl").read_text())
+    assert line["members"] == ["alexnet"] * 5 and line["top1_error"] == result["top1_error"]
+    (tmp_path / "evaluations.jsonl").write_text(json.dumps({**line, "views": 10, "top1_error": 0.381}) + "\n")
+    table = paper_table.run(None, Invocation(tmp_path, restart=False, runs=(str(tmp_path),)))
+    five = next(row for row in table["rows"] if row["row"] == "5 CNNs")["alexnet"]
+    assert five == {
+        "top1": pytest.approx(38.1),
+        "top5": 100 * line["top5_error"],
+        "data": "digits",
+        "split": "validation",
+    }
+    printed = capsys.readouterr().out
+    assert "| 5 CNNs |" in printed and "38.1 / " in printed and "(digits, validation)" in printed
+
+
+def test_class_lists_must_be_the_same(trained: dict[str, Path], tmp_path: Path) -> None:
+    other = shutil.copytree(trained["one"], tmp_path / "other")
+    (other / "classes.txt").write_text("".join(f"class {i}\n" for i in range(10)))
+    with pytest.raises(UserError, match=r"class lists .* differ"):
+        ensemble(tmp_path, trained["two"], other)
+
+
+def test_a_folder_without_a_run_is_no_member(trained: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        ensemble(tmp_path, trained["two"], tmp_path / "nothing")
+
+
+def fine_tuning(trained: dict[str, Path], data_dir: Path, **train_fields: str) -> ConfigDict:
+    config = narrowed(alexnet.get_config("star"), data_dir)
+    config.train.steps, config.train.init_from = 1, str(trained["two"])
+    config.train.update(train_fields)
+    return config
+
+
+def test_layers_whose_shapes_agree_are_taken(
+    trained: dict[str, Path], data_dir: Path, tmp_path: Path, capsys: Any, quick_compile: None
+) -> None:
+    config = fine_tuning(trained, data_dir, init_except="fc7, fc8")
+    config.model.kernels = (12, 32, 48, 48, 64)  # another conv5, and so another fc6 behind conv6
+    config.model.sixth_convolution = 64
+    config.train.seed = 1  # what starts anew is not as it was
+    config.optimizer.learning_rate = 1e-30  # what was taken stays as it was
+    train.run(config, Invocation(tmp_path, restart=False))
+    said = capsys.readouterr().err
+    assert "conv1, conv2, conv3, conv4; started anew: conv5, conv6, fc6, fc7, fc8" in said
+    mesh = towers.make_mesh(1, 1)
+    found = {"mine": runs.open_run(tmp_path), "theirs": runs.open_run(trained["two"])}
+    params = {name: runs.restore(run, runs.recipe(run), mesh, "newest")[1] for name, run in found.items()}
+    for layer in params["mine"]:
+        same = finetune.shapes(params["mine"][layer]) == finetune.shapes(params["theirs"].get(layer, {}))
+        if layer in ("conv1", "conv2", "conv3", "conv4"):
+            np.testing.assert_array_equal(params["mine"][layer]["kernel"], params["theirs"][layer]["kernel"])
+        elif same:
+            assert np.abs(params["mine"][layer]["kernel"] - params["theirs"][layer]["kernel"]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"init_except": "fc9"}, "names 'fc9', and no layer is called so; the nearest is 'fc"),
+        ({"init_from": "one"}, "is a run with 1 tower, and this network has 2"),
+        ({"init_from": "bare"}, "has no checkpoint"),
+        ({"init_from": "nothing"}, "holds no run"),
+        ({"init_from": "", "init_after": "configs/alexnet.py:fall2011"}, "first run .*configs/alexnet.py:fall2011"),
+    ],
+)
+def test_a_start_that_cannot_be(
+    changes: dict[str, str], problem: str, trained: dict[str, Path], data_dir: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(trained["two"], tmp_path / "bare")
+    shutil.rmtree(bare / "checkpoints")
+    places = {"one": trained["one"], "bare": bare, "nothing": tmp_path / "nothing"}
+    changes = {name: str(places.get(value, value)) for name, value in changes.items()}
+    with pytest.raises(UserError, match=problem):
+        train.run(fine_tuning(trained, data_dir, **changes), Invocation(tmp_path / "new", restart=False))
+    assert not (tmp_path / "new").exists()
+
+
+def test_star_and_the_sources_pretraining_say_what_comes_first() -> None:
+    needs = {name: alexnet_2012.get_config(name).train.init_after for name in ("fall2009", "fall2011", "star")}
+    assert needs == {
+        "fall2009": "configs/alexnet_2012.py",
+        "fall2011": "configs/alexnet_2012.py:fall2009",
+        "star": "configs/alexnet_2012.py:fall2011",
+    }
+    config = alexnet.get_config("star")
+    with pytest.raises(UserError, match=r"first run python launch\.py --config=configs/alexnet\.py:fall2011"):
+        finetune.donor(config, configs.recipe(config, 1000, 1))
+    with pytest.raises(UserError, match=r"evaluate\.views is 4 and must be 1"):
+        config.evaluate.views = 4
+        configs.check(config)

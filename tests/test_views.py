@@ -1,0 +1,94 @@
+"""Ten views of a picture, against ten single evaluations averaged by hand."""
+
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax import evaluate, step, towers
+from tests.conftest import NARROW, random_batch
+
+RESIZE, CROP, SIZE = 70, NARROW.input_size, 4
+PLACES = [(0, 0), (0, 6), (6, 0), (6, 6), (3, 3)]
+
+
+@lru_cache
+def compiled(recipe: step.Recipe, model: int, views: int) -> Any:
+    return jax.jit(partial(step.class_probabilities, recipe, towers.make_mesh(1, model), views))
+
+
+def evaluated(recipe: step.Recipe, model: int, views: int, params: Any, batch: Any, mean: np.ndarray) -> Any:
+    mesh = towers.make_mesh(1, model)
+    placed = towers.put_batch(batch, mesh), towers.replicate(mean, mesh)
+    outputs = np.asarray(compiled(recipe, model, views)(params, *placed), np.float64)
+    np.testing.assert_array_equal(outputs[:, NARROW.classes :], 0)  # the padded class
+    return outputs[:, : NARROW.classes]
+
+
+@pytest.mark.parametrize("centre_mean", [False, True])
+def test_ten_views_are_ten_evaluations_averaged(centre_mean: bool, quick_compile: None) -> None:
+    recipe = step.Recipe(NARROW, centre_mean=centre_mean)
+    mesh = towers.make_mesh(1, 1)
+    params = step.create_state(recipe, mesh).params
+    mean = np.random.default_rng(1).normal(120, 30, (RESIZE, RESIZE, 3)).astype(np.float32)
+    square = random_batch(SIZE, NARROW.classes, RESIZE, RESIZE)
+    square = {**square, "mask": np.array([True, True, True, False])}
+    single = partial(evaluated, recipe, 1, 1, params)
+    by_hand = np.zeros((SIZE, NARROW.classes))
+    for row, column in PLACES:
+        crop = square["image"][:, row : row + CROP, column : column + CROP]
+        for mirrored in (False, True):
+            view = {
+                **square,
+                "image": crop[:, :, ::-1] if mirrored else crop,
+                "offset": np.full((SIZE, 2), 3 if centre_mean else (row, column), np.int32),
+                "reflected": np.full(SIZE, mirrored and not centre_mean),
+                "lighting": np.zeros((SIZE, 3), np.float32),
+            }
+            by_hand += single(view, mean) / 10
+    np.testing.assert_allclose(by_hand.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(evaluated(recipe, 1, 10, params, square, mean), by_hand, rtol=2e-5, atol=1e-7)
+
+    sums = jax.jit(partial(step.eval_step, recipe, mesh, 10))(
+        params, towers.put_batch(square, mesh), towers.replicate(mean, mesh)
+    )
+    labels = square["label"][:3]
+    assert sums["examples"] == 3
+    assert float(sums["loss"]) == pytest.approx(-np.log(by_hand[np.arange(3), labels]).sum(), rel=1e-5)
+    ranks = [(by_hand[i] > by_hand[i, label]).sum() for i, label in enumerate(labels)]
+    assert sums["top1_error"] == sum(rank >= 1 for rank in ranks)
+    assert sums["top5_error"] == sum(rank >= 5 for rank in ranks)
+
+
+def test_ten_views_are_the_same_on_two_devices(quick_compile: None) -> None:
+    recipe = step.Recipe(NARROW)
+    square = random_batch(SIZE, NARROW.classes, RESIZE, RESIZE)
+    mean = np.full((RESIZE, RESIZE, 3), 120, np.float32)
+    found = []
+    for model in (1, 2):
+        params = step.create_state(recipe, towers.make_mesh(1, model)).params
+        found.append(evaluated(recipe, model, 10, params, square, mean))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-7)
+
+
+def test_places_of_the_views() -> None:
+    offsets, reflected = step.view_places(32)
+    corners = [[0, 0], [0, 32], [32, 0], [32, 32], [16, 16]]
+    assert offsets.tolist() == corners * 2
+    assert reflected.tolist() == [False] * 5 + [True] * 5
+
+
+def test_errors_of_probabilities_by_hand() -> None:
+    p = np.array(
+        [
+            [0.1, 0.2, 0.3, 0.1, 0.1, 0.1, 0.1],  # label 2: first
+            [0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1],  # label 1: ties with a lower index
+            [0.3, 0.2, 0.1, 0.1, 0.1, 0.2, 0.0],  # label 6: six before it
+            [np.nan, 0.9, 0.0, 0.0, 0.0, 0.0, 0.1],  # never right
+        ]
+    )
+    sums = evaluate.error_sums(p[:2], np.array([2, 1]))
+    np.testing.assert_allclose(sums, [-np.log(0.3) - np.log(0.2), 1, 0])
+    assert evaluate.error_sums(p[2:], np.array([6, 1]))[1:].tolist() == [2, 2]
