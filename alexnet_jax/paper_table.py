@@ -98,7 +98,7 @@ class Measured:
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     """Prints the table in Markdown on standard output, and gives it as JSON."""
     found = [one for folder in invocation.runs for one in measured(Path(folder).expanduser().absolute())]
-    print(markdown(found), flush=True)
+    print(markdown(found))
     return {"rows": [as_json(row, found) for row in ROWS]}
 
 

@@ -1,0 +1,86 @@
+"""Figure 1, from made-up runs and, slowly, from real ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_jax import figures, runs
+from alexnet_jax.config import Invocation
+from alexnet_jax.data.prepare import Preprocessing
+from alexnet_jax.figures import figure1
+from alexnet_jax.messages import UserError
+from configs import alexnet, cifar10
+from tests.conftest import launch, refusal, result
+
+
+def made_up(folder: Path, activation: str, rate: float, errors: list[float]) -> Path:
+    """A run whose training error is as given, half an epoch apart."""
+    config = cifar10.get_config(activation)
+    config.optimizer.learning_rate = rate
+    runs.create(folder, config, Preprocessing(np.zeros((32, 32, 3), np.float32), np.eye(3)), ("a", "b"))
+    lines = [{"step": i, "epoch": (i + 1) / 2, "train/top1_error": error} for i, error in enumerate(errors)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_the_fastest_rate_of_each_is_compared(tmp_path: Path) -> None:
+    folders = [
+        made_up(tmp_path / "a", "relu", 0.1, [0.9, 0.9, 0.9, 0.9]),
+        made_up(tmp_path / "b", "relu", 0.01, [0.6, 0.25, 0.1, 0.05]),  # at epoch 1
+        made_up(tmp_path / "c", "relu", 0.001, [0.9, 0.6, 0.2, 0.1]),
+        made_up(tmp_path / "d", "tanh", 0.01, [0.9] * 6 + [0.251, 0.249]),  # at epoch 4
+        made_up(tmp_path / "e", "tanh", 0.001, [0.9] * 9 + [0.1]),
+    ]
+    found = figures.run(None, Invocation(tmp_path / "out", restart=False, runs=tuple(map(str, folders))))
+    assert (found["relu_epochs"], found["relu_learning_rate"]) == (1.0, 0.01)
+    assert (found["tanh_epochs"], found["tanh_learning_rate"]) == (4.0, 0.01)
+    assert found["ratio"] == 4.0
+    assert found["data"] == "cifar10"
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_target_never_reached_has_no_ratio(tmp_path: Path) -> None:
+    folders = [made_up(tmp_path / one, one, 0.01, [0.9, 0.3 if one == "tanh" else 0.2]) for one in ("relu", "tanh")]
+    found = figures.run(None, Invocation(tmp_path / "out", restart=False, runs=tuple(map(str, folders))))
+    assert found["tanh_epochs"] is None and found["ratio"] is None
+
+
+def test_runs_that_are_not_the_figures(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    runs.create(other, alexnet.get_config(), Preprocessing(np.zeros((2, 2, 3), np.float32), np.eye(3)), ("a", "b"))
+    with pytest.raises(UserError, match=r"no run of configs/cifar10\.py"):
+        figures.run(None, Invocation(tmp_path, restart=False, runs=(str(other),)))
+    relu = made_up(tmp_path / "relu", "relu", 0.01, [0.1])
+    with pytest.raises(UserError, match="no run with tanh units"):
+        figures.run(None, Invocation(tmp_path, restart=False, runs=(str(relu),)))
+    with pytest.raises(UserError, match="--figure=2 cannot be drawn"):
+        figures.run(None, Invocation(tmp_path, restart=False, figure=2))
+
+
+def test_no_regularisation_of_any_kind() -> None:
+    relu, tanh = cifar10.get_config("relu"), cifar10.get_config("tanh")
+    assert not relu.optimizer.weight_decay and not relu.augment.crops and not relu.augment.reflections
+    assert not relu.augment.lighting_stddev and not relu.model.lrn
+    tanh.model.activation, tanh.name = relu.model.activation, relu.name
+    assert tanh.to_dict() == relu.to_dict()
+
+
+def test_the_entry_point_takes_runs_without_a_config(tmp_path: Path) -> None:
+    folders = [made_up(tmp_path / one, one, 0.01, [0.9, 0.2]) for one in ("relu", "tanh")]
+    done = launch("--mode=figures", f"--runs={folders[0]},{folders[1]}", f"--workdir={tmp_path / 'out'}")
+    assert result(done)["ratio"] == 1.0
+    assert "holds no run" in refusal(launch("--mode=figures", f"--runs={tmp_path / 'nothing'}"))
+
+
+@pytest.mark.slow
+def test_relu_is_ahead_of_tanh_on_digits(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure1, "RATES", (0.001, 0.003))
+    config = cifar10.get_config()
+    config.data.name, config.data.data_dir, config.evaluate.split = "digits", str(data_dir), "validation"
+    config.train.log_every, config.train.epochs, config.mesh.data = 2, 40.0, 1
+    found = figures.run(config, Invocation(tmp_path, restart=False))
+    assert found["relu_epochs"] is not None
+    assert found["tanh_epochs"] is None or found["ratio"] > 1
+    assert Path(found["picture"]).is_file()
