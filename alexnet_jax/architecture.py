@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Reads = Literal["image", "own", "both"]
+Rounding = Literal["down", "up"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class MaxPool:
 
     window: int = 3
     stride: int = 2
-    rounding: Literal["down", "up"] = "down"  # up: a last window may hang over the edge
+    rounding: Rounding = "down"  # up: a last window may hang over the edge
 
 
 @dataclass(frozen=True)
@@ -295,7 +296,7 @@ def table(architecture: Architecture) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _positions(name: str, extent: int, window: int, stride: int, rounding: str = "down") -> int:
+def _positions(name: str, extent: int, window: int, stride: int, rounding: Rounding = "down") -> int:
     if extent < window:
         raise ValueError(f"{name} gets {extent} pixels with its padding, less than its {window}")
     over = stride - 1 if rounding == "up" else 0

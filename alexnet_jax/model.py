@@ -109,7 +109,7 @@ class AlexNet(nn.Module):
                     case WithinMapNorm():
                         x = ops.within_map_norm(x, step)
                     case MaxPool():
-                        x = ops.max_pool(x, step)
+                        x = ops.max_pool(x, step.window, step.stride, step.rounding)
                     case Dropout():
                         x = self._dropout(x, step.rate, place, local_towers, examples, key)
         return x

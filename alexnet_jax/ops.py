@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from alexnet_jax.architecture import LRN, MaxPool, WithinMapNorm
+from alexnet_jax.architecture import LRN, Rounding, WithinMapNorm
 
 
 def centre(
@@ -96,15 +96,14 @@ def _inverse_power(x: jax.Array, beta: float) -> jax.Array:
     return x**-beta
 
 
-def max_pool(x: jax.Array, pool: MaxPool) -> jax.Array:
+def max_pool(x: jax.Array, window: int, stride: int, rounding: Rounding = "down") -> jax.Array:
     """Maximum of every window x window positions, `stride` apart, without padding (section 3.4).
 
     Rows first, then columns, as maxima of strided slices. Where several positions tie, they share
     the gradient. With sizes rounded up a last window takes what there is.
     """
-    window, stride = pool.window, pool.stride
     for axis in (1, 2):
-        over = -(x.shape[axis] - window) % stride if pool.rounding == "up" else 0
+        over = -(x.shape[axis] - window) % stride if rounding == "up" else 0
         if over:
             edges = [(0, over if i == axis else 0, 0) for i in range(x.ndim)]
             x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), edges)

@@ -66,6 +66,27 @@ def has_ended(plateau: Plateau, schedule: Schedule) -> bool:
     return schedule.kind == "plateau" and int(plateau.plateaus) > schedule.drops
 
 
+def learning_rate(schedule: Schedule, step: jax.Array, plateau: Plateau) -> jax.Array:
+    """The one rate of the update that takes `step` steps to one more; float32 scalar.
+
+    Raises:
+      ValueError: the schedule is `listed`, which has no one rate.
+    """
+    match schedule.kind:
+        case "constant":
+            drops = jnp.int32(0)
+        case "steps":
+            drops = jnp.sum(step >= jnp.asarray(schedule.boundaries, jnp.int32), dtype=jnp.int32)
+        case "plateau":
+            drops = jnp.minimum(jnp.asarray(plateau.plateaus), schedule.drops)
+        case "listed":
+            raise ValueError("a listed schedule has a rate for each parameter")
+    # Rounded once from exact powers, so that every mesh and every restart has the same float.
+    most = max(schedule.drops, len(schedule.boundaries))
+    rates = jnp.asarray([schedule.learning_rate * schedule.factor**i for i in range(most + 1)], jnp.float32)
+    return rates[drops]
+
+
 def learning_rates(schedule: Schedule, step: jax.Array, plateau: Plateau, params: Any) -> Any:
     """The rate of every parameter in the update that takes `step` steps to one more.
 
@@ -80,17 +101,8 @@ def learning_rates(schedule: Schedule, step: jax.Array, plateau: Plateau, params
     """
     if schedule.kind == "listed":
         return jax.tree_util.tree_map_with_path(lambda path, _: _listed(schedule, step, parameter_name(path)), params)
-    match schedule.kind:
-        case "constant":
-            drops = jnp.int32(0)
-        case "steps":
-            drops = jnp.sum(step >= jnp.asarray(schedule.boundaries, jnp.int32), dtype=jnp.int32)
-        case "plateau":
-            drops = jnp.minimum(jnp.asarray(plateau.plateaus), schedule.drops)
-    # Rounded once from exact powers, so that every mesh and every restart has the same float.
-    most = max(schedule.drops, len(schedule.boundaries))
-    rates = jnp.asarray([schedule.learning_rate * schedule.factor**i for i in range(most + 1)], jnp.float32)
-    return jax.tree.map(lambda _: rates[drops], params)
+    rate = learning_rate(schedule, step, plateau)
+    return jax.tree.map(lambda _: rate, params)
 
 
 def _listed(schedule: Schedule, step: jax.Array, name: str) -> jax.Array:
@@ -113,11 +125,11 @@ def highest_rate(rates: Any) -> jax.Array:
     return jnp.stack(kernels).max()
 
 
-def _scale_by_given_rates() -> optax.GradientTransformationExtraArgs:
-    """Times minus the `learning_rates` that `update` is given."""
+def _scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
+    """Times minus the `learning_rate` that `update` is given."""
 
-    def update(updates: Any, state: Any, params: Any = None, *, learning_rates: Any, **_: Any) -> Any:
-        return jax.tree.map(lambda g, rate: -rate.astype(g.dtype) * g, updates, learning_rates), state
+    def update(updates: Any, state: Any, params: Any = None, *, learning_rate: Any, **_: Any) -> Any:
+        return jax.tree.map(lambda g, rate: -rate.astype(g.dtype) * g, updates, learning_rate), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
@@ -125,11 +137,11 @@ def _scale_by_given_rates() -> optax.GradientTransformationExtraArgs:
 def _velocity(momentum: float) -> optax.GradientTransformationExtraArgs:
     """`optax.trace`, but a parameter whose rate is 0 stands still and keeps its velocity."""
 
-    def update(updates: Any, state: Any, params: Any = None, *, learning_rates: Any, **_: Any) -> Any:
+    def update(updates: Any, state: Any, params: Any = None, *, learning_rate: Any, **_: Any) -> Any:
         trace = jax.tree.map(
-            lambda u, v, rate: jnp.where(rate > 0, momentum * v + u, v), updates, state.trace, learning_rates
+            lambda u, v, rate: jnp.where(rate > 0, momentum * v + u, v), updates, state.trace, learning_rate
         )
-        moves = jax.tree.map(lambda v, rate: jnp.where(rate > 0, v, jnp.zeros_like(v)), trace, learning_rates)
+        moves = jax.tree.map(lambda v, rate: jnp.where(rate > 0, v, jnp.zeros_like(v)), trace, learning_rate)
         return moves, optax.TraceState(trace)
 
     return optax.GradientTransformationExtraArgs(optax.trace(momentum).init, update)
@@ -139,7 +151,7 @@ def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool = True) -
     """V <- momentum v - weight_decay rate w - rate gradient; w <- w + v (section 5).
 
     The rate is inside the velocity, so that a drop of the rate leaves the gathered velocity as it
-    is (`optax.sgd` has it outside). `update` takes the rates as `learning_rates=`, a tree like the
+    is (`optax.sgd` has it outside). `update` takes the rates as `learning_rate=`, a tree like the
     parameters. Without `decay_biases` only kernels decay, as in the 2012 source (src/layer.cu:565).
     """
 
@@ -147,5 +159,5 @@ def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool = True) -
         return jax.tree_util.tree_map_with_path(lambda path, _: decay_biases or path[-1].key == "kernel", params)
 
     return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask=decays), _scale_by_given_rates(), _velocity(momentum)
+        optax.add_decayed_weights(weight_decay, mask=decays), _scale_by_given_rate(), _velocity(momentum)
     )

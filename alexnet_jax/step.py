@@ -127,7 +127,7 @@ def train_step(
 
     (mean, rank), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     rates = optimizer.learning_rates(recipe.schedule, state.step, state.plateau, state.params)
-    updates, opt_state = recipe.sgd.update(gradients, state.opt_state, state.params, learning_rates=rates)
+    updates, opt_state = recipe.sgd.update(gradients, state.opt_state, state.params, learning_rate=rates)
     params = optax.apply_updates(state.params, updates)
     with jax.named_scope("rank"):
         metrics = {"loss": mean, "top1_error": (rank >= 1).mean(), "top5_error": (rank >= TOP_K).mean()}

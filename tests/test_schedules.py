@@ -50,7 +50,7 @@ def test_thirty_steps_of_the_sources_optimiser() -> None:
     @jax.jit
     def update(params: Any, state: Any, gradients: Any, step: jax.Array) -> Any:
         rates = optimizer.learning_rates(schedule, step, optimizer.new_plateau(), params)
-        moves, state = sgd.update(gradients, state, params, learning_rates=rates)
+        moves, state = sgd.update(gradients, state, params, learning_rate=rates)
         return optax.apply_updates(params, moves), state
 
     frozen_at = None

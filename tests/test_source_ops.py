@@ -1,6 +1,6 @@
 """What the source of 2012 has and the paper has not, against float64 NumPy written out."""
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import config as configs
 from alexnet_jax import ops
-from alexnet_jax.architecture import Architecture, Conv, Dense, MaxPool, WithinMapNorm
+from alexnet_jax.architecture import Architecture, Conv, Dense, Rounding, WithinMapNorm
 from alexnet_jax.model import AlexNet
 from configs import alexnet, alexnet_2012
 from tests.conftest import narrowed
@@ -82,9 +82,9 @@ def test_within_map_normalisation_with_another_exponent() -> None:
 
 @pytest.mark.parametrize(("window", "stride", "side"), [(3, 2, 8), (2, 2, 9), (3, 2, 9), (3, 3, 10)])
 @pytest.mark.parametrize("rounding", ["up", "down"])
-def test_pooling_by_rounding(window: int, stride: int, side: int, rounding: Literal["up", "down"]) -> None:
+def test_pooling_by_rounding(window: int, stride: int, side: int, rounding: Rounding) -> None:
     a = np.random.default_rng(2).normal(-50, 1, (2, side, side, 3))  # below 0: a zero at the edge would win
-    mine = ops.max_pool(jnp.asarray(a, jnp.float32), MaxPool(window, stride, rounding))
+    mine = ops.max_pool(jnp.asarray(a, jnp.float32), window, stride, rounding)
     np.testing.assert_allclose(mine, pooled(a, window, stride, rounding), rtol=1e-6)
 
 
