@@ -43,12 +43,10 @@ class Report:
         self, step: int, means: dict[str, float], learning_rate: float, images_per_second: float, batch: int
     ) -> None:
         """The mean `loss` and `top1_error` since the last report, the rate of learning, and images a second."""
-        left = "?"
-        if images_per_second:  # the first step, which compiles, counts for no speed
-            left = _duration((self._last_step - step) * batch / images_per_second)
+        left = (self._last_step - step) * batch / images_per_second
         self.say(
             f"step {step}/{self._last_step}  epoch {step / self._steps_per_epoch:.2f}  loss {means['loss']:.4f}  "
-            f"rate {learning_rate:.2g}  {images_per_second:.0f} images/s  {left} left"
+            f"rate {learning_rate:.2g}  {images_per_second:.0f} images/s  {_duration(left)} left"
         )
         self._write(
             step,
