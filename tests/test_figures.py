@@ -75,12 +75,14 @@ def test_the_entry_point_takes_runs_without_a_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_relu_is_ahead_of_tanh_on_digits(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relu_is_ahead_of_tanh_on_digits_at_equal_rates(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At rates of 0.001 and 0.003; at 0.03, which ReLUs do not survive, tanh is the faster on these few pictures."""
     monkeypatch.setattr(figure1, "RATES", (0.001, 0.003))
     config = cifar10.get_config()
     config.data.name, config.data.data_dir, config.evaluate.split = "digits", str(data_dir), "validation"
-    config.train.log_every, config.train.epochs, config.mesh.data = 2, 40.0, 1
+    config.train.log_every, config.train.epochs, config.mesh.data = 2, 15.0, 1
     found = figures.run(config, Invocation(tmp_path, restart=False))
-    assert found["relu_epochs"] is not None
-    assert found["tanh_epochs"] is None or found["ratio"] > 1
+    assert found["ratio"] > 1.5
     assert Path(found["picture"]).is_file()
