@@ -1,4 +1,4 @@
-"""Figure 1, from made-up runs and, slowly, from real ones."""
+"""Figure 1, from made-up runs."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,7 @@ import pytest
 
 from alexnet_jax import figures, runs
 from alexnet_jax.config import Invocation
-from alexnet_jax.data.prepare import Preprocessing
-from alexnet_jax.figures import figure1
+from alexnet_jax.data.prepared import Preprocessing
 from alexnet_jax.messages import UserError
 from configs import alexnet, cifar10
 from tests.conftest import launch, refusal, result
@@ -72,17 +71,3 @@ def test_the_entry_point_takes_runs_without_a_config(tmp_path: Path) -> None:
     done = launch("--mode=figures", f"--runs={folders[0]},{folders[1]}", f"--workdir={tmp_path / 'out'}")
     assert result(done)["ratio"] == 1.0
     assert "holds no run" in refusal(launch("--mode=figures", f"--runs={tmp_path / 'nothing'}"))
-
-
-@pytest.mark.slow
-def test_relu_is_ahead_of_tanh_on_digits_at_equal_rates(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At rates of 0.001 and 0.003; at 0.03, which ReLUs do not survive, tanh is the faster on these few pictures."""
-    monkeypatch.setattr(figure1, "RATES", (0.001, 0.003))
-    config = cifar10.get_config()
-    config.data.name, config.data.data_dir, config.evaluate.split = "digits", str(data_dir), "validation"
-    config.train.log_every, config.train.epochs, config.mesh.data = 2, 15.0, 1
-    found = figures.run(config, Invocation(tmp_path, restart=False))
-    assert found["ratio"] > 1.5
-    assert Path(found["picture"]).is_file()
