@@ -3,6 +3,8 @@
 import re
 
 import launch as entry
+from alexnet_jax import paper_table
+from configs import variants
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -11,6 +13,20 @@ README = (ROOT / "README.md").read_text()
 def test_the_table_of_modes_is_the_programs() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.MULTILINE))
     assert rows == {name: what for name, (_, what) in entry.MODES.items()}
+
+
+def test_the_rows_of_the_paper_are_the_tables() -> None:
+    section = README.split("## Every row of the paper")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \| (.*?) ?\|", section, re.MULTILINE)
+    said = {(where, what): (set(re.findall(r"`(\w+)`", variant)), errors) for where, what, variant, errors in rows}
+    expected = {
+        (row.where, row.what): (set(row.members) - {""}, paper_table.percent(row.published, row.relative))
+        for row in paper_table.ROWS
+        if row.members
+    }
+    assert expected.items() <= said.items()
+    rowless = re.findall(r"`(\w+)`", section.split("without a row:")[1].split(".")[0])
+    assert {name for row in paper_table.ROWS for name in row.members} | set(rowless) == {"", *variants.VARIANTS}
 
 
 def test_every_room_and_picture_is_there() -> None:
