@@ -6,8 +6,8 @@ trains both at every learning rate of a small grid, takes the fastest of each, d
 error by epoch and prints the ratio of the epochs to 25 %. The paper's answer is six. One run alone
 is --config=configs/cifar10.py:relu or :tanh. Where CIFAR-10 is not at hand,
 --config.data.name=digits --config.evaluate.split=validation makes the same comparison on real
-handwritten digits. The paper's comparison on CIFAR-10
-has not been run here yet.
+handwritten digits. The paper's comparison on CIFAR-10 has not been run here yet; on the digits tanh
+is ahead, 1.64 epochs at 0.03 to 2.00 of ReLUs at 0.003, a ratio of 0.8.
 
 Known of the paper's network (section 3.1 and the figure): four layers, no regularisation of any
 kind, the learning rate of each chosen by itself. Unknown: everything else. The layers here have
