@@ -83,16 +83,6 @@ def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir:
     (data_dir / "digits_70").unlink()
 
 
-def test_a_relative_workdir_works(data_dir: Path, tmp_path: Path) -> None:
-    import os
-
-    relative = os.path.relpath(tmp_path / "run", ROOT)
-    found = result(
-        launch(*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={relative}", "--config.train.steps=1")
-    )
-    assert Path(found["workdir"]) == tmp_path / "run"
-
-
 def test_the_default_workdir_is_the_configs_name() -> None:
     from absl import flags
 
