@@ -2,7 +2,8 @@
 
     python launch.py --config=configs/digits.py
 
-The whole network, two towers on two devices, with fewer kernels and smaller pictures.
+The whole network, two towers on two devices, with fewer kernels and smaller pictures. Expect 1 to
+3 % top-1 error (1.1 and 1.7 % were seen) in a little over a minute on two CPU cores.
 """
 
 from ml_collections import ConfigDict
