@@ -53,7 +53,7 @@ def count(text: str) -> list[Collective]:
         match = re.search(rf"= (.*?) ({'|'.join(OPS)})(-start)?\(", line)
         if not match or _group_size(line) == 1:
             continue
-        shapes = re.findall(r"\b([a-z]+\d+)\[([\d,]*)\]", match[1])
+        shapes = re.findall(r"\b(pred|[a-z]+\d+)\[([\d,]*)\]", match[1])
         if match[3] and match[2] in ("all-gather", "collective-permute"):  # their type is (operands, results)
             shapes = shapes[len(shapes) // 2 :]
         name = re.search(r'op_name="([^"]*)"', line)
@@ -63,7 +63,7 @@ def count(text: str) -> list[Collective]:
         for place, (dtype, sides) in enumerate(shapes):
             origin = names[place] if len(names) == len(shapes) else names[0]
             elements = math.prod(int(side) for side in sides.split(",") if side)
-            sizes[_origin(origin, match[2])] += elements * (jnp.dtype(_numpy_name(dtype)).itemsize) * scale
+            sizes[_origin(origin, match[2])] += elements * _item_bytes(dtype) * scale
         found += [Collective(match[2], layer, direction, size) for (layer, direction), size in sizes.items()]
     return found
 
@@ -76,9 +76,9 @@ def _group_size(line: str) -> int:
     return int(iota[1]) if iota else 2  # a permute names pairs
 
 
-def _numpy_name(dtype: str) -> str:
-    kind, bits = re.fullmatch(r"([a-z]+)(\d+)", dtype).groups()  # type: ignore[union-attr]
-    return {"f": "float", "bf": "bfloat", "s": "int", "u": "uint"}[kind] + bits if dtype != "pred" else "bool"
+def _item_bytes(dtype: str) -> int:
+    """Of XLA's names of types, such as pred, s32 or bf16."""
+    return 1 if dtype == "pred" else int("".join(c for c in dtype if c.isdigit())) // 8
 
 
 def _origin(name: str, op: str) -> tuple[str, str]:

@@ -66,6 +66,7 @@ def test_merged_and_asynchronous_collectives_are_read() -> None:
   %c = f32[8]{0} all-gather-done(%b)
   %d = f32[4]{0} reduce-scatter(%x), replica_groups={{0,1}}, metadata={op_name="jit(f)/transpose(jvp())/conv3/reduce_scatter"}
   %f = (f32[3]{0}, f32[5]{0}, f32[7]{0}) all-reduce-start(%x, %y, %z), replica_groups={{0,1}}, metadata={op_name="jit(f)/transpose(jvp())/conv1/psum"}
+  %g = pred[6]{0} all-reduce(%x), replica_groups={{0,1}}, metadata={op_name="jit(f)/rank/any"}
   %e = f32[4]{0} all-reduce(%x), replica_groups={{0},{1}}, metadata={op_name="jit(f)/softmax/psum"}
 """  # noqa: E501
     assert communication.count(text) == [
@@ -75,6 +76,7 @@ def test_merged_and_asynchronous_collectives_are_read() -> None:
         Collective("all-gather", "conv3", "forward", 32),
         Collective("reduce-scatter", "conv3", "backward", 32),
         Collective("all-reduce", "gradients", "backward", 60),
+        Collective("all-reduce", "rank", "forward", 6),
     ]
 
 
