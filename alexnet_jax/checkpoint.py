@@ -1,20 +1,20 @@
 """A run's checkpoints, by Orbax, and by Orbax only here: the newest three and the best."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from jax import lax
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from alexnet_jax.messages import UserError, say
 
 NEWEST = 3
+DIGESTS = "digests.json"  # in each checkpoint, of the files in its folders
 
 
 class Checkpoints:
@@ -33,7 +33,11 @@ class Checkpoints:
         best = BestN(get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False)
         policy = AnyPreservationPolicy([LatestN(n=NEWEST), best])
         # best_fn has the metrics stored; which checkpoints stay is the policy's alone.
-        options = ocp.CheckpointManagerOptions(best_fn=_merit, preservation_policy=policy)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=_merit,
+            preservation_policy=policy,
+            async_options=ocp.options.AsyncOptions(post_finalization_callback=partial(_seal, self._folder)),
+        )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def _sweep(self) -> None:
@@ -63,30 +67,23 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, metrics: dict[str, float] | None) -> None:
         """Saves in the background, with the metrics of a validation if there was one."""
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), fingerprint=ocp.args.JsonSave(_fingerprint(state).tolist())
-        )
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
         self._manager.save(step, args=args, metrics=metrics)
 
     def restore(self, abstract_state: Any, steps: Iterable[int]) -> tuple[int, Any]:
-        """The first of the steps that can be read, and its state.
+        """The first of the steps whose files are as they were written, and its state.
 
         Args:
           abstract_state: shapes, types and shardings to restore into.
 
         Raises:
-          UserError: none of them can be read; they stay where they are.
+          UserError: there is none; the damaged ones stay where they are.
         """
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), fingerprint=ocp.args.JsonRestore())
         damaged = []
         for step in steps:
-            try:
-                restored = self._manager.restore(step, args=args)
-                if restored.fingerprint != _fingerprint(restored.state).tolist():
-                    raise ValueError("its arrays are not those that were saved")
-            except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged checkpoint
-                reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
-                say(f"the checkpoint of step {step} is damaged ({reason})")
+            # Asked before Orbax reads: of a read that fails it leaves parts behind that print tracebacks.
+            if damage := _damage(self._folder / str(step)):
+                say(f"the checkpoint of step {step} is damaged ({damage})")
                 damaged.append(step)
                 continue
             if damaged:
@@ -95,7 +92,8 @@ class Checkpoints:
                 for bad in damaged:
                     self._set_aside(str(bad))
                 self._manager.reload()
-            return step, restored.state
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+            return step, self._manager.restore(step, args=args).state
         raise UserError(
             f"no checkpoint in {self._folder} can be read; --restart sets the run aside and begins anew"
             if damaged
@@ -115,19 +113,40 @@ class Checkpoints:
         self._manager.close()
 
 
+def _seal(folder: Path) -> None:
+    """Writes each file's digest beside them; Orbax calls it with all written, before the folder gets its name."""
+    for unfinished in folder.glob("*orbax-checkpoint-tmp*"):
+        (unfinished / DIGESTS).write_text(json.dumps(_digests(unfinished)))
+
+
+def _digests(checkpoint: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(checkpoint.glob("*/**/*")):  # beside the folders lies what Orbax changes later
+        if path.is_file():
+            with path.open("rb") as file:
+                digests[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "blake2b").hexdigest()
+    return digests
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with the checkpoint's files, if anything is."""
+    try:
+        written = json.loads((checkpoint / DIGESTS).read_text())
+        found = _digests(checkpoint)
+    except (OSError, ValueError) as error:
+        return f"its files cannot be read: {error}"
+    if lost := written.keys() - found.keys():
+        return f"its file {min(lost)} is lost"
+    changed = [name for name in written if written[name] != found[name]]
+    return f"its file {changed[0]} is not what was written" if changed else None
+
+
 def _metrics_are_whole(checkpoint: Path) -> bool:
     path = checkpoint / "metrics" / "metrics"
     try:
         return not path.is_file() or "top1_error" in json.loads(path.read_text())
     except ValueError:
         return False
-
-
-@jax.jit
-def _fingerprint(state: Any) -> jax.Array:
-    """Each array's bits added up as integers: the same on every mesh, another if a bit is lost."""
-    leaves = jax.tree.leaves(state)
-    return jnp.stack([lax.bitcast_convert_type(x, jnp.uint32).sum(dtype=jnp.uint32) for x in leaves])
 
 
 def _merit(metrics: dict[str, float]) -> Any:
