@@ -5,6 +5,8 @@ of two devices. Parameters have the shape of the whole network where it is initi
 device's half inside `towers.on_each_device`.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +17,14 @@ from alexnet_jax import ops, towers
 from alexnet_jax.architecture import LRN, Architecture, Conv, Dense, Dropout, MaxPool, ReLU, Tanh, WithinMapNorm
 
 Dtype = Any
+
+
+def _normal(stddev: float) -> nn.initializers.Initializer:
+    def draw(key: jax.Array, shape: Sequence[int], dtype: Dtype = jnp.float32, out_sharding: Any = None) -> jax.Array:
+        # The numbers of jax.random.normal(key, shape), which as a matrix compile six times faster.
+        return stddev * jax.random.normal(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
+
+    return draw
 
 
 class Layer(nn.Module):
@@ -50,8 +60,8 @@ class Layer(nn.Module):
         else:
             window = (layer.size, layer.size)
         param_dtype = jnp.promote_types(self.dtype, jnp.float32)
-        normal, constant = nn.initializers.normal(layer.stddev), nn.initializers.constant(layer.bias)
-        kernel = self.param("kernel", normal, (*window, parts[0].shape[-1], self.outputs), param_dtype)
+        constant = nn.initializers.constant(layer.bias)
+        kernel = self.param("kernel", _normal(layer.stddev), (*window, parts[0].shape[-1], self.outputs), param_dtype)
         bias = self.param("bias", constant, (self.outputs,), param_dtype)
         # Two dense products: a grouped convolution's gradient is many times slower on CPU.
         kernels = jnp.split(kernel.astype(self.dtype), groups, axis=-1)

@@ -95,11 +95,11 @@ def test_an_odd_number_of_classes_is_padded_on_every_mesh(mesh_shape: tuple[int,
 
 def test_the_mode_needs_no_data_and_lists_what_crosses(tmp_path: Path) -> None:
     flags = ("--config=configs/digits.py", "--mode=communication", f"--workdir={tmp_path / 'run'}")
-    found = result(launch(*flags, "--config.mesh.data=2", "--config.mesh.model=2", HOME=str(tmp_path)))
+    found = result(launch(*flags, "--config.mesh.data=2", "--config.mesh.model=2"))
     assert found["mesh"] == {"data": 2, "model": 2}
     assert found["bytes_per_step"] == found["predicted_bytes_per_step"] > 0
     assert sum(one["bytes"] for one in found["collectives"]) == found["bytes_per_step"]
     assert {one["pass"] for one in found["collectives"]} == {"forward", "backward"}
-    rough = result(launch(*flags, "--config.model.dtype=bfloat16", HOME=str(tmp_path)))
+    rough = result(launch(*flags, "--config.model.dtype=bfloat16"))
     assert "bfloat16" in rough["note"]
     assert not (tmp_path / "run").exists()

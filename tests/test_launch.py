@@ -12,7 +12,7 @@ import pytest
 import launch as entry
 from alexnet_jax import config as configs
 from configs import alexnet, digits
-from tests.conftest import ROOT, SMALL, launch, refusal, result
+from tests.conftest import ROOT, SMALL, launch, launch_anew, refusal, result
 
 
 def imported_by(code: str, *blocked: str) -> set[str]:
@@ -39,7 +39,7 @@ def test_the_table_of_layers_needs_no_jax() -> None:
 
 
 def test_help_lists_every_mode_and_imports_nothing_heavy() -> None:
-    done = launch("--help")
+    done = launch_anew("--help")
     assert done.returncode == 0
     for mode in entry.MODES:
         assert f"{mode}:" in done.stdout
@@ -48,7 +48,9 @@ def test_help_lists_every_mode_and_imports_nothing_heavy() -> None:
 
 
 def test_describe_needs_no_data_and_makes_no_run(tmp_path: Path) -> None:
-    done = launch("--config=configs/alexnet.py", "--mode=describe", f"--workdir={tmp_path / 'run'}", HOME=str(tmp_path))
+    done = launch_anew(
+        "--config=configs/alexnet.py", "--mode=describe", f"--workdir={tmp_path / 'run'}", HOME=str(tmp_path)
+    )
     found = result(done)
     assert found["parameters"] == 60_965_224
     assert found["neurons"] == 659_272
@@ -119,7 +121,7 @@ def test_the_default_workdir_is_the_configs_name() -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
-    sentence = refusal(launch("--config=configs/digits.py", f"--workdir={tmp_path / 'run'}", *flags))
+    sentence = refusal(launch_anew("--config=configs/digits.py", f"--workdir={tmp_path / 'run'}", *flags))
     for word in words:
         assert word in sentence
     assert not (tmp_path / "run").exists()
@@ -134,7 +136,7 @@ def test_a_mistake_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...
     ],
 )
 def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...]) -> None:
-    sentence = refusal(launch(*flags))
+    sentence = refusal(launch_anew(*flags))
     for word in words:
         assert word in sentence
 
@@ -158,14 +160,14 @@ def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], word
 )
 def test_a_config_of_ones_own_is_checked(lines: str, words: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(lines + "\n")
-    sentence = refusal(launch(f"--config={tmp_path / 'own.py'}", "--mode=describe"))
+    sentence = refusal(launch_anew(f"--config={tmp_path / 'own.py'}", "--mode=describe"))
     for word in words:
         assert word in sentence
 
 
 def test_two_towers_on_one_accelerator_are_refused(tmp_path: Path) -> None:
     sentence = refusal(
-        launch(*SMALL, f"--workdir={tmp_path / 'run'}", "--config.mesh.model=2", JAX_NUM_CPU_DEVICES="1")
+        launch_anew(*SMALL, f"--workdir={tmp_path / 'run'}", "--config.mesh.model=2", JAX_NUM_CPU_DEVICES="1")
     )
     assert "asks for 2 devices" in sentence and "--config.mesh.model" in sentence
 
@@ -198,7 +200,7 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", "/proc/data"):
         flags = (*SMALL, f"--workdir={tmp_path / 'run'}", f"--config.data.data_dir={folder}")
-        assert "data" in refusal(launch(*flags, XDG_CACHE_HOME=str(tmp_path / "file")))
+        assert "data" in refusal(launch_anew(*flags, XDG_CACHE_HOME=str(tmp_path / "file")))
 
 
 def test_a_workdir_that_cannot_be_written_is_one_sentence(data_dir: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from alexnet_jax import report, runs
 from alexnet_jax.data import prepared
 from alexnet_jax.messages import UserError
-from tests.conftest import ROOT, SMALL, launch, refusal, result
+from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, refusal, result
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +179,10 @@ def test_a_stall_is_one_warning_with_causes_and_dead_units(at: Any) -> None:
 
 def test_a_signal_saves_and_the_same_command_goes_on(at: Any) -> None:
     flags = (*at("signal"), "--config.train.steps=100000", "--config.train.log_every=1")
-    env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     process = subprocess.Popen(
         [sys.executable, "launch.py", *flags],
         cwd=ROOT,
-        env=env,
+        env=environment_of_a_user(),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
