@@ -113,7 +113,10 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
             at, params = runs.restore(one, recipe, mesh, theirs.evaluate.checkpoint)
             say(f"evaluating the checkpoint of step {at} of {one.workdir}")
             mean_image = towers.replicate(one.preprocessing.mean_image, mesh)
-            outputs = jax.jit(partial(step.class_probabilities, recipe, mesh, theirs.evaluate.views))
+            outputs = jax.jit(
+                partial(step.class_probabilities, recipe, mesh, theirs.evaluate.views),
+                compiler_options=towers.compiler_options(mesh),
+            )
             sums, seen, labels = np.zeros(3), 0, []
             for batch in batches_of(theirs, source):
                 real = int(batch["mask"].sum())

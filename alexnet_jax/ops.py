@@ -4,6 +4,8 @@ Pictures are [batch, height, width, maps]. Statistics are computed in at least f
 the type of the arrays.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,13 +36,16 @@ def centre(
       float [b, crop, crop, 3] of mean_image's type.
     """
     size = images.shape[1:]
+    means = jnp.stack([mean_image, mean_image[:, ::-1]])  # a mirrored crop is a crop of the mirrored image
+    room = mean_image.shape[1] - size[1]
 
     def mean_under(start: jax.Array, mirror: jax.Array) -> jax.Array:
-        crop = lax.dynamic_slice(mean_image, (start[0], start[1], jnp.zeros_like(start[0])), size)
-        return jnp.where(mirror, crop[:, ::-1], crop)
+        column = jnp.where(mirror, room - start[1], start[1])
+        place = (mirror.astype(start.dtype), start[0], column, jnp.zeros_like(column))
+        return lax.dynamic_slice(means, place, (1, *size))[0]
 
-    means = jax.vmap(mean_under)(offset, reflected)
-    lit = images.astype(mean_image.dtype) - means + lighting[:, None, None, :].astype(mean_image.dtype)
+    lit = images.astype(mean_image.dtype) - jax.vmap(mean_under)(offset, reflected)
+    lit = lit + lighting[:, None, None, :].astype(mean_image.dtype)
     return lit * scale[:, None, None, None].astype(mean_image.dtype)
 
 
@@ -51,23 +56,44 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, i
     )
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def local_response_norm(x: jax.Array, lrn: LRN, towers: int) -> jax.Array:
     """b_i = a_i / (k + alpha * sum_j a_j^2)^beta, j within n // 2 maps of i (section 3.3).
 
     Args:
       x: [b, h, w, maps] of `towers` towers side by side; no sum reaches from one to the other.
     """
+    return _normalised(x, lrn, towers)[0]
+
+
+def _normalised(x: jax.Array, lrn: LRN, towers: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The normalised maps, and what the gradient needs: x and the sums k + alpha * ..."""
+    a = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    sums = lrn.k + lrn.alpha * _window_sum(jnp.square(a), lrn, towers)
+    return (a * _inverse_power(sums, lrn.beta)).astype(x.dtype), (x, sums)
+
+
+def _normalised_gradient(
+    lrn: LRN, towers: int, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array]:
+    x, sums = kept
+    a, g = x.astype(sums.dtype), gradient.astype(sums.dtype)
+    scale = _inverse_power(sums, lrn.beta)
+    # Each map is in the sums of its neighbours; nothing is kept but x and the sums.
+    from_neighbours = _window_sum(g * a * scale / sums, lrn, towers)
+    return ((g * scale - 2 * lrn.alpha * lrn.beta * a * from_neighbours).astype(x.dtype),)
+
+
+local_response_norm.defvjp(_normalised, _normalised_gradient)
+
+
+def _window_sum(x: jax.Array, lrn: LRN, towers: int) -> jax.Array:
+    """For each map the sum over those within n // 2 of it in its tower, as a product with a banded 0/1 matrix."""
     maps = x.shape[-1]
     tower = np.arange(maps) // (maps // towers)
     near = np.abs(np.arange(maps)[:, None] - np.arange(maps)) <= lrn.n // 2
     band = near & (tower[:, None] == tower)
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    a = x.astype(dtype)
-    # The window's sum as a product with a banded 0/1 matrix: faster than a sliding window.
-    denominator = lrn.k + lrn.alpha * jnp.matmul(
-        jnp.square(a), jnp.asarray(band, dtype), precision=lax.Precision.HIGHEST
-    )
-    return (a * _inverse_power(denominator, lrn.beta)).astype(x.dtype)
+    return jnp.matmul(x, jnp.asarray(band, x.dtype), precision=lax.Precision.HIGHEST)
 
 
 def within_map_norm(x: jax.Array, norm: WithinMapNorm) -> jax.Array:
@@ -96,23 +122,66 @@ def _inverse_power(x: jax.Array, beta: float) -> jax.Array:
     return x**-beta
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def max_pool(x: jax.Array, window: int, stride: int, rounding: Rounding = "down") -> jax.Array:
     """Maximum of every window x window positions, `stride` apart, without padding (section 3.4).
 
-    Rows first, then columns, as maxima of strided slices. Where several positions tie, they share
-    the gradient. With sizes rounded up a last window takes what there is.
+    With sizes rounded up a last window takes what there is. Where positions of a window tie, the first of them
+    has the gradient.
+
+    Args:
+      x: [b, h, w, maps].
     """
-    for axis in (1, 2):
-        over = -(x.shape[axis] - window) % stride if rounding == "up" else 0
-        if over:
-            edges = [(0, over if i == axis else 0, 0) for i in range(x.ndim)]
-            x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), edges)
-        last = (x.shape[axis] - window) // stride * stride + 1
-        slices = [lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(window)]
-        x = slices[0]
-        for other in slices[1:]:
-            x = jnp.maximum(x, other)
-    return x
+    over = [-(size - window) % stride if rounding == "up" else 0 for size in x.shape[1:3]]
+    padding = [(0, 0), (0, over[0]), (0, over[1]), (0, 0)]
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), padding)
+
+
+def _pooled(
+    x: jax.Array, window: int, stride: int, rounding: Rounding
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The maxima, and what the gradient needs: the place of each in its window, int8, and x's height and width."""
+    maxima = max_pool(x, window, stride, rounding)
+    rows, columns = ((size - 1) * stride + window for size in maxima.shape[1:3])
+    edges = [(0, 0, 0), (0, max(0, rows - x.shape[1]), 0), (0, max(0, columns - x.shape[2]), 0), (0, 0, 0)]
+    padded = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), edges)
+    place = jnp.full(maxima.shape, -1, jnp.int8)
+    for i in reversed(range(window)):
+        for j in reversed(range(window)):
+            at = padded[:, i : i + rows - window + 1 : stride, j : j + columns - window + 1 : stride]
+            place = jnp.where(at == maxima, jnp.int8(window * i + j), place)
+    return maxima, (place, jnp.zeros((*x.shape[1:3], 0)))
+
+
+def _pooled_gradient(
+    window: int, stride: int, rounding: Rounding, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array]:
+    """Each position gathers from the few windows that it lies in, where XLA's own gradient scatters."""
+    place, (height, width, _) = kept[0], kept[1].shape
+    earlier = (window - 1) // stride  # how many windows before the last one a position may lie in, along an axis
+    blocks = -(-height // stride), -(-width // stride)  # of stride x stride positions
+    edges = [
+        (0, 0, 0),
+        *((earlier, max(0, n - m), 0) for n, m in zip(blocks, place.shape[1:3], strict=True)),
+        (0, 0, 0),
+    ]
+    place, gradient = lax.pad(place, jnp.int8(-1), edges), lax.pad(gradient, jnp.zeros((), gradient.dtype), edges)
+    row = jnp.arange(stride, dtype=jnp.int8)[:, None, None, None]
+    column = jnp.arange(stride, dtype=jnp.int8)[:, None]
+    sums = jnp.zeros((), gradient.dtype)
+    for i in range(earlier + 1):
+        for j in range(earlier + 1):
+            top, left = earlier - i, earlier - j
+            there = place[:, top : top + blocks[0], None, left : left + blocks[1], None]
+            passed = gradient[:, top : top + blocks[0], None, left : left + blocks[1], None]
+            within_row, within_column = row + i * stride, column + j * stride
+            here = (there == window * within_row + within_column) & (within_column < window)
+            sums = sums + jnp.where(here, passed, 0)
+    whole = sums.reshape(place.shape[0], blocks[0] * stride, blocks[1] * stride, place.shape[3])
+    return (whole[:, :height, :width],)
+
+
+max_pool.defvjp(_pooled, _pooled_gradient)
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:

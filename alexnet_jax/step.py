@@ -249,7 +249,8 @@ def all_finite(tree: Any) -> jax.Array:
 
 def compiled(recipe: Recipe, mesh: Mesh, views: int = 1) -> tuple[Any, Any]:
     """train_step and eval_step for one mesh, jitted; train_step's state is donated."""
+    options = towers.compiler_options(mesh)
     return (
-        jax.jit(partial(train_step, recipe, mesh), donate_argnums=0),
-        jax.jit(partial(eval_step, recipe, mesh, views)),
+        jax.jit(partial(train_step, recipe, mesh), donate_argnums=0, compiler_options=options),
+        jax.jit(partial(eval_step, recipe, mesh, views), compiler_options=options),
     )

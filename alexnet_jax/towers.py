@@ -60,6 +60,14 @@ def _virtual_cpu_devices(wanted: int) -> None:
         jax.config.update("jax_num_cpu_devices", wanted)
 
 
+def compiler_options(mesh: Mesh) -> dict[str, str]:
+    """What XLA is to be told when it compiles a program with convolutions for the mesh."""
+    if mesh.devices.flat[0].platform != "cpu":
+        return {}
+    # By YNNPACK, XLA's default here, a convolution's kernel gradient takes three times as long (benchmarks/README.md).
+    return {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
 def data_axis(mesh: Mesh) -> str | None:
     """The name of the axis that the batch is divided over; None where it is not divided."""
     return DATA if mesh.shape[DATA] > 1 else None

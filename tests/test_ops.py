@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from jax.test_util import check_grads
 
-from alexnet_jax import ops
+from alexnet_jax import architecture, ops
 from alexnet_jax.architecture import LRN
 from tests import reference
 from tests.conftest import random_batch
@@ -47,6 +48,50 @@ def test_pool_is_the_maximum_of_every_window(rng: np.random.Generator) -> None:
         ops.max_pool(jnp.asarray(x, jnp.float32), 3, 2), reference.max_pool(x.astype(np.float32), 3, 2)
     )
     assert ops.max_pool(jnp.zeros((1, 55, 55, 1)), 3, 2).shape == (1, 27, 27, 1)
+
+
+def plain_lrn(a: jax.Array, lrn: LRN, towers: int) -> jax.Array:
+    """The formula with JAX's own gradient: the plain twin of the one with a derivative of its own."""
+    squares = jnp.pad(jnp.square(a).reshape(*a.shape[:-1], towers, -1), [(0, 0)] * a.ndim + [(lrn.n // 2, lrn.n // 2)])
+    maps = a.shape[-1] // towers
+    sums = sum(squares[..., i : i + maps] for i in range(lrn.n))
+    return a / (lrn.k + lrn.alpha * jnp.reshape(sums, a.shape)) ** lrn.beta
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+@pytest.mark.parametrize("lrn", [STRONG, LRN(n=3, k=1.0, alpha=0.3, beta=0.5)])
+def test_lrns_own_gradient_is_that_of_the_plain_formula(rng: np.random.Generator, lrn: LRN, towers: int) -> None:
+    a, weights = rng.normal(0, 2, (2, 2, 3, 3, 16))
+    with jax.enable_x64(True):
+        ours = jax.grad(lambda x: (ops.local_response_norm(x, lrn, towers) * weights).sum())(jnp.asarray(a))
+        plain = jax.grad(lambda x: (plain_lrn(x, lrn, towers) * weights).sum())(jnp.asarray(a))
+    np.testing.assert_allclose(ours, plain, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(("size", "window", "stride"), [(13, 3, 2), (12, 3, 2), (13, 2, 2), (11, 3, 1), (14, 5, 3)])
+@pytest.mark.parametrize("rounding", ["down", "up"])
+def test_pools_own_gradient_is_xlas(
+    rng: np.random.Generator, size: int, window: int, stride: int, rounding: architecture.Rounding
+) -> None:
+    over = -(size - window) % stride if rounding == "up" else 0
+    edges = [(0, 0), (0, over), (0, over), (0, 0)]
+
+    def plain(x: jax.Array) -> jax.Array:
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), edges)
+
+    x = jnp.asarray(rng.normal(size=(2, size, size, 3)), jnp.float32)
+    pooled = plain(x)
+    weights = jnp.asarray(rng.integers(1, 9, pooled.shape), jnp.float32)  # whole numbers: sums in any order are alike
+    np.testing.assert_array_equal(ops.max_pool(x, window, stride, rounding), pooled)
+    ours = jax.grad(lambda x: (ops.max_pool(x, window, stride, rounding) * weights).sum())(x)
+    np.testing.assert_array_equal(ours, jax.grad(lambda x: (plain(x) * weights).sum())(x))
+
+
+def test_of_positions_that_tie_the_first_has_the_gradient() -> None:
+    gradient = jax.grad(lambda x: ops.max_pool(x, 3, 2).sum())(jnp.zeros((1, 5, 5, 1)))
+    first = np.zeros((5, 5))
+    first[:3:2, :3:2] = 1
+    np.testing.assert_array_equal(gradient[0, :, :, 0], first)
 
 
 @pytest.mark.parametrize(("size", "stride", "padding"), [(11, 4, (0, 3)), (5, 1, (2, 2)), (3, 1, (1, 1))])
@@ -94,4 +139,4 @@ def test_gradients_are_finite_differences(
     # Distinct values, well apart: no maximum changes hands within the differences.
     x = rng.permutation(np.arange(np.prod(shape), dtype=np.float64)).reshape(shape) / 10
     with jax.enable_x64(True):
-        check_grads(function, (jnp.asarray(x),), order=1, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6)
+        check_grads(function, (jnp.asarray(x),), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
