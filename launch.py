@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from alexnet_jax import cache
 from alexnet_jax import config as configs
 from alexnet_jax.messages import UserError, say
 
@@ -17,7 +18,7 @@ MODES = {  # name: (module that owns it, what it does); README's table is this o
     "train": ("train", "a new run, or a run gone on with from its newest checkpoint"),
     "prepare": ("data.prepare", "the dataset and its mean image and RGB covariance, ready for training"),
     "evaluate": ("evaluate", "loss and errors of a run's best or newest checkpoint on a whole split"),
-    "describe": ("describe", "the network layer by layer: shapes, parameters, neurons, FLOPs"),
+    "describe": ("describe", "the network layer by layer: shapes, parameters, neurons, FLOPs, memory"),
     "figures": ("figures", "a figure of the paper, drawn from runs"),
     "table": ("paper_table", "the paper's tables with published errors and those of the runs there are"),
     "communication": ("communication", "what crosses between the devices in one step, compiled and predicted"),
@@ -29,6 +30,7 @@ config_flags.DEFINE_config_file(
 flags.DEFINE_enum("mode", "train", list(MODES), "\n".join(f"{name}: {what}." for name, (_, what) in MODES.items()))
 flags.DEFINE_string("workdir", None, "The run's folder; runs/<config>[-<variant>] by default.")
 flags.DEFINE_bool("restart", False, "Set aside a run that is in the folder and begin anew.")
+flags.DEFINE_bool("compilation_cache", True, "Keep compiled programs in the user's cache: the next start is faster.")
 flags.DEFINE_list("ensemble", [], "evaluate: folders of runs, with commas between; their softmax is averaged.")
 flags.DEFINE_list("runs", [], "figures, table: folders of runs, with commas between.")
 flags.DEFINE_integer("figure", 1, "figures: which one of the paper.")
@@ -56,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
         runs=tuple(flags.FLAGS.runs),
         figure=flags.FLAGS.figure,
     )
+    cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
     mode = importlib.import_module(f"alexnet_jax.{MODES[flags.FLAGS.mode][0]}")
     print(json.dumps(mode.run(flag.value, invocation)), flush=True)
 

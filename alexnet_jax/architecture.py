@@ -296,6 +296,36 @@ def table(architecture: Architecture) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def training_bytes(architecture: Architecture, batch: int, data: int = 1, model: int = 1) -> int:
+    """An estimate of what a training step in float32 needs on each of data x model devices, in bytes.
+
+    Weights, velocities and gradients; of each picture its pixels, what the towers read of each other, every
+    layer's outputs, response normalisation's sums, pooling's maxima and a byte for the place of each; and two more
+    arrays like the largest outputs, through which the gradient passes there.
+    """
+    rows = table(architecture)
+    pixels = architecture.input_size**2 * 3
+    read, kept, largest = pixels, 0.0, 0
+    for row in rows:
+        outputs = math.prod(row.output_shape)
+        largest = max(largest, outputs)
+        if isinstance(row.layer, MaxPool):
+            kept += 1.25 * outputs
+        else:
+            kept += outputs * (1 + sum(isinstance(step, LRN) for step in row.layer.then))
+            read += math.prod(row.input_shape) if row.layer.reads == "both" else 0
+    parameters = sum(row.parameters for row in rows)
+    a_picture = pixels + 4 * (read + (kept + 2 * largest) / model)
+    return round(3 * 4 * parameters / model + batch / data * a_picture)
+
+
+def largest_batch(architecture: Architecture, memory: int, data: int = 1, model: int = 1) -> int:
+    """The most pictures a step, all devices together, that `memory` bytes a device have room for; an estimate."""
+    fixed = training_bytes(architecture, 0, data, model)
+    each = training_bytes(architecture, data, data, model) - fixed  # a picture on each row of devices
+    return max(0, (memory - fixed) // each * data)
+
+
 def _positions(name: str, extent: int, window: int, stride: int, rounding: Rounding = "down") -> int:
     if extent < window:
         raise ValueError(f"{name} gets {extent} pixels with its padding, less than its {window}")

@@ -10,6 +10,7 @@ from alexnet_jax.architecture import Architecture, Conv, MaxPool, Row
 from alexnet_jax.config import Invocation
 from alexnet_jax.messages import say
 
+GIBIBYTES = (8, 16, 80)  # of memory a device, for which the largest batch is said
 READS = {"image": "image", "own": "own tower", "both": "all towers"}
 
 
@@ -27,14 +28,32 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     net = configs.network(config, classes(config))
     rows = architecture.table(net)
     say(text(net, rows))
+    batch = config.train.batch_size
+    meshes = [(1, 1), (1, 2)] if net.towers == 2 else [(1, 1), (2, 1)]
+    needs = {f"{data}x{model}": architecture.training_bytes(net, batch, data, model) for data, model in meshes}
+    say(memory(net, batch, needs))
     return {
         "parameters": sum(row.parameters for row in rows),
         "neurons": sum(row.neurons for row in rows),
         "flops_per_image": sum(row.flops for row in rows),
+        "batch_size": batch,
+        "training_bytes_per_device": needs,
         "layers": [
             {"name": row.name, "parameters": row.parameters, "output_shape": list(row.output_shape)} for row in rows
         ],
     }
+
+
+def memory(net: Architecture, batch: int, needs: dict[str, int]) -> str:
+    """What training needs and what a device has room for, as lines of text."""
+    lines = ["memory of a training step in float32, an estimate (mesh: data x model devices)"]
+    for mesh, needed in needs.items():
+        data, model = map(int, mesh.split("x"))
+        room = (f"{architecture.largest_batch(net, g * 2**30, data, model):,} in {g} GiB" for g in GIBIBYTES)
+        lines.append(
+            f"  mesh {mesh}: {needed / 2**30:.2f} GiB a device at batch {batch}; largest batch {', '.join(room)}"
+        )
+    return "\n".join(lines)
 
 
 def text(net: Architecture, rows: tuple[Row, ...]) -> str:

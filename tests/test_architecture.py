@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import jax
+import numpy as np
 import pytest
 
-from alexnet_jax import architecture
+from alexnet_jax import architecture, step, towers
 from alexnet_jax.architecture import ALEXNET, LRN, Conv, Dense, Dropout, MaxPool
 from alexnet_jax.config import network
 from configs import alexnet
@@ -106,3 +108,40 @@ def test_a_picture_too_small_is_refused(size: int, layer: str) -> None:
 def test_towers_must_share_every_layer() -> None:
     with pytest.raises(ValueError, match="conv2 has 255 outputs"):
         architecture.alexnet(kernels=(96, 255, 384, 384, 256))
+
+
+@pytest.mark.parametrize(
+    ("net", "mesh", "batch"),
+    [
+        (ALEXNET, (1, 1), 128),
+        (ALEXNET, (1, 2), 256),
+        pytest.param(ALEXNET, (2, 1), 128, marks=pytest.mark.slow),
+        pytest.param(architecture.alexnet(norm=()), (1, 1), 256, marks=pytest.mark.slow),
+        pytest.param(
+            architecture.alexnet(kernels=(48, 128, 192, 192, 256), towers=1), (1, 1), 512, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_the_memory_of_a_step_is_about_what_the_compiler_plans(
+    net: architecture.Architecture, mesh: tuple[int, int], batch: int
+) -> None:
+    recipe, devices = step.Recipe(net), towers.make_mesh(*mesh)
+    side = net.input_size + 32
+    train_step, _ = step.compiled(recipe, devices)
+    arguments = (
+        step.abstract_state(recipe, devices),
+        step.abstract_batch(recipe, batch),
+        jax.ShapeDtypeStruct((side, side, 3), np.float32),
+    )
+    planned = train_step.lower(*arguments).compile().memory_analysis()
+    needed = planned.argument_size_in_bytes + planned.temp_size_in_bytes
+    assert architecture.training_bytes(net, batch, *mesh) == pytest.approx(needed, rel=0.15)
+
+
+def test_the_largest_batch_fits_and_one_more_does_not() -> None:
+    for data, model in ((1, 1), (1, 2), (4, 2)):
+        most = architecture.largest_batch(ALEXNET, 2**33, data, model)
+        assert most % data == 0
+        needs = [architecture.training_bytes(ALEXNET, n, data, model) for n in (most, most + data)]
+        assert needs[0] <= 2**33 < needs[1] + 8  # rounded to whole bytes
+    assert architecture.largest_batch(ALEXNET, 2**28) == 0

@@ -62,6 +62,26 @@ def test_describe_needs_no_data_and_makes_no_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_compiled_programs_are_kept_unless_a_flag_says_not(tmp_path: Path) -> None:
+    compiled = tmp_path / "alexnet_jax" / "compiled"
+
+    def communicate(cache: Path, *more: str) -> str:
+        flags = (*SMALL, "--config.model.classes=10", "--mode=communication", f"--workdir={tmp_path / 'run'}", *more)
+        done = launch_anew(*flags, XDG_CACHE_HOME=str(cache), JAX_COMPILATION_CACHE_DIR="")
+        assert result(done)["bytes_per_step"] > 0
+        return done.stderr
+
+    communicate(tmp_path, "--nocompilation_cache")
+    assert not compiled.exists()
+    communicate(tmp_path)
+    (program,) = compiled.glob("jit_train_step-*-cache")
+    written = program.stat().st_mtime_ns
+    assert "arning" not in communicate(tmp_path)
+    assert [path.stat().st_mtime_ns for path in compiled.glob("jit_train_step-*-cache")] == [written]
+    (tmp_path / "file").write_text("")
+    communicate(tmp_path / "file")
+
+
 def test_prepare_says_where_the_data_is(data_dir: Path) -> None:
     found = result(launch("--config=configs/digits.py", "--mode=prepare", f"--config.data.data_dir={data_dir}"))
     assert found["examples"] == 1437

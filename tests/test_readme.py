@@ -4,6 +4,7 @@ import re
 
 import launch as entry
 from alexnet_jax import paper_table
+from benchmarks import table
 from configs import variants
 from tests.conftest import ROOT
 
@@ -36,3 +37,8 @@ def test_every_room_and_picture_is_there() -> None:
     assert there - {"messages.py"} <= named
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / picture).is_file()
+
+
+def test_the_table_of_speed_is_that_of_the_results() -> None:
+    said = README.split(table.BEGIN)[1].split(table.END)[0]
+    assert said.strip() == table.markdown(ROOT / "benchmarks" / "results").strip()

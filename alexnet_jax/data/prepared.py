@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from alexnet_jax import cache
 from alexnet_jax.data import sources
 from alexnet_jax.messages import UserError
 
@@ -138,8 +139,7 @@ def folders(data: ConfigDict) -> Iterator[Path]:
     name = "".join(c if c.isalnum() else "_" for c in data.name)
     beside = sources.root(data) / f"{name}_{data.resize}" / VERSION
     yield beside
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "alexnet_jax")
-    yield cache / beside.relative_to(beside.anchor)
+    yield cache.folder() / beside.relative_to(beside.anchor)
 
 
 def settings(data: ConfigDict) -> dict[str, Any]:

@@ -1,0 +1,321 @@
+"""How fast the full network trains and answers, on a batch that lies on the device already.
+
+    python benchmarks/step.py [--mode=train|inference|ten_views] [--mesh=1x1] [--batch=128]
+                              [--dtype=float32|bfloat16|tf32] [--turns=5] [--peer=torch|one_device]
+
+One turn is --steps steps timed together; ours, a large matrix product and, with --peer=torch, each
+of PyTorch's settings take turns in one run (A B C A B C ...), and the median counts. A picture of
+ten views is one image. The last line of standard output is JSON:
+
+  images_per_second, spread: the median and [lowest, highest] of the turns.
+  peer_settings: the same of each of PyTorch's settings, or its error; peer_images_per_second is the
+    best median. ratio and ratio_eager: ours over PyTorch's best, and over its best without
+    torch.compile. A mesh of several GPUs is compared with PyTorch on one. With --peer=one_device
+    the peer is our own step on the mesh 1x1.
+  loss_check: both sides' loss of the same batch from the same weights, with kernels enlarged so
+    that the logits differ; the run fails if they are not equal to 1e-4.
+  flops_utilisation: FLOP/s over those of a 4096 x 4096 x 4096 product of the same type. A forward
+    pass is architecture.py's count (a multiply-add is 2; convolutions and dense layers alone), a
+    training step three of them, which counts an input gradient that conv1 does not need.
+  peak_bytes_per_device: arguments, temporaries, and outputs that reuse no argument, as compiled;
+    one_device_peak_bytes: the same of the mesh 1x1, where that is the peer.
+  peak_bytes_in_use: as the GPU's allocator saw it, the state's making included; null on CPU.
+  compile_seconds: XLA's, with no cache.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import flax
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from alexnet_jax import architecture, step, towers
+from alexnet_jax.messages import say
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+SQUARE = 256  # side of the mean image and of the pictures that ten views are cut from, pixels
+PASSES = {"train": 3, "inference": 1, "ten_views": step.VIEWS}  # forward passes' worth of work, an image
+PRODUCT = 4096  # side of the matrices whose product is the limit
+ENLARGED = 2.0  # times the initial kernels in the check of the losses: logits of a few units, not all alike
+
+Turn = Callable[[int], None]  # does so many steps and waits for them
+
+
+def flags() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Training and inference rate of the full network.")
+    parser.add_argument("--mode", choices=tuple(PASSES), default="train", help="inference is of one view")
+    parser.add_argument("--devices", type=int, default=0, help="virtual CPU devices; 0: as many as the mesh has")
+    parser.add_argument("--mesh", default="1x1", help="DATAxMODEL")
+    parser.add_argument("--batch", type=int, default=128, help="images a step, all devices together")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "tf32"), default="float32")
+    parser.add_argument("--turns", type=int, default=5, help="timed turns of each side")
+    parser.add_argument("--steps", type=int, default=2, help="steps in a turn")
+    parser.add_argument("--peer", choices=("none", "torch", "one_device"), default="none", help="what else takes turns")
+    return parser
+
+
+def devices(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Mesh:
+    """Checks the flags, then makes the mesh. Ends the program at a flag that cannot be."""
+    sides = re.fullmatch(r"(\d+)x([12])", args.mesh)
+    if not sides or int(sides[1]) < 1:
+        parser.error(f"--mesh={args.mesh} is not DATAxMODEL: give two numbers such as 1x2, MODEL 1 or 2")
+    data, model = int(sides[1]), int(sides[2])
+    for name in ("batch", "turns", "steps"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name}={getattr(args, name)} is too small: give 1 or more")
+    if args.batch % data:
+        parser.error(f"--batch={args.batch} cannot be divided by --mesh={args.mesh}: give a multiple of {data}")
+    if args.devices and args.devices < data * model:
+        parser.error(f"--devices={args.devices} is less than --mesh={args.mesh} needs: give {data * model} or more")
+    jax.config.update("jax_num_cpu_devices", args.devices or data * model)
+    if args.peer == "torch":  # both sides must find memory on the GPU
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    gpu = jax.default_backend() == "gpu"
+    if len(jax.devices()) < data * model:
+        parser.error(f"--mesh={args.mesh} needs more devices than the {len(jax.devices())} there are: give a smaller")
+    if args.dtype == "tf32" and not gpu:
+        parser.error("--dtype=tf32 is arithmetic of NVIDIA GPUs and there is none: give float32 or bfloat16")
+    if args.peer == "torch":
+        try:
+            import torch_peer
+        except ImportError:
+            parser.error("--peer=torch finds no PyTorch: pip install torch, or leave the flag out")
+        if gpu and not torch_peer.has_cuda():
+            parser.error("--peer=torch finds a PyTorch without CUDA: install one with it, or leave the flag out")
+    return towers.make_mesh(data, model)
+
+
+def host_batch(recipe: step.Recipe, args: argparse.Namespace) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Noise for pictures, as centre crops or as squares for ten views, and a mean image of noise."""
+    rng = np.random.default_rng(0)
+    size = recipe.architecture.input_size
+    side = SQUARE if args.mode == "ten_views" else size
+    batch = {name: np.zeros(x.shape, x.dtype) for name, x in step.abstract_batch(recipe, args.batch).items()}
+    batch["image"] = rng.integers(0, 256, (args.batch, side, side, 3), np.uint8)
+    batch["label"] = rng.integers(0, recipe.architecture.classes, args.batch, np.int32)
+    batch["offset"] += (SQUARE - size) // 2
+    batch["scale"] += 1
+    batch["mask"] = np.ones(args.batch, np.bool_)
+    return batch, rng.uniform(100, 150, (SQUARE, SQUARE, 3)).astype(np.float32)
+
+
+def ours(recipe: step.Recipe, mesh: Mesh, args: argparse.Namespace, batch: Any, mean: Any) -> tuple[Any, Turn, float]:
+    """The compiled step, what runs it, and the seconds that compiling took."""
+    state = step.create_state(recipe, mesh)
+    train, evaluate = step.compiled(recipe, mesh, step.VIEWS if args.mode == "ten_views" else 1)
+    if args.mode == "train":
+        lowered = train.lower(state, batch, mean)
+    else:
+        lowered = evaluate.lower(state.params, batch, mean)
+    start = time.perf_counter()
+    program = lowered.compile()
+    seconds = time.perf_counter() - start
+
+    def run(steps: int) -> None:
+        nonlocal state
+        metrics: Any = None
+        for _ in range(steps):
+            if args.mode == "train":
+                state, metrics = program(state, batch, mean)
+            else:
+                metrics = program(state.params, batch, mean)
+        jax.block_until_ready((state, metrics))
+
+    return program, run, seconds
+
+
+def product(dtype: str, count: int) -> Turn:
+    """`count` products of two large matrices of random numbers, whatever the steps."""
+    rng = np.random.default_rng(0)
+    type_ = jnp.bfloat16 if dtype == "bfloat16" else jnp.float32
+    a, b = (jnp.asarray(rng.standard_normal((PRODUCT, PRODUCT), np.float32), type_) for _ in range(2))
+    multiply = jax.jit(jnp.matmul)
+
+    def run(steps: int) -> None:
+        jax.block_until_ready([multiply(a, b) for _ in range(count)])
+
+    return run
+
+
+def check_losses(
+    args: argparse.Namespace, mesh: Mesh, params: Any, host: tuple[Any, Any], placed: tuple[Any, Any], device: str
+) -> dict[str, Any]:
+    """Both sides' loss at test in float32, from the same weights.
+
+    Raises:
+      ValueError: they differ by 1e-4 of ours or more.
+    """
+    import torch_peer
+
+    grown = jax.tree.map(lambda x: x if x.ndim == 1 else np.float32(ENLARGED) * x, params)
+    on_mesh = jax.device_put(grown, towers.shardings(towers.parameter_specs(grown, mesh), mesh))
+    _, evaluate = step.compiled(step.Recipe(), mesh, step.VIEWS if args.mode == "ten_views" else 1)
+    with jax.default_matmul_precision("float32"):
+        mine = float(evaluate(on_mesh, *placed)["loss"]) / args.batch
+    torch_peer.precise(True)
+    theirs = torch_peer.losses(grown, args.mode, *host, device)
+    difference = max(abs(loss - mine) / mine for loss in theirs.values())
+    say(f"loss: ours {mine:.6f}, PyTorch's {theirs}")
+    if not difference < 1e-4:
+        raise ValueError(f"from the same weights our loss is {mine} and PyTorch's {theirs}")
+    return {"ours": mine, "peer": theirs, "relative_difference": difference}
+
+
+def in_turns(work: dict[str, Turn], warm: int, turns: int, steps: int) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """The seconds of every turn, after `warm` steps of each; of a peer's setting that fails, its error."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    errors: dict[str, str] = {}
+    for turn in range(-1, turns):
+        for name, run in work.items():
+            if name in errors:
+                continue
+            start = time.perf_counter()
+            try:
+                run(warm if turn < 0 else steps)
+            except Exception as error:
+                if name in ("ours", "product"):
+                    raise
+                errors[name] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+                say(f"{name}: {errors[name]}")
+                continue
+            spent = time.perf_counter() - start
+            say(f"{'warm-up' if turn < 0 else f'turn {turn + 1} of {turns}'}: {name} {spent:.2f} s")
+            if turn >= 0:
+                seconds[name].append(spent)
+    return seconds, errors
+
+
+def peak_bytes(program: Any) -> int:
+    """Of one device; XLA's own peak leaves temporaries out on CPU."""
+    memory = program.memory_analysis()
+    outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return memory.argument_size_in_bytes + memory.temp_size_in_bytes + outputs
+
+
+def cpu_model() -> str:
+    """As the system names it."""
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def versions(peer: str) -> dict[str, str | None]:
+    """Of all that takes part."""
+    found: dict[str, str | None] = {
+        "python": platform.python_version(),
+        **{module.__name__: module.__version__ for module in (jax, jaxlib, flax, optax, np)},
+        "torch": None,
+    }
+    if peer == "torch":
+        import torch_peer
+
+        found["torch"] = torch_peer.VERSION
+    return found
+
+
+def peer_result(rates: dict[str, list[float]], errors: dict[str, str], mine: float) -> dict[str, Any]:
+    """What the JSON says of the peer."""
+    medians = {name: statistics.median(values) for name, values in rates.items() if name not in errors}
+    best = max(medians.values(), default=None)
+    eager = max((rate for name, rate in medians.items() if name.startswith("eager")), default=None)
+    each: dict[str, Any] = {n: {"median": m, "min": min(rates[n]), "max": max(rates[n])} for n, m in medians.items()}
+    return {
+        "peer_images_per_second": best,
+        "peer_settings": each | {name: {"error": error} for name, error in errors.items()},
+        "ratio": best and mine / best,
+        "ratio_eager": eager and mine / eager,
+    }
+
+
+def main() -> None:
+    """Measures everything in turns."""
+    parser = flags()
+    args = parser.parse_args()
+    jax.config.update("jax_enable_compilation_cache", False)
+    mesh = devices(parser, args)
+    gpu = jax.default_backend() == "gpu"
+    if gpu and args.dtype != "bfloat16":  # XLA's default for float32 is TF32 there
+        jax.config.update("jax_default_matmul_precision", {"float32": "float32", "tf32": "tensorfloat32"}[args.dtype])
+    recipe = step.Recipe(dtype="bfloat16" if args.dtype == "bfloat16" else "float32")
+    host = host_batch(recipe, args)
+    placed = towers.put_batch(host[0], mesh), towers.replicate(host[1], mesh)
+    program, run, compile_seconds = ours(recipe, mesh, args, *placed)
+    say(f"compiled in {compile_seconds:.1f} s")
+    run(1)
+    allocator = jax.devices()[0].memory_stats() or {}
+    work: dict[str, Turn] = {"ours": run, "product": product(args.dtype, 100 if gpu else 2)}
+    loss_check = None
+    if args.peer == "torch":
+        import torch_peer
+
+        device = "cuda" if gpu else "cpu"
+        params = jax.device_get(step.create_state(step.Recipe(), mesh).params)
+        torch_peer.prepare(CORES, args.dtype)
+        loss_check = check_losses(args, mesh, params, host, placed, device)
+        torch_peer.prepare(CORES, args.dtype)  # anew: the check was in full float32
+        work |= torch_peer.settings(params, args.mode, args.dtype, *host, device)
+    one_device_bytes = None
+    if args.peer == "one_device":
+        alone = towers.make_mesh(1, 1)
+        on_one = towers.put_batch(host[0], alone), towers.replicate(host[1], alone)
+        one_program, work["one device"], _ = ours(recipe, alone, args, *on_one)
+        one_device_bytes = peak_bytes(one_program)
+    seconds, errors = in_turns(work, 3 if gpu else 1, args.turns, args.steps)
+    limit = 2 * PRODUCT**3 * (100 if gpu else 2) / statistics.median(seconds.pop("product"))
+    rates = {name: [args.batch * args.steps / spent for spent in turns] for name, turns in seconds.items()}
+    own = rates.pop("ours")
+    mine = statistics.median(own)
+    flops = PASSES[args.mode] * sum(row.flops for row in architecture.table(recipe.architecture))
+    result = {
+        "mode": args.mode,
+        "mesh": args.mesh,
+        "batch": args.batch,
+        "dtype": args.dtype,
+        "peer": args.peer,
+        "turns": args.turns,
+        "steps": args.steps,
+        "images_per_second": mine,
+        "spread": [min(own), max(own)],
+        **peer_result(rates, errors, mine),
+        "loss_check": loss_check,
+        # Virtual CPU devices share the cores that the product had to itself.
+        "flops_utilisation": mine * flops / (limit * (mesh.size if gpu else 1)),
+        "product_flops_per_second": limit,
+        "peak_bytes_per_device": peak_bytes(program),
+        "one_device_peak_bytes": one_device_bytes,
+        "peak_bytes_in_use": allocator.get("peak_bytes_in_use"),
+        "compile_seconds": compile_seconds,
+        "device": {
+            "platform": jax.default_backend(),
+            "kind": jax.devices()[0].device_kind,
+            "cpu": cpu_model(),
+            "cores": CORES,
+        },
+        "versions": versions(args.peer),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

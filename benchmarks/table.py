@@ -1,0 +1,109 @@
+"""The table of speed, made from the files that benchmarks/run writes.
+
+    python benchmarks/table.py
+
+rewrites README.md between its two lines <!-- speed: begin --> and <!-- speed: end -->.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
+MODES = {"train": "training", "inference": "inference", "ten_views": "ten views"}
+HEAD = (
+    "| what | images/s, median (lowest-highest) | PyTorch's best | PyTorch's best, eager | ratio "
+    "| of the product's rate | compile, s | GB a device |"
+)
+INPUT = {"prepare": "prepared", "jpeg": "fed from JPEG", "raw": "fed raw", "dataloader": "fed by PyTorch's DataLoader"}
+
+
+def newest(results_dir: Path) -> list[Path]:
+    """The latest file of every machine, by the dates in the names MACHINE-YYYY-MM-DD.json."""
+    latest: dict[str, Path] = {}
+    for path in sorted(results_dir.glob("*.json")):  # dates sort as text
+        found = re.fullmatch(r"(.+)-\d{4}-\d\d-\d\d\.json", path.name)
+        if found:
+            latest[found[1]] = path
+    return list(latest.values())
+
+
+def markdown(results_dir: Path) -> str:
+    """A paragraph and a table for each machine; empty without results."""
+    return "\n\n".join(_machine(json.loads(path.read_text())) for path in newest(results_dir))
+
+
+def _machine(record: dict[str, Any]) -> str:
+    runs = record["results"]
+    steps = [run for run in runs if run["arguments"][0].endswith("step.py")]
+    lines = [f"{_heading(record, [run['result'] for run in steps if 'result' in run])}", "", HEAD]
+    lines += ["|---|" + "---:|" * 7, *(_row(run) for run in steps)]
+    fed = [run["result"] for run in runs if run["arguments"][0].endswith("input.py") and "result" in run]
+    if fed:
+        rates = {text: fed[0].get(f"{name}_images_per_second") for name, text in INPUT.items()}
+        listed = ", ".join(f"{text} {_number(rate)}" for text, rate in rates.items() if rate)
+        lines += ["", f"Pictures a second: {listed}."]
+    return "\n".join(lines)
+
+
+def _heading(record: dict[str, Any], results: list[dict[str, Any]]) -> str:
+    if not results:
+        return f"No run succeeded; {record['date'][:10]}."
+    device = results[0]["device"]
+    names: dict[str, str] = {}
+    for result in results:
+        names |= {name: version for name, version in result["versions"].items() if version}
+    where = f"{device['cores']} cores of {device['cpu']}"
+    if device["platform"] != "cpu":
+        where = f"{device['kind']}, {where}"
+    used = ", ".join(f"{name} {names[name]}" for name in ("python", "jax", "flax", "torch") if name in names)
+    return f"{where}; {used}; {record['date'][:10]}."
+
+
+def _row(run: dict[str, Any]) -> str:
+    if "error" in run:
+        shown = run["error"].replace("|", "/")
+        return f"| `{' '.join(run['arguments'][1:])}` | failed: {shown} | | | | | | |"
+    result = run["result"]
+    eager = result["ratio_eager"] and result["images_per_second"] / result["ratio_eager"]
+    low, high = result["spread"]
+    ratio = f"{result['ratio']:.2f}" if result["ratio"] else ""
+    torch = result["peer_images_per_second"]
+    if result["peer"] == "one_device":
+        less = result["peak_bytes_per_device"] / result["one_device_peak_bytes"]
+        ratio, torch = f"{ratio} of one device, {less:.2f} of its memory", None
+    cells = [
+        f"{MODES[result['mode']]}, {result['dtype']}, batch {result['batch']}, mesh {result['mesh']}",
+        f"{_number(result['images_per_second'])} ({_number(low)}-{_number(high)})",
+        _number(torch),
+        _number(eager),
+        ratio,
+        f"{100 * result['flops_utilisation']:.0f} %",
+        f"{result['compile_seconds']:.1f}",
+        f"{result['peak_bytes_per_device'] / 1e9:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(rate: float | None) -> str:
+    """Three digits, or all before the point."""
+    if rate is None:
+        return ""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}"
+
+
+def main() -> None:
+    """Rewrites the part of README.md."""
+    readme = ROOT / "README.md"
+    before, begin, rest = readme.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        sys.exit(f"README.md has no lines {BEGIN} and {END}: put them where the table belongs")
+    readme.write_text(f"{before}{begin}\n{markdown(ROOT / 'benchmarks' / 'results')}\n{end}{after}")
+
+
+if __name__ == "__main__":
+    main()
