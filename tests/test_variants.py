@@ -158,7 +158,6 @@ def expected_crossings(base: str, variant: str) -> list[tuple[str, str]]:
     return sorted((op, layer) for op in ("all-gather", "reduce-scatter") for layer in layers)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("base", "variant"), DISTINCT)
 def test_what_crosses_in_the_compiled_step(base: str, variant: str, quick_compile: None) -> None:
     config = narrowed(config_of(base, variant))
@@ -187,7 +186,6 @@ def goes_through(config: ConfigDict, workdir: Path) -> None:
 THROUGH = [("alexnet", "one_gpu"), ("alexnet_2012", "fall2011")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("base", "variant"), THROUGH)
 def test_trains_evaluates_and_goes_on(
     base: str, variant: str, data_dir: Path, tmp_path: Path, quick_compile: None
