@@ -46,6 +46,15 @@ def _machine(record: dict[str, Any]) -> str:
         rates = {text: fed[0].get(f"{name}_images_per_second") for name, text in INPUT.items()}
         listed = ", ".join(f"{text} {_number(rate)}" for text, rate in rates.items() if rate)
         lines += ["", f"Pictures a second: {listed}."]
+    started = [run["result"] for run in runs if run["arguments"][0].endswith("program.py") and "result" in run]
+    if started:
+        one = started[0]
+        lines += [
+            "",
+            f"From the command to the first step: {one['cold_seconds']:.0f} s, and with the programs compiled before "
+            f"{one['warm_seconds']:.0f} s. Training on pictures reaches {one['jpeg_ratio']:.2f} (JPEG) and "
+            f"{one['raw_ratio']:.2f} (raw) of the rate of the step alone.",
+        ]
     return "\n".join(lines)
 
 
