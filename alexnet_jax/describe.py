@@ -30,29 +30,27 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     say(text(net, rows))
     batch = config.train.batch_size
     meshes = [(1, 1), (1, 2)] if net.towers == 2 else [(1, 1), (2, 1)]
-    needs = {f"{data}x{model}": architecture.training_bytes(net, batch, data, model) for data, model in meshes}
+    needs = {mesh: architecture.training_bytes(net, batch, *mesh) for mesh in meshes}
     say(memory(net, batch, needs))
     return {
         "parameters": sum(row.parameters for row in rows),
         "neurons": sum(row.neurons for row in rows),
         "flops_per_image": sum(row.flops for row in rows),
         "batch_size": batch,
-        "training_bytes_per_device": needs,
+        "training_bytes_per_device": {f"{data}x{model}": needed for (data, model), needed in needs.items()},
         "layers": [
             {"name": row.name, "parameters": row.parameters, "output_shape": list(row.output_shape)} for row in rows
         ],
     }
 
 
-def memory(net: Architecture, batch: int, needs: dict[str, int]) -> str:
+def memory(net: Architecture, batch: int, needs: dict[tuple[int, int], int]) -> str:
     """What training needs and what a device has room for, as lines of text."""
     lines = ["memory of a training step in float32, an estimate (mesh: data x model devices)"]
-    for mesh, needed in needs.items():
-        data, model = map(int, mesh.split("x"))
+    for (data, model), needed in needs.items():
         room = (f"{architecture.largest_batch(net, g * 2**30, data, model):,} in {g} GiB" for g in GIBIBYTES)
-        lines.append(
-            f"  mesh {mesh}: {needed / 2**30:.2f} GiB a device at batch {batch}; largest batch {', '.join(room)}"
-        )
+        need = f"{needed / 2**30:.2f} GiB a device at batch {batch}"
+        lines.append(f"  mesh {data}x{model}: {need}; largest batch {', '.join(room)}")
     return "\n".join(lines)
 
 

@@ -37,26 +37,27 @@ class Row:
     log: tuple[str, float, float] | None = None
 
 
-_TEST_2010 = {"data": "synset_tars", "split": "test"}
 ROWS = (
-    Row("Table 1", "Sparse coding", (), (47.1, 28.2), **_TEST_2010),  # type: ignore[arg-type]
-    Row("Table 1", "SIFT + FVs", (), (45.7, 25.7), **_TEST_2010),  # type: ignore[arg-type]
+    Row("Table 1", "Sparse coding", (), (47.1, 28.2), "synset_tars", "test"),
+    Row("Table 1", "SIFT + FVs", (), (45.7, 25.7), "synset_tars", "test"),
     Row(
         "Table 1",
         "CNN, ten views",
         ("ilsvrc2010",),
         (37.5, 17.0),
+        "synset_tars",
+        "test",
         log=("145-2010", 37.4727, 16.9987),
-        **_TEST_2010,  # type: ignore[arg-type]
     ),
     Row(
         "section 4.1",
         "CNN, centre view",
         ("ilsvrc2010",),
         (39.0, 18.3),
+        "synset_tars",
+        "test",
         views=1,
         log=("145-2010", 39.0247, 18.2953),
-        **_TEST_2010,  # type: ignore[arg-type]
     ),
     Row("Table 2", "SIFT + FVs, test", (), (None, 26.2), split="test"),
     Row("Table 2", "1 CNN", ("",), (40.7, 18.2), log=("145", 40.6640, 18.2100)),

@@ -55,6 +55,7 @@ def make_mesh(data: int, model: int, towers: int = 2) -> Mesh:
 
 
 def _virtual_cpu_devices(wanted: int) -> None:
+    # JAX makes the attributes of its settings as it is imported, where no type checker sees them.
     given = jax.config.jax_num_cpu_devices != -1  # type: ignore[attr-defined]
     if not given and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", wanted)

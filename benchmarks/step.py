@@ -263,7 +263,8 @@ def main() -> None:
     say(f"compiled in {compile_seconds:.1f} s")
     run(1)
     allocator = jax.devices()[0].memory_stats() or {}
-    work: dict[str, Turn] = {"ours": run, "product": product(args.dtype, 100 if gpu else 2)}
+    products = 100 if gpu else 2  # in a turn
+    work: dict[str, Turn] = {"ours": run, "product": product(args.dtype, products)}
     loss_check = None
     if args.peer == "torch":
         import torch_peer
@@ -281,7 +282,7 @@ def main() -> None:
         one_program, work["one device"], _ = ours(recipe, alone, args, *on_one)
         one_device_bytes = peak_bytes(one_program)
     seconds, errors = in_turns(work, 3 if gpu else 1, args.turns, args.steps)
-    limit = 2 * PRODUCT**3 * (100 if gpu else 2) / statistics.median(seconds.pop("product"))
+    limit = 2 * PRODUCT**3 * products / statistics.median(seconds.pop("product"))
     rates = {name: [args.batch * args.steps / spent for spent in turns] for name, turns in seconds.items()}
     own = rates.pop("ours")
     mine = statistics.median(own)

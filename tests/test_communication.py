@@ -61,14 +61,26 @@ def test_bytes_equal_the_prediction(mesh_shape: tuple[int, int]) -> None:
 
 def test_merged_and_asynchronous_collectives_are_read() -> None:
     text = """
-  %a = (f32[3]{0}, /*index=1*/bf16[2,5]{1,0}, s32[]) all-reduce(%x, %y, %z), channel_id=1, replica_groups={{0,2},{1,3}}, metadata={op_name="jit(f)/(transpose(jvp())/fc6/psum:softmax/psum:rank/sum)"}
-  %b = (f32[4]{0}, f32[8]{0}) all-gather-start(%x), replica_groups=[2,2]<=[4], dimensions={0}, metadata={op_name="jit(f)/conv3/all_gather"}
+  %a = (f32[3]{0}, /*index=1*/bf16[2,5]{1,0}, s32[]) all-reduce(%x, %y, %z), channel_id=1, \
+replica_groups={{0,2},{1,3}}, \
+metadata={op_name="jit(f)/(transpose(jvp())/fc6/psum:softmax/psum:rank/sum)"}
+  %b = (f32[4]{0}, f32[8]{0}) all-gather-start(%x), \
+replica_groups=[2,2]<=[4], dimensions={0}, \
+metadata={op_name="jit(f)/conv3/all_gather"}
   %c = f32[8]{0} all-gather-done(%b)
-  %d = f32[4]{0} reduce-scatter(%x), replica_groups={{0,1}}, metadata={op_name="jit(f)/transpose(jvp())/conv3/reduce_scatter"}
-  %f = (f32[3]{0}, f32[5]{0}, f32[7]{0}) all-reduce-start(%x, %y, %z), replica_groups={{0,1}}, metadata={op_name="jit(f)/transpose(jvp())/conv1/psum"}
-  %g = pred[6]{0} all-reduce(%x), replica_groups={{0,1}}, metadata={op_name="jit(f)/rank/any"}
-  %e = f32[4]{0} all-reduce(%x), replica_groups={{0},{1}}, metadata={op_name="jit(f)/softmax/psum"}
-"""  # noqa: E501
+  %d = f32[4]{0} reduce-scatter(%x), \
+replica_groups={{0,1}}, \
+metadata={op_name="jit(f)/transpose(jvp())/conv3/reduce_scatter"}
+  %f = (f32[3]{0}, f32[5]{0}, f32[7]{0}) all-reduce-start(%x, %y, %z), \
+replica_groups={{0,1}}, \
+metadata={op_name="jit(f)/transpose(jvp())/conv1/psum"}
+  %g = pred[6]{0} all-reduce(%x), \
+replica_groups={{0,1}}, \
+metadata={op_name="jit(f)/rank/any"}
+  %e = f32[4]{0} all-reduce(%x), \
+replica_groups={{0},{1}}, \
+metadata={op_name="jit(f)/softmax/psum"}
+"""
     assert communication.count(text) == [
         Collective("all-reduce", "gradients", "backward", 12),
         Collective("all-reduce", "softmax", "forward", 20),

@@ -12,6 +12,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -308,10 +309,7 @@ def _synset_tars(folder: Path, fraction: float) -> Source:
     if "validation" in splits:
         return Source("synset_tars", classes, {"train": Split(about, lambda: pictures("all")), **splits}, words)
     held = {"train": 1 - fraction, "validation": fraction}
-    shares = {
-        part: Split(max(1, round(about * share)), lambda part=part: pictures(part))  # type: ignore[misc]
-        for part, share in held.items()
-    }
+    shares = {part: Split(max(1, round(about * share)), partial(pictures, part)) for part, share in held.items()}
     say(f"'{folder}' has no folder for validation: config.data.validation_fraction, {fraction:.0%}, is taken")
     return Source("synset_tars", classes, {**shares, **splits}, words)
 
@@ -339,6 +337,7 @@ def _development_kit(folder: Path) -> list[_Synset]:
             _Synset(int(row[number]), str(row["WNID"]), str(row["words"]), int(row["num_children"]) == 0)
             for row in rows
         ]
+    # Each way of being another file has its own: no MATLAB file, version 7.3, no synsets, other fields.
     except (MatReadError, KeyError, TypeError, ValueError, StopIteration, NotImplementedError) as error:
         raise UserError(f"{path} is no meta.mat of a development kit ({error}); put the kit's own there") from error
     return sorted(synsets, key=lambda synset: synset.number)
@@ -474,7 +473,7 @@ def _tfds_set(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source:
             yield Picture(name, int(example[label_key]), data=example[image_key])
 
     splits = {
-        name: Split(info.num_examples, lambda name=name: pictures(name))  # type: ignore[misc]
+        name: Split(info.num_examples, partial(pictures, name))
         for name, info in builder.info.splits.items()
         if info.num_examples and not re.search("unlabel|unsupervised", name) and (data.name, name) != UNLABELLED
     }
