@@ -47,13 +47,11 @@ class Layer(nn.Module):
     logits: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """X [b, h, w, maps] or [b, units] of this device's towers -> the layer's, with its bias."""
+    def __call__(self, parts: list[jax.Array]) -> list[jax.Array]:
+        """What each of this device's towers has, [b, h, w, maps] or [b, units] -> the layer's, with its bias."""
         layer = self.layer
         if layer.reads == "both":
-            x = towers.all_gather(x, self.axis)
-        groups = self.local_towers if layer.reads == "own" else 1
-        parts = jnp.split(x, groups, axis=-1)
+            parts = [towers.all_gather(jnp.concatenate(parts, axis=-1), self.axis)]
         if isinstance(layer, Dense):
             parts = [part.reshape(part.shape[0], -1) for part in parts]
             window: tuple[int, ...] = ()
@@ -63,15 +61,17 @@ class Layer(nn.Module):
         constant = nn.initializers.constant(layer.bias)
         kernel = self.param("kernel", _normal(layer.stddev), (*window, parts[0].shape[-1], self.outputs), param_dtype)
         bias = self.param("bias", constant, (self.outputs,), param_dtype)
-        # Two dense products: a grouped convolution's gradient is many times slower on CPU.
-        kernels = jnp.split(kernel.astype(self.dtype), groups, axis=-1)
+        # A dense product for each tower, or one for both: a grouped one's gradient is many times slower on CPU.
+        kernels = jnp.split(kernel.astype(self.dtype), len(parts), axis=-1)
         if isinstance(layer, Dense):
             out = param_dtype if self.logits else self.dtype
             sums = [jnp.matmul(part, k, preferred_element_type=out) for part, k in zip(parts, kernels, strict=True)]
         else:
             sums = [ops.convolve(part, k, layer.stride, layer.padding) for part, k in zip(parts, kernels, strict=True)]
-        y = jnp.concatenate(sums, axis=-1)
-        return y + bias.astype(y.dtype)
+        if len(sums) < self.local_towers:
+            sums = jnp.split(sums[0], self.local_towers, axis=-1)
+        biases = jnp.split(bias.astype(sums[0].dtype), self.local_towers)
+        return [ops.gradient_once(y + b) for y, b in zip(sums, biases, strict=True)]
 
 
 class AlexNet(nn.Module):
@@ -101,39 +101,43 @@ class AlexNet(nn.Module):
         """
         net = self.architecture
         local_towers = max(1, net.towers // self.shards)
-        x = x.astype(self.dtype)
+        # Each tower's maps are an array of their own, put together only where a layer reads both.
+        parts = [x.astype(self.dtype)]
         for place, layer in enumerate(net.layers):
             last = layer is net.layers[-1]
             outputs = layer.kernels if isinstance(layer, Conv) else net.padded_classes if last else layer.units
-            x = Layer(layer, local_towers, outputs // self.shards, self.axis, self.dtype, last, name=layer.name)(x)
+            parts = Layer(layer, local_towers, outputs // self.shards, self.axis, self.dtype, last, name=layer.name)(
+                parts
+            )
             for step in layer.then:
                 match step:
                     case ReLU():
-                        x = nn.relu(x)
+                        parts = [nn.relu(x) for x in parts]
                         # Kept only where asked for: the units that are zero on the whole batch.
-                        self.sow("dead_units", f"{layer.name}_relu", (x <= 0).all(axis=tuple(range(x.ndim - 1))).mean())
+                        dead = [(x <= 0).all(axis=tuple(range(x.ndim - 1))) for x in parts]
+                        self.sow("dead_units", f"{layer.name}_relu", jnp.concatenate(dead).mean())
                     case Tanh():
-                        x = jnp.tanh(x)
+                        parts = [jnp.tanh(x) for x in parts]
                     case LRN():
-                        x = ops.local_response_norm(x, step, local_towers)
+                        parts = [ops.local_response_norm(x, step) for x in parts]
                     case WithinMapNorm():
-                        x = ops.within_map_norm(x, step)
+                        parts = [ops.within_map_norm(x, step) for x in parts]
                     case MaxPool():
-                        x = ops.max_pool(x, step.window, step.stride, step.rounding)
+                        parts = [ops.max_pool(x, step.window, step.stride, step.rounding) for x in parts]
                     case Dropout():
-                        x = self._dropout(x, step.rate, place, local_towers, examples, key)
-        return x
+                        parts = self._dropout(parts, step.rate, place, examples, key)
+        return jnp.concatenate(parts, axis=-1)
 
     def _dropout(
-        self, x: jax.Array, rate: float, place: int, local_towers: int, examples: jax.Array | None, key: Any
-    ) -> jax.Array:
+        self, parts: list[jax.Array], rate: float, place: int, examples: jax.Array | None, key: Any
+    ) -> list[jax.Array]:
         if key is None:
-            return ops.dropout(x, rate, None)
+            return [ops.dropout(x, rate, None) for x in parts]
         layer_key = jax.random.fold_in(key, place)
-        first = towers.position(self.axis) * local_towers
+        first = towers.position(self.axis) * len(parts)
         dropped = []
-        for i, part in enumerate(jnp.split(x, local_towers, axis=-1)):
+        for i, x in enumerate(parts):
             tower_key = jax.random.fold_in(layer_key, first + i)
             keys = jax.vmap(lambda example, tower_key=tower_key: jax.random.fold_in(tower_key, example))(examples)
-            dropped.append(ops.dropout(part, rate, keys))
-        return jnp.concatenate(dropped, axis=-1)
+            dropped.append(ops.dropout(x, rate, keys))
+        return dropped

@@ -51,49 +51,55 @@ def centre(
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
     """Cross-correlates x [b, h, w, c] with kernel [size, size, c, maps], zeros around the picture."""
+    x = lax.optimization_barrier(x)  # computed once, for this product and for its kernel's gradient
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), (padding, padding), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def local_response_norm(x: jax.Array, lrn: LRN, towers: int) -> jax.Array:
+@jax.custom_vjp
+def gradient_once(x: jax.Array) -> jax.Array:
+    """X itself, whose gradient is computed once and kept for all that read it, and not anew by each of them."""
+    return x
+
+
+gradient_once.defvjp(lambda x: (x, None), lambda _, gradient: (lax.optimization_barrier(gradient),))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def local_response_norm(x: jax.Array, lrn: LRN) -> jax.Array:
     """b_i = a_i / (k + alpha * sum_j a_j^2)^beta, j within n // 2 maps of i (section 3.3).
 
     Args:
-      x: [b, h, w, maps] of `towers` towers side by side; no sum reaches from one to the other.
+      x: [b, h, w, maps] of one tower: no sum reaches from one tower to the other.
     """
-    return _normalised(x, lrn, towers)[0]
+    return _normalised(x, lrn)[0]
 
 
-def _normalised(x: jax.Array, lrn: LRN, towers: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _normalised(x: jax.Array, lrn: LRN) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The normalised maps, and what the gradient needs: x and the sums k + alpha * ..."""
     a = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    sums = lrn.k + lrn.alpha * _window_sum(jnp.square(a), lrn, towers)
+    sums = lrn.k + lrn.alpha * _window_sum(jnp.square(a), lrn.n)
     return (a * _inverse_power(sums, lrn.beta)).astype(x.dtype), (x, sums)
 
 
-def _normalised_gradient(
-    lrn: LRN, towers: int, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array]:
+def _normalised_gradient(lrn: LRN, kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
     x, sums = kept
     a, g = x.astype(sums.dtype), gradient.astype(sums.dtype)
     scale = _inverse_power(sums, lrn.beta)
     # Each map is in the sums of its neighbours; nothing is kept but x and the sums.
-    from_neighbours = _window_sum(g * a * scale / sums, lrn, towers)
+    from_neighbours = _window_sum(g * a * scale / sums, lrn.n)
     return ((g * scale - 2 * lrn.alpha * lrn.beta * a * from_neighbours).astype(x.dtype),)
 
 
 local_response_norm.defvjp(_normalised, _normalised_gradient)
 
 
-def _window_sum(x: jax.Array, lrn: LRN, towers: int) -> jax.Array:
-    """For each map the sum over those within n // 2 of it in its tower, as a product with a banded 0/1 matrix."""
-    maps = x.shape[-1]
-    tower = np.arange(maps) // (maps // towers)
-    near = np.abs(np.arange(maps)[:, None] - np.arange(maps)) <= lrn.n // 2
-    band = near & (tower[:, None] == tower)
-    return jnp.matmul(x, jnp.asarray(band, x.dtype), precision=lax.Precision.HIGHEST)
+def _window_sum(x: jax.Array, n: int) -> jax.Array:
+    """For each map the sum over those within n // 2 of it; x [b, h, w, maps]."""
+    reach = n // 2
+    padded = jnp.pad(x, [(0, 0), (0, 0), (0, 0), (reach, reach)])
+    return sum(padded[..., i : i + x.shape[-1]] for i in range(2 * reach + 1))
 
 
 def within_map_norm(x: jax.Array, norm: WithinMapNorm) -> jax.Array:
@@ -107,7 +113,7 @@ def within_map_norm(x: jax.Array, norm: WithinMapNorm) -> jax.Array:
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     a = x.astype(dtype)
     sums = jnp.square(a)
-    for axis in (1, 2):  # as in the other normalisation, products with a banded 0/1 matrix
+    for axis in (1, 2):  # sums over a window along each, as products with a banded 0/1 matrix
         place = np.arange(x.shape[axis])
         band = np.abs(place[:, None] - place) <= norm.size // 2
         summed = jnp.tensordot(sums, jnp.asarray(band, dtype), axes=(axis, 0), precision=lax.Precision.HIGHEST)

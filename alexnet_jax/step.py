@@ -18,6 +18,7 @@ from alexnet_jax.model import AlexNet
 Batch = dict[str, Any]
 TOP_K = 5
 VIEWS = 10  # of a picture: four corners, the centre, and their reflections (section 4.1)
+VIEWS_AT_ONCE = 2  # the more, the less often the dense layers' weights are read; the fewer, the less memory
 
 
 @dataclass(frozen=True)
@@ -151,25 +152,31 @@ def _ten_view_scores(recipe: Recipe, net: AlexNet, params: Any, batch: Batch, me
     """The logarithm of the mean of the softmax over ten views, [b, classes on this device].
 
     Args:
-      batch: `image` uint8 [b, resize, resize, 3]. One view is on its way through the network at a time.
+      batch: `image` uint8 [b, resize, resize, 3]. VIEWS_AT_ONCE are on their way through the network at a time.
     """
     images, size = batch["image"], recipe.architecture.input_size
-    room = images.shape[1] - size
-    unlit = jnp.zeros((images.shape[0], 3), jnp.float32)
+    count, room = images.shape[0], images.shape[1] - size
+    # A mirrored view is a view of the mirrored picture, less a part of the mirrored mean image.
+    pictures = jnp.stack([images, images[:, :, ::-1]])
+    means = jnp.stack([mean_image, mean_image[:, ::-1]])
 
-    def view(place: tuple[jax.Array, jax.Array]) -> jax.Array:
-        offset, mirror = place
-        crops = jax.lax.dynamic_slice(images, (0, offset[0], offset[1], 0), (images.shape[0], size, size, 3))
-        crops = jnp.where(mirror, crops[:, :, ::-1], crops)
+    def view(offset: jax.Array, mirrored: jax.Array) -> jax.Array:
+        row, column = offset[0], jnp.where(mirrored, room - offset[1], offset[1])
+        crops = jax.lax.dynamic_slice(pictures, (mirrored, 0, row, column, 0), (1, count, size, size, 3))[0]
         if recipe.centre_mean:  # as in training, the same part of the mean image whatever the view
-            offset, mirror = jnp.full(2, room // 2, jnp.int32), jnp.asarray(False)
-        each = jnp.broadcast_to(offset, (images.shape[0], 2))
-        mirrors = jnp.broadcast_to(mirror, images.shape[:1])
-        x = ops.centre(crops, mean_image, each, mirrors, unlit, batch["scale"])
+            mirrored, row, column = jnp.int32(0), jnp.int32(room // 2), jnp.int32(room // 2)
+        under = jax.lax.dynamic_slice(means, (mirrored, row, column, 0), (1, size, size, 3))
+        centred = crops.astype(means.dtype) - under
+        return jax.lax.optimization_barrier(centred * batch["scale"][:, None, None, None].astype(means.dtype))
+
+    def some_views(places: tuple[jax.Array, jax.Array]) -> jax.Array:
+        x = jnp.concatenate([view(offset, mirrored) for offset, mirrored in zip(*places, strict=True)])
         logits: Any = net.apply({"params": params}, x)
         return loss.log_probabilities(logits, recipe.architecture.classes, net.axis)
 
-    by_view = jax.lax.map(view, view_places(room))
+    offsets, mirrored = view_places(room)
+    places = (offsets.reshape(-1, VIEWS_AT_ONCE, 2), mirrored.astype(jnp.int32).reshape(-1, VIEWS_AT_ONCE))
+    by_view = jax.lax.map(some_views, places).reshape(VIEWS, count, -1)
     return jax.scipy.special.logsumexp(by_view, axis=0) - jnp.log(float(VIEWS))
 
 

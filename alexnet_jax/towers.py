@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -61,12 +62,17 @@ def _virtual_cpu_devices(wanted: int) -> None:
         jax.config.update("jax_num_cpu_devices", wanted)
 
 
-def compiler_options(mesh: Mesh) -> dict[str, str]:
+def compiler_options(mesh: Mesh) -> dict[str, str | bool]:
     """What XLA is to be told when it compiles a program with convolutions for the mesh."""
     if mesh.devices.flat[0].platform != "cpu":
         return {}
-    # By YNNPACK, XLA's default here, a convolution's kernel gradient takes three times as long (benchmarks/README.md).
-    return {"xla_cpu_experimental_ynn_fusion_type": ""}
+    # YNNPACK for products and sums, and not for convolutions, XLA's default: their kernel gradients take three times
+    # as long (benchmarks/README.md). And no copy of a parameter whose new value takes its place.
+    return {
+        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
+        "xla_cpu_copy_insertion_use_region_analysis": True,
+        "xla_disable_hlo_passes": "cse_barrier_expander",
+    }
 
 
 def data_axis(mesh: Mesh) -> str | None:
@@ -107,7 +113,10 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 def all_gather(x: jax.Array, axis: str | None) -> jax.Array:
     """Both towers' maps or units, x [..., local] side by side along the last axis: a cross connection."""
-    return x if axis is None else lax.all_gather(x, axis, axis=x.ndim - 1, tiled=True)
+    if axis is None:
+        return x
+    # Along a new first axis: to gather along the last one, XLA would have all that makes x lie maps first.
+    return jnp.concatenate(list(lax.all_gather(x, axis)), axis=-1)
 
 
 def psum(x: jax.Array, axis: str | None) -> jax.Array:
