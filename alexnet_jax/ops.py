@@ -99,7 +99,10 @@ def _window_sum(x: jax.Array, n: int) -> jax.Array:
     """For each map the sum over those within n // 2 of it; x [b, h, w, maps]."""
     reach = n // 2
     padded = jnp.pad(x, [(0, 0), (0, 0), (0, 0), (reach, reach)])
-    return sum(padded[..., i : i + x.shape[-1]] for i in range(2 * reach + 1))
+    total = x
+    for shift in (shift for shift in range(2 * reach + 1) if shift != reach):
+        total = total + padded[..., shift : shift + x.shape[-1]]
+    return total
 
 
 def within_map_norm(x: jax.Array, norm: WithinMapNorm) -> jax.Array:

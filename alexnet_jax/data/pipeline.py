@@ -3,6 +3,9 @@
 Randomness is stateless. The order of an epoch depends on the seed and the epoch; a picture's crop,
 reflection and lighting on the seed, the epoch and the picture's number in the dataset. So the
 position in the data is the number of steps done, and nothing else.
+
+All is drawn by NumPy, for a whole epoch at once: by TensorFlow, picture by picture, the draws would
+take longer than a raw picture does.
 """
 
 from collections import deque
@@ -21,6 +24,7 @@ from alexnet_jax.messages import UserError
 
 Batch = dict[str, np.ndarray]
 Part = tuple[str, int, int]  # of a file: its name, records to skip, records to take
+FIELDS = {"image": tf.io.FixedLenFeature((), tf.string), "label": tf.io.FixedLenFeature((), tf.int64)}  # of a record
 ANEW = "remove the folder of the prepared set, and it is prepared anew"
 
 
@@ -103,10 +107,12 @@ def training_batches(
     wanted[rows] = True
     recent: deque[list[Part]] = deque(maxlen=4)  # what may be in reading when damage shows
 
-    def groups() -> Iterator[tuple[Any, ...]]:
+    def groups() -> Iterator[tuple[list[Part], np.ndarray, Batch]]:
+        """Of each group that is used: its files, the places of its pictures there, and what is drawn for them."""
         step = first_step
         while step < last_step:
             epoch, batch = divmod(step, batches)
+            draws = Draws(config, lighting_matrix(preprocessing, config.augment), sum(lengths), epoch)
             first, end = batch * batch_size, min(last_step - epoch * batches, batches) * batch_size
             of_order = 0 if config.data.order == "fixed" else epoch
             for group in epoch_groups(lengths, config.data.shuffle_examples, seed, of_order):
@@ -114,27 +120,126 @@ def training_batches(
                 if here.any():
                     recent.append([files[f] for f in group.files])
                     used = here & wanted[group.positions % batch_size]
-                    draws = group.positions if config.augment.pictures_per_draw > 1 else group.numbers
-                    yield *_columns(recent[-1]), group.order[used], group.numbers[used], draws[used], epoch
+                    numbers = group.numbers[used]
+                    yield recent[-1], group.order[used], draws.of(numbers, group.positions[used])
             step = (epoch + 1) * batches
 
-    column, number = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64)
-    signature = (tf.TensorSpec((None,), tf.string), column, column, column, column, column, number)
-    dataset = tf.data.Dataset.from_generator(groups, output_signature=signature)
-    if source.encoding == "jpeg":
-        # A group's records are one tensor of strings, handed on by reference: what is not used is not copied.
-        dataset = dataset.map(lambda names, skips, takes, *rest: (_read_files(names, skips, takes), *rest)).prefetch(1)
-    else:
-        dataset = dataset.map(lambda names, skips, takes, *rest: (names, *rest))
-    dataset = dataset.flat_map(_each)
-    example = _training_example(source, config, lighting_matrix(preprocessing, config.augment))
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(int(wanted.sum()), drop_remainder=True).prefetch(2)
-    drawn: Iterable[Batch] = dataset.as_numpy_iterator()
+    rows_of_batch = int(wanted.sum())
     if source.encoding == "raw":
-        drawn = _in_threads(RawPictures(files, source.resize, config.data.crop).fill, drawn)
-    whole = _with_damage_named(drawn, lambda: [file for group in recent for file in group])
+        columns = (drawn for _, _, drawn in groups())
+        pictures = RawPictures(files, source.resize, config.data.crop)
+        made: Iterable[Batch] = _in_threads(pictures.fill, _rebatched(columns, rows_of_batch))
+    else:
+        made = _decoded(groups(), config.data.crop, rows_of_batch)
+    whole = _without_number(_with_damage_named(made, lambda: [file for group in recent for file in group]))
     return whole if config.augment.mean == "cropped" else _with_central_mean(whole, config.data)
+
+
+class Draws:
+    """What is drawn for the pictures of one epoch."""
+
+    def __init__(self, config: Any, lighting: np.ndarray, examples: int, epoch: int) -> None:
+        """Draws for all of them.
+
+        Args:
+          lighting: see `lighting_matrix`.
+          examples: in the split.
+        """
+        augment, room = config.augment, config.data.resize - config.data.crop
+        self._per_draw = augment.pictures_per_draw
+        count = -(-examples // self._per_draw)
+        rng = np.random.default_rng((config.train.seed, epoch, 0))
+        places = max(1, room + 1 if augment.offsets_inclusive else room)  # 33 or the paper's 32
+        offsets = rng.integers(0, places, (count, 2), np.int16)
+        reflected = rng.random(count, np.float32) < 0.5
+        self._offsets = offsets if augment.crops else np.full_like(offsets, room // 2)
+        self._reflected = reflected if augment.reflections else np.zeros_like(reflected)
+        rng = np.random.default_rng((config.train.seed, epoch, 1))
+        is_lit = epoch < (augment.lighting_until or np.inf)
+        stddev = augment.lighting_stddev if is_lit else 0.0
+        self._factors = stddev * rng.standard_normal((examples, 3), np.float32)
+        self._lighting = lighting.astype(np.float32)
+        # The source scales a lit picture down, so that its pixels vary no more than before (convdata_jpeg.py:155-179).
+        self._scale = 1 / (1 + augment.lighting_stddev) if is_lit and augment.lighting == "root" else 1.0
+
+    def of(self, numbers: np.ndarray, positions: np.ndarray) -> Batch:
+        """`number`, `offset`, `reflected`, `lighting` and `scale` of pictures, see `training_batches`.
+
+        Args:
+          numbers: in the dataset.
+          positions: in the epoch; neighbours there may share a crop and a reflection.
+        """
+        place = numbers if self._per_draw == 1 else positions // self._per_draw
+        return {
+            "number": numbers,
+            "offset": self._offsets[place].astype(np.int32),
+            "reflected": self._reflected[place],
+            "lighting": self._factors[numbers] @ self._lighting.T,
+            "scale": np.full(len(numbers), self._scale, np.float32),
+        }
+
+
+def _rebatched(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Batches of `size` rows, out of pieces of any number of rows; what is left at the end is dropped."""
+    rest: Batch = {}
+    for piece in pieces:
+        rows = {name: np.concatenate([rest[name], values]) if rest else values for name, values in piece.items()}
+        whole = len(rows["number"]) // size * size
+        for first in range(0, whole, size):
+            yield {name: values[first : first + size] for name, values in rows.items()}
+        rest = {name: values[whole:] for name, values in rows.items()}
+
+
+def _decoded(groups: Iterator[tuple[list[Part], np.ndarray, Batch]], crop: int, size: int) -> Any:
+    """The batches of JPEGs, decoded by tf.data."""
+    column = tf.TensorSpec((None,), tf.int64)
+    drawn = {
+        "number": column,
+        "offset": tf.TensorSpec((None, 2), tf.int32),
+        "reflected": tf.TensorSpec((None,), tf.bool),
+        "lighting": tf.TensorSpec((None, 3), tf.float32),
+        "scale": tf.TensorSpec((None,), tf.float32),
+    }
+    specs = (tf.TensorSpec((None,), tf.string), column, column, column, drawn)
+    at_the_end = tf.nest.map_structure(
+        lambda spec: np.empty([n or 0 for n in spec.shape], spec.dtype.as_numpy_dtype), specs
+    )
+
+    def next_group() -> list[np.ndarray]:
+        files, order, columns = next(groups, ([], None, None))
+        if not files:
+            return tf.nest.flatten(at_the_end)
+        return tf.nest.flatten((*map(np.asarray, _columns(files)), order, columns))
+
+    def as_tensors(_: tf.Tensor) -> Any:
+        # Not by Dataset.from_generator, which has malloc ask the system for the memory of every picture, and give it
+        # back: half the speed.
+        given = tf.numpy_function(next_group, [], [spec.dtype for spec in tf.nest.flatten(specs)])
+        for tensor, spec in zip(given, tf.nest.flatten(specs), strict=True):
+            tensor.set_shape(spec.shape)
+        return tf.nest.pack_sequence_as(specs, given)
+
+    def example(records: tf.Tensor, one: tuple[tf.Tensor, dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        place, drawn = one
+        image, label = _decode_jpeg(tf.gather(records, place), drawn["offset"], crop)
+        image = tf.cond(drawn["reflected"], lambda: tf.reverse(image, [1]), lambda: image)
+        return {"image": image, "label": label, **drawn}
+
+    dataset = tf.data.Dataset.counter().map(as_tensors).take_while(lambda names, *_: tf.size(names) > 0)
+    # A group's records are one tensor of strings, handed on by reference: what is not used is not copied.
+    dataset = dataset.map(lambda names, skips, takes, *rest: (_read_files(names, skips, takes), *rest)).prefetch(1)
+    dataset = dataset.flat_map(_each).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(size, drop_remainder=True).prefetch(2).as_numpy_iterator()
+
+
+def _each(records: tf.Tensor, order: tf.Tensor, drawn: dict[str, tf.Tensor]) -> Any:
+    whole = tf.data.Dataset.from_tensors(records).repeat()
+    return tf.data.Dataset.zip(whole, tf.data.Dataset.from_tensor_slices((order, drawn)))
+
+
+def _without_number(batches: Iterable[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        yield {name: values for name, values in batch.items() if name != "number"}
 
 
 def _with_central_mean(batches: Iterable[Batch], data: Any) -> Iterator[Batch]:
@@ -191,8 +296,7 @@ class RawPictures:
                     images[i, :, :, channel] = crop[:, ::-1, channel]
             else:
                 images[i] = crop
-        rest = {name: values for name, values in batch.items() if name != "number"}
-        return {"image": images, "label": labels, **rest}
+        return {"image": images, "label": labels, **batch}
 
     def _opened(self, place: int) -> tuple[np.ndarray, np.ndarray]:
         name, skip, take = self._files[place]
@@ -203,52 +307,6 @@ class RawPictures:
             self._checked.add(place)
         index = np.fromfile(Path(name).with_name(index_name(Path(name).name)), INDEX)
         return np.memmap(name, np.uint8, "r"), index[skip : skip + take]
-
-
-def _each(records: tf.Tensor, order: tf.Tensor, numbers: tf.Tensor, draws: tf.Tensor, epoch: tf.Tensor) -> Any:
-    whole = tf.data.Dataset.from_tensors((records, epoch)).repeat()
-    return tf.data.Dataset.zip(whole, tf.data.Dataset.from_tensor_slices((order, numbers, draws)))
-
-
-def _training_example(source: Prepared, config: Any, lighting: np.ndarray) -> Callable[..., dict[str, tf.Tensor]]:
-    augment, seed = config.augment, config.train.seed
-    resize, crop = config.data.resize, config.data.crop
-    room = resize - crop
-    centre = tf.constant([room // 2] * 2, tf.int32)
-    places = max(1, room + 1 if augment.offsets_inclusive else room)  # 33 or the paper's 32
-    lit_until = augment.lighting_until or np.inf
-    matrix = tf.constant(lighting, tf.float32)
-    # The source scales a lit picture down, so that its pixels vary no more than before (convdata_jpeg.py:155-179).
-    lit_scale = 1 / (1 + augment.lighting_stddev) if augment.lighting == "root" else 1.0
-
-    def example(whole: tuple[tf.Tensor, tf.Tensor], one: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-        (records, epoch), (place, number, draw) = whole, one
-        epoch_key = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch)
-        crop_key, flip_key = tf.unstack(
-            tf.random.split(tf.random.fold_in(epoch_key, draw // augment.pictures_per_draw), 2)
-        )
-        offset = centre
-        if augment.crops:
-            offset = tf.random.stateless_uniform([2], crop_key, 0, places, tf.int32)
-        reflected = tf.constant(False)
-        if augment.reflections:
-            reflected = tf.random.stateless_uniform([], flip_key) < 0.5
-        light_key = tf.random.fold_in(tf.random.fold_in(epoch_key, number), tf.constant(1, tf.int64))
-        draws = tf.random.stateless_normal([3], light_key, stddev=augment.lighting_stddev)
-        is_lit = tf.cast(epoch, tf.float32) < lit_until
-        drawn = {
-            "lighting": tf.where(is_lit, tf.linalg.matvec(matrix, draws), 0.0),
-            "offset": offset,
-            "reflected": reflected,
-            "scale": tf.where(is_lit, lit_scale, 1.0),
-        }
-        if source.encoding == "raw":
-            return {"number": number, **drawn}
-        image, label = _decode(source, tf.gather(records, place), offset, crop)
-        image = tf.cond(reflected, lambda: tf.reverse(image, [1]), lambda: image)
-        return {"image": image, "label": label, **drawn}
-
-    return example
 
 
 def evaluation_batches(source: Prepared, config: Any, split: str, whole: bool = False) -> Iterator[Batch]:
@@ -331,15 +389,17 @@ def _read_files(names: tf.Tensor, skips: tf.Tensor, takes: tf.Tensor) -> tf.Tens
 
 def _decode(source: Prepared, record: tf.Tensor, first: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """uint8 [size, size, 3], the part of the picture from the row and column `first`, and its label."""
-    fields = {"image": tf.io.FixedLenFeature((), tf.string), "label": tf.io.FixedLenFeature((), tf.int64)}
-    example = tf.io.parse_single_example(record, fields)
     if source.encoding == "jpeg":
-        image = crop_jpeg(example["image"], first, size)
-    else:
-        side = source.resize
-        image = tf.reshape(tf.io.decode_raw(example["image"], tf.uint8), (side, side, 3))
-        image = tf.slice(image, tf.concat([first, [0]], 0), [size, size, 3])
+        return _decode_jpeg(record, first, size)
+    example = tf.io.parse_single_example(record, FIELDS)
+    image = tf.reshape(tf.io.decode_raw(example["image"], tf.uint8), (source.resize, source.resize, 3))
+    image = tf.slice(image, tf.concat([first, [0]], 0), [size, size, 3])
     return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
+
+
+def _decode_jpeg(record: tf.Tensor, first: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    example = tf.io.parse_single_example(record, FIELDS)
+    return crop_jpeg(example["image"], first, size), tf.cast(example["label"], tf.int32)
 
 
 def crop_jpeg(data: tf.Tensor, first: tf.Tensor, size: int) -> tf.Tensor:
@@ -349,7 +409,8 @@ def crop_jpeg(data: tf.Tensor, first: tf.Tensor, size: int) -> tf.Tensor:
     and the mean image was taken with the accurate one.
     """
     window = tf.concat([first, [size, size]], 0)
-    return tf.io.decode_and_crop_jpeg(data, window, channels=3, dct_method="INTEGER_ACCURATE")
+    image = tf.io.decode_and_crop_jpeg(data, window, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.ensure_shape(image, (size, size, 3))
 
 
 def _with_damage_named(batches: Iterable[Any], files: Callable[[], list[Part]]) -> Iterator[Any]:
