@@ -96,38 +96,24 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
                 "only networks of the same classes can be averaged"
             )
     ours = config or ConfigDict(found[0].config)
-    classes = found[0].classes
     total: np.ndarray | None = None
     labels: list[np.ndarray] = []
     nets = []
     with tempfile.TemporaryFile() as file:
         for one in found:
             theirs = _with_evaluation_of(ConfigDict(one.config), ours)
-            mesh = towers.make_mesh(theirs.mesh.data, theirs.mesh.model, theirs.model.towers)
-            configs.check_batches(theirs, mesh.shape[towers.DATA])
             source = _source_of(theirs, one)
             if total is None:
-                examples = source.examples(theirs.evaluate.split)
-                total = np.memmap(file, np.float32, "w+", shape=(examples, len(classes)))
-            recipe = runs.recipe(one)
-            at, params = runs.restore(one, recipe, mesh, theirs.evaluate.checkpoint)
-            say(f"evaluating the checkpoint of step {at} of {one.workdir}")
-            mean_image = towers.replicate(one.preprocessing.mean_image, mesh)
-            outputs = jax.jit(
-                partial(step.class_probabilities, recipe, mesh, theirs.evaluate.views),
-                compiler_options=towers.compiler_options(mesh),
-            )
+                shape = source.examples(theirs.evaluate.split), len(one.classes)
+                total = np.memmap(file, np.float32, "w+", shape=shape)
+            at, batches = outputs(one, theirs, source)
             sums, seen, labels = np.zeros(3), 0, []
-            for batch in batches_of(theirs, source):
-                real = int(batch["mask"].sum())
-                probabilities = np.asarray(outputs(params, towers.put_batch(batch, mesh), mean_image))
-                probabilities = probabilities[:real, : len(classes)]
-                labels.append(batch["label"][:real])
-                sums += error_sums(probabilities, labels[-1])
-                total[seen : seen + real] += probabilities
-                seen += real
+            for probabilities, of_batch in batches:
+                sums += error_sums(probabilities, of_batch)
+                total[seen : seen + len(of_batch)] += probabilities
+                seen += len(of_batch)
+                labels.append(of_batch)
             nets.append({**_errors(sums, seen), "step": at, "workdir": str(one.workdir)})
-            del params
         assert total is not None
         sums, first = np.zeros(3), 0
         for part in labels:
@@ -137,6 +123,34 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
     members = [one.config["name"] for one in found]
     runs.record_evaluation(invocation.workdir, {**result, **_what(ours, members)})
     return result
+
+
+def outputs(
+    found: runs.Run, config: ConfigDict, source: Prepared
+) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """The step of a run's checkpoint, and its softmax float32 [b, classes] and the labels int32 [b] of each batch.
+
+    Args:
+      config: the run's own, with what is to be evaluated.
+    """
+    mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
+    configs.check_batches(config, mesh.shape[towers.DATA])
+    recipe = runs.recipe(found)
+    at, params = runs.restore(found, recipe, mesh, config.evaluate.checkpoint)
+    say(f"evaluating the checkpoint of step {at} of {found.workdir}")
+    mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
+    probabilities = jax.jit(
+        partial(step.class_probabilities, recipe, mesh, config.evaluate.views),
+        compiler_options=towers.compiler_options(mesh),
+    )
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in batches_of(config, source):
+            real = int(batch["mask"].sum())
+            whole = np.asarray(probabilities(params, towers.put_batch(batch, mesh), mean_image))
+            yield whole[:real, : len(found.classes)], batch["label"][:real]
+
+    return at, batches()
 
 
 def _with_evaluation_of(theirs: ConfigDict, ours: ConfigDict) -> ConfigDict:
