@@ -17,6 +17,7 @@ from alexnet_jax.data import prepare
 from alexnet_jax.messages import UserError
 from configs import alexnet, alexnet_2012
 from tests.conftest import narrowed
+from tests.photographs import write_folder
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,18 @@ def test_layers_whose_shapes_agree_are_taken(
             np.testing.assert_array_equal(params["mine"][layer]["kernel"], params["theirs"][layer]["kernel"])
         elif same:
             assert np.abs(params["mine"][layer]["kernel"] - params["theirs"][layer]["kernel"]).max() > 0.01
+
+
+def test_ones_own_photographs_start_from_any_run(trained: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
+    write_folder(tmp_path / "photographs", {"beach": 12, "garden": 12})
+    config = narrowed(alexnet.get_config(), tmp_path)
+    config.data.name, config.data.manual_dir = "folder", str(tmp_path / "photographs")
+    config.model.classes = 0
+    config.train.steps, config.train.init_from = 1, str(trained["two"])
+    result = train.run(config, Invocation(tmp_path / "run", restart=False))
+    assert result["step"] == 1 and result["top1_error"] is not None
+    assert "conv1, conv2, conv3, conv4, conv5, fc6, fc7; started anew: fc8" in capsys.readouterr().err
+    assert runs.open_run(tmp_path / "run").classes == ("beach", "garden")
 
 
 @pytest.mark.parametrize(
