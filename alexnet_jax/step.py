@@ -156,18 +156,20 @@ def _ten_view_scores(recipe: Recipe, net: AlexNet, params: Any, batch: Batch, me
     """
     images, size = batch["image"], recipe.architecture.input_size
     count, room = images.shape[0], images.shape[1] - size
-    # A mirrored view is a view of the mirrored picture, less a part of the mirrored mean image.
-    pictures = jnp.stack([images, images[:, :, ::-1]])
-    means = jnp.stack([mean_image, mean_image[:, ::-1]])
+    scale = batch["scale"][:, None, None, None].astype(mean_image.dtype)
+    whole = images.astype(mean_image.dtype)
+    if not recipe.centre_mean:
+        whole = whole - mean_image
+    whole = whole * scale
+    # A mirrored view is a view of the mirrored picture; both are made once, and views are only cut from them.
+    whole = jax.lax.optimization_barrier(jnp.stack([whole, whole[:, :, ::-1]]))
 
     def view(offset: jax.Array, mirrored: jax.Array) -> jax.Array:
-        row, column = offset[0], jnp.where(mirrored, room - offset[1], offset[1])
-        crops = jax.lax.dynamic_slice(pictures, (mirrored, 0, row, column, 0), (1, count, size, size, 3))[0]
+        column = jnp.where(mirrored, room - offset[1], offset[1])
+        x = jax.lax.dynamic_slice(whole, (mirrored, 0, offset[0], column, 0), (1, count, size, size, 3))[0]
         if recipe.centre_mean:  # as in training, the same part of the mean image whatever the view
-            mirrored, row, column = jnp.int32(0), jnp.int32(room // 2), jnp.int32(room // 2)
-        under = jax.lax.dynamic_slice(means, (mirrored, row, column, 0), (1, size, size, 3))
-        centred = crops.astype(means.dtype) - under
-        return jax.lax.optimization_barrier(centred * batch["scale"][:, None, None, None].astype(means.dtype))
+            x = x - scale * jax.lax.dynamic_slice(mean_image, (room // 2, room // 2, 0), (size, size, 3))
+        return x
 
     def some_views(places: tuple[jax.Array, jax.Array]) -> jax.Array:
         x = jnp.concatenate([view(offset, mirrored) for offset, mirrored in zip(*places, strict=True)])
