@@ -157,8 +157,8 @@ class Draws:
         rng = np.random.default_rng((config.train.seed, epoch, 1))
         is_lit = epoch < (augment.lighting_until or np.inf)
         stddev = augment.lighting_stddev if is_lit else 0.0
-        self._factors = stddev * rng.standard_normal((examples, 3), np.float32)
-        self._lighting = lighting.astype(np.float32)
+        factors = stddev * rng.standard_normal((examples, 3), np.float32)
+        self._lighting = factors @ lighting.T.astype(np.float32)
         # The source scales a lit picture down, so that its pixels vary no more than before (convdata_jpeg.py:155-179).
         self._scale = 1 / (1 + augment.lighting_stddev) if is_lit and augment.lighting == "root" else 1.0
 
@@ -174,7 +174,7 @@ class Draws:
             "number": numbers,
             "offset": self._offsets[place].astype(np.int32),
             "reflected": self._reflected[place],
-            "lighting": self._factors[numbers] @ self._lighting.T,
+            "lighting": self._lighting[numbers],
             "scale": np.full(len(numbers), self._scale, np.float32),
         }
 
