@@ -102,11 +102,13 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
     with tempfile.TemporaryFile() as file:
         for one in found:
             theirs = _with_evaluation_of(ConfigDict(one.config), ours)
+            mesh = towers.make_mesh(theirs.mesh.data, theirs.mesh.model, theirs.model.towers)
+            configs.check_batches(theirs, mesh.shape[towers.DATA])
             source = _source_of(theirs, one)
             if total is None:
                 shape = source.examples(theirs.evaluate.split), len(one.classes)
                 total = np.memmap(file, np.float32, "w+", shape=shape)
-            at, batches = outputs(one, theirs, source)
+            at, batches = outputs(one, theirs, mesh, source)
             sums, seen, labels = np.zeros(3), 0, []
             for probabilities, of_batch in batches:
                 sums += error_sums(probabilities, of_batch)
@@ -126,15 +128,13 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
 
 
 def outputs(
-    found: runs.Run, config: ConfigDict, source: Prepared
+    found: runs.Run, config: ConfigDict, mesh: Mesh, source: Prepared
 ) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray]]]:
     """The step of a run's checkpoint, and its softmax float32 [b, classes] and the labels int32 [b] of each batch.
 
     Args:
       config: the run's own, with what is to be evaluated.
     """
-    mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
-    configs.check_batches(config, mesh.shape[towers.DATA])
     recipe = runs.recipe(found)
     at, params = runs.restore(found, recipe, mesh, config.evaluate.checkpoint)
     say(f"evaluating the checkpoint of step {at} of {found.workdir}")

@@ -1,6 +1,6 @@
 """The network as Flax modules: an Architecture becomes init and apply.
 
-The same module runs both towers on one device, as two groups side by side, or one of them on each
+The same module runs both towers on one device, as two arrays side by side, or one of them on each
 of two devices. Parameters have the shape of the whole network where it is initialised, and of the
 device's half inside `towers.on_each_device`.
 """
@@ -48,7 +48,10 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, parts: list[jax.Array]) -> list[jax.Array]:
-        """What each of this device's towers has, [b, h, w, maps] or [b, units] -> the layer's, with its bias."""
+        """What each of this device's towers has, or the one picture that all read -> the layer's, with its bias.
+
+        Arrays [b, h, w, maps] or [b, units], one for each tower.
+        """
         layer = self.layer
         if layer.reads == "both":
             parts = [towers.all_gather(jnp.concatenate(parts, axis=-1), self.axis)]

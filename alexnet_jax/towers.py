@@ -67,7 +67,8 @@ def compiler_options(mesh: Mesh) -> dict[str, str | bool]:
     if mesh.devices.flat[0].platform != "cpu":
         return {}
     # YNNPACK for products and sums, and not for convolutions, XLA's default: their kernel gradients take three times
-    # as long (benchmarks/README.md). And no copy of a parameter whose new value takes its place.
+    # as long (benchmarks/README.md). No copy of a parameter whose new value takes its place. And the barriers of ops.py
+    # are kept, which XLA otherwise drops before it fuses.
     return {
         "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
         "xla_cpu_copy_insertion_use_region_analysis": True,

@@ -8,7 +8,8 @@ The pictures are 500x375 JPEGs cut from scikit-learn's two photographs. PyTorch 
 all turns, and
 
   jpeg_resume_seconds, raw_resume_seconds: from asking to the first batch, nine tenths into an epoch of
-    groups of 1,024 pictures; resume_allowed_seconds: 2 s and a twentieth of the time of that much of an epoch.
+    groups of 1,024 pictures, or one of all that there are; resume_allowed_seconds: 2 s and a
+    twentieth of the time of that much of an epoch.
 """
 
 import json
@@ -206,7 +207,6 @@ def main(argv: list[str]) -> None:
             (root / "squares" / f"{number:06d}.jpg").write_bytes(example["image"])
         statistics = prepare.preprocessing(sets["jpeg"], config)
         epoch = count * 9 // 10 // BATCH
-        config.train.batch_size = BATCH
         for _ in range(flags.FLAGS.repeats):
             for encoding, prepared in sets.items():
                 times = 4 if encoding == "jpeg" else 12  # epochs: some seconds each
@@ -219,7 +219,7 @@ def main(argv: list[str]) -> None:
     best = {name: max((v for v in values if v), default=None) for name, values in rates.items()}
     result: dict[str, Any] = {f"{name}_images_per_second": value for name, value in best.items()}
     result |= {"cores": CORES, "pictures": count, "repeats": flags.FLAGS.repeats, "tensorflow": tf.__version__}
-    slower = min(best["jpeg"] or 0, best["raw"] or 0)
+    slower = min(best["jpeg"], best["raw"])
     result |= {**resumed, "resume_allowed_seconds": 2 + 0.9 * epoch * BATCH / slower / 20}
     for name in ("prepare", "jpeg", "raw", "dataloader", "decode_only"):
         result[f"{name}_all"] = rates[name]

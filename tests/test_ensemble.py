@@ -41,7 +41,8 @@ def saved_probabilities(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Of a run's centre views, float32 [examples, classes], and the labels."""
     found = runs.open_run(folder)
     config = ConfigDict(found.config)
-    rows, labels = zip(*evaluate.outputs(found, config, prepare.open_or_prepare(config))[1], strict=True)
+    mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
+    rows, labels = zip(*evaluate.outputs(found, config, mesh, prepare.open_or_prepare(config))[1], strict=True)
     return np.concatenate(rows), np.concatenate(labels)
 
 

@@ -120,11 +120,11 @@ def test_beside_its_pixels_a_picture_takes_at_most_64_bytes(sets: dict[str, Prep
         assert sum(values[0].nbytes for name, values in batch.items() if name != "image") <= 64
 
 
-@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+@pytest.mark.parametrize(("encoding", "pictures_per_draw"), [("jpeg", 1), ("raw", 1), ("raw", 3)])
 def test_going_on_and_slices_give_the_same_pictures(
-    sets: dict[str, Prepared], photographs: Path, encoding: str
+    sets: dict[str, Prepared], photographs: Path, encoding: str, pictures_per_draw: int
 ) -> None:
-    source, config = sets[encoding], config_of(photographs, encoding)
+    source, config = sets[encoding], config_of(photographs, encoding, pictures_per_draw=pictures_per_draw)
     straight = batches(source, config, 0, 30)  # nearly three epochs of eleven steps
     assert same(straight, batches(source, config, 0, 30))
     for first in (1, 11, 17):
@@ -240,8 +240,9 @@ def test_evaluation_sees_every_picture_once(sets: dict[str, Prepared], photograp
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
 def test_a_damaged_record_is_named(photographs: Path, tmp_path: Path, encoding: str) -> None:
     config = config_of(photographs, encoding)
-    config.data.prepared_dir = str(tmp_path / "prepared")
+    config.data.prepared_dir = str(tmp_path / "aufbereitet für später")
     source = prepare.open_or_prepare(config)
+    assert len(batches(source, config, 0, 2)) == 2
     (path,) = source.folder.glob("*-train.tfrecord*")
     lengths = [len(r.numpy()) + prepare.FRAME for r in pipeline.tf.data.TFRecordDataset(str(path))]
     content = bytearray(path.read_bytes())
@@ -289,7 +290,8 @@ def test_threads_change_nothing(sets: dict[str, Prepared], photographs: Path, en
 
     digests = set()
     for threads in ("1", "8"):
-        environment = {"TF_NUM_INTEROP_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads, "PYTHONPATH": str(ROOT)}
+        environment = {"TF_NUM_INTEROP_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}
+        environment |= {"OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             [sys.executable, "-c", DIGEST, str(photographs), encoding],
             cwd=ROOT,

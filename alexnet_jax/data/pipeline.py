@@ -1,4 +1,4 @@
-"""tf.data: uint8 batches for training and evaluation, the same on every machine and mesh.
+"""uint8 batches for training and evaluation, the same on every machine and mesh.
 
 Randomness is stateless. The order of an epoch depends on the seed and the epoch; a picture's crop,
 reflection and lighting on the seed, the epoch and the picture's number in the dataset. So the
@@ -148,17 +148,20 @@ class Draws:
         augment, room = config.augment, config.data.resize - config.data.crop
         self._per_draw = augment.pictures_per_draw
         count = -(-examples // self._per_draw)
-        rng = np.random.default_rng((config.train.seed, epoch, 0))
+        # Four words: no draw of an order has as many, and shorter keys are filled up with zeros.
+        rng = np.random.default_rng((config.train.seed, epoch, 0, 1))
         places = max(1, room + 1 if augment.offsets_inclusive else room)  # 33 or the paper's 32
         offsets = rng.integers(0, places, (count, 2), np.int16)
         reflected = rng.random(count, np.float32) < 0.5
         self._offsets = offsets if augment.crops else np.full_like(offsets, room // 2)
         self._reflected = reflected if augment.reflections else np.zeros_like(reflected)
-        rng = np.random.default_rng((config.train.seed, epoch, 1))
+        rng = np.random.default_rng((config.train.seed, epoch, 0, 2))
         is_lit = epoch < (augment.lighting_until or np.inf)
         stddev = augment.lighting_stddev if is_lit else 0.0
         factors = stddev * rng.standard_normal((examples, 3), np.float32)
-        self._lighting = factors @ lighting.T.astype(np.float32)
+        axes = lighting.astype(np.float32)
+        # A sum of three, and no product of matrices: that one's rounding is the library's and its threads'.
+        self._lighting = factors[:, :1] * axes[:, 0] + factors[:, 1:2] * axes[:, 1] + factors[:, 2:] * axes[:, 2]
         # The source scales a lit picture down, so that its pixels vary no more than before (convdata_jpeg.py:155-179).
         self._scale = 1 / (1 + augment.lighting_stddev) if is_lit and augment.lighting == "root" else 1.0
 
@@ -180,7 +183,7 @@ class Draws:
 
 
 def _rebatched(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """Batches of `size` rows, out of pieces of any number of rows; what is left at the end is dropped."""
+    """Batches of `size` rows, out of pieces of any number of rows."""
     rest: Batch = {}
     for piece in pieces:
         rows = {name: np.concatenate([rest[name], values]) if rest else values for name, values in piece.items()}
@@ -209,7 +212,9 @@ def _decoded(groups: Iterator[tuple[list[Part], np.ndarray, Batch]], crop: int, 
         files, order, columns = next(groups, ([], None, None))
         if not files:
             return tf.nest.flatten(at_the_end)
-        return tf.nest.flatten((*map(np.asarray, _columns(files)), order, columns))
+        names, skips, takes = _columns(files)
+        # Objects, or NumPy would have the names in ASCII.
+        return tf.nest.flatten((np.asarray(names, object), np.asarray(skips), np.asarray(takes), order, columns))
 
     def as_tensors(_: tf.Tensor) -> Any:
         # Not by Dataset.from_generator, which has malloc ask the system for the memory of every picture, and give it
