@@ -152,6 +152,7 @@ def dataloader(folder: Path, lighting: np.ndarray, count: int, first: int) -> fl
         return None
     paths = [str(path) for path in sorted(folder.glob("*.jpg"))]
     loader = torch.utils.data.DataLoader(
+        # A dataset by what it does: to be one by its class it would need PyTorch, which is optional.
         Crops(paths, lighting),  # type: ignore[arg-type]
         batch_size=BATCH,
         shuffle=True,
