@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +105,19 @@ def resume_seconds(prepared: Any, config: Any, statistics: Any, epoch: int) -> f
     return time.perf_counter() - start
 
 
-def decode_only(prepared: Any, count: int, first: int) -> float:
-    """The same records' random crops: read, decoded, batched, and nothing else."""
-    import tensorflow as tf
+def decode_only(stored: list[bytes], count: int) -> float:
+    """Random crops of JPEGs that are in memory: decoded by the pipeline's decoder on all cores, and nothing else."""
+    import simplejpeg
 
-    from alexnet_jax.data import pipeline
+    def crops(turn: int) -> None:
+        rng = np.random.default_rng(turn)
+        for number, (row, column) in zip(rng.integers(len(stored), size=BATCH), rng.integers(0, 32, (BATCH, 2))):
+            simplejpeg.decode_jpeg(stored[number])[row : row + 224, column : column + 224].copy()
 
-    names = [str(path) for path in sorted(prepared.folder.glob("*-train.tfrecord*"))]
-    fields = {"image": tf.io.FixedLenFeature((), tf.string)}
-
-    def crop(record: Any) -> Any:
-        image = tf.io.parse_single_example(record, fields)["image"]
-        corner = tf.random.uniform([2], 0, 32, tf.int32)
-        return pipeline.crop_jpeg(image, corner, 224)
-
-    dataset = tf.data.TFRecordDataset(names).repeat().map(crop, num_parallel_calls=tf.data.AUTOTUNE)
-    return rate(iter(dataset.batch(BATCH).prefetch(2).as_numpy_iterator()), count, first)
+    with ThreadPoolExecutor(CORES) as pool:
+        start = time.perf_counter()
+        list(pool.map(crops, range(count)))
+    return count * BATCH / (time.perf_counter() - start)
 
 
 class Crops:
@@ -206,6 +203,7 @@ def main(argv: list[str]) -> None:
             .as_numpy_iterator()
         ):
             (root / "squares" / f"{number:06d}.jpg").write_bytes(example["image"])
+        stored = [path.read_bytes() for path in sorted((root / "squares").glob("*.jpg"))]
         statistics = prepare.preprocessing(sets["jpeg"], config)
         epoch = count * 9 // 10 // BATCH
         for _ in range(flags.FLAGS.repeats):
@@ -213,7 +211,7 @@ def main(argv: list[str]) -> None:
                 times = 4 if encoding == "jpeg" else 12  # epochs: some seconds each
                 batches = pipeline.training_batches(prepared, config, statistics, 0, (times + 2) * epoch)
                 note(encoding, rate(batches, times * epoch, epoch))
-            note("decode_only", decode_only(sets["jpeg"], 4 * epoch, epoch))
+            note("decode_only", decode_only(stored, 4 * epoch))
             matrix = pipeline.lighting_matrix(statistics, config.augment)
             note("dataloader", dataloader(root / "squares", matrix, 4 * epoch, epoch))
         resumed = {f"{name}_resume_seconds": resume_seconds(sets[name], config, statistics, epoch) for name in sets}

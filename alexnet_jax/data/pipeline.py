@@ -2,21 +2,23 @@
 
 Randomness is stateless. The order of an epoch depends on the seed and the epoch; a picture's crop,
 reflection and lighting on the seed, the epoch and the picture's number in the dataset. So the
-position in the data is the number of steps done, and nothing else.
+position in the data is the number of steps done, and nothing else: a batch is a function of it.
 
-All is drawn by NumPy, for a whole epoch at once: by TensorFlow, picture by picture, the draws would
-take longer than a raw picture does.
+tf.data computes that function for several steps at a time. All is drawn by NumPy, for a whole epoch
+at once, and cut out of the prepared files where they lie: by TensorFlow, picture by picture, the
+draws alone would take longer than a raw picture does.
 """
 
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
+import simplejpeg
 import tensorflow as tf
 
 from alexnet_jax.data.prepared import INDEX, Prepared, Preprocessing, index_name
@@ -24,18 +26,19 @@ from alexnet_jax.messages import UserError
 
 Batch = dict[str, np.ndarray]
 Part = tuple[str, int, int]  # of a file: its name, records to skip, records to take
-FIELDS = {"image": tf.io.FixedLenFeature((), tf.string), "label": tf.io.FixedLenFeature((), tf.int64)}  # of a record
 ANEW = "remove the folder of the prepared set, and it is prepared anew"
+ALIGNMENT = 64  # bytes; TensorFlow and JAX copy an array that does not begin at a multiple
 
 
-@dataclass(frozen=True)
-class Group:
-    """Files whose examples are in memory together, and the order in which they are used."""
-
-    files: tuple[int, ...]
-    order: np.ndarray  # places among the files' examples read one after the other
-    numbers: np.ndarray  # the examples' numbers in the dataset, in that order
-    positions: np.ndarray  # their places in the epoch: 0, 1, 2, ... over all groups
+# What a batch may hold, see `training_batches` and `evaluation_batches`.
+TYPES = {
+    "image": np.uint8,
+    "label": np.int32,
+    "lighting": np.float32,
+    "offset": np.int32,
+    "reflected": np.bool_,
+    "scale": np.float32,
+}
 
 
 def steps_per_epoch(source: Prepared, split: str, batch_size: int) -> int:
@@ -49,16 +52,20 @@ def steps_per_epoch(source: Prepared, split: str, batch_size: int) -> int:
     return examples // batch_size
 
 
-def epoch_groups(lengths: Sequence[int], together: int, seed: int, epoch: int) -> Iterator[Group]:
+def epoch_groups(
+    lengths: Sequence[int], together: int, seed: int, epoch: int
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """One epoch's order: the files shuffled, then the examples of every few of them.
 
     Args:
       lengths: examples in each file.
       together: at most so many examples in a group, but always one whole file.
+
+    Yields:
+      Of each group its files, and its examples' numbers in the dataset in the order in which they are used.
     """
     first = np.concatenate([[0], np.cumsum(lengths)])
     queue = deque(int(file) for file in np.random.default_rng((seed, epoch)).permutation(len(lengths)))
-    used = 0
     while queue:
         files = [queue.popleft()]
         size = lengths[files[0]]
@@ -66,9 +73,7 @@ def epoch_groups(lengths: Sequence[int], together: int, seed: int, epoch: int) -
             size += lengths[queue[0]]
             files.append(queue.popleft())
         numbers = np.concatenate([np.arange(first[f], first[f + 1]) for f in files])
-        order = np.random.default_rng((seed, epoch, files[0])).permutation(size)
-        yield Group(tuple(files), order, numbers[order], np.arange(used, used + size))
-        used += size
+        yield tuple(files), numbers[np.random.default_rng((seed, epoch, files[0])).permutation(size)]
 
 
 def lighting_matrix(preprocessing: Preprocessing, augment: Any) -> np.ndarray:
@@ -98,41 +103,32 @@ def training_batches(
     Raises:
       UserError: a file or record of the prepared set is damaged or not there.
     """
-    split = config.data.train_split
-    batch_size, seed = config.train.batch_size, config.train.seed
-    batches = steps_per_epoch(source, split, batch_size)
-    files = _files(source, split)
-    lengths = [take for _, _, take in files]
-    wanted = np.zeros(batch_size, bool)
-    wanted[rows] = True
-    recent: deque[list[Part]] = deque(maxlen=4)  # what may be in reading when damage shows
+    data, seed = config.data, config.train.seed
+    batches = steps_per_epoch(source, data.train_split, config.train.batch_size)
+    pictures = Pictures(source, data.train_split)
+    lighting = lighting_matrix(preprocessing, config.augment)
+    wanted = np.arange(config.train.batch_size)[rows]
 
-    def groups() -> Iterator[tuple[list[Part], np.ndarray, Batch]]:
-        """Of each group that is used: its files, the places of its pictures there, and what is drawn for them."""
-        step = first_step
-        while step < last_step:
-            epoch, batch = divmod(step, batches)
-            draws = Draws(config, lighting_matrix(preprocessing, config.augment), sum(lengths), epoch)
-            first, end = batch * batch_size, min(last_step - epoch * batches, batches) * batch_size
-            of_order = 0 if config.data.order == "fixed" else epoch
-            for group in epoch_groups(lengths, config.data.shuffle_examples, seed, of_order):
-                here = (group.positions >= first) & (group.positions < end)
-                if here.any():
-                    recent.append([files[f] for f in group.files])
-                    used = here & wanted[group.positions % batch_size]
-                    numbers = group.numbers[used]
-                    yield recent[-1], group.order[used], draws.of(numbers, group.positions[used])
-            step = (epoch + 1) * batches
+    @lru_cache(maxsize=2)  # the end of an epoch and the beginning of the next
+    def order_and_draws(epoch: int) -> tuple[np.ndarray, Draws]:
+        order = 0 if data.order == "fixed" else epoch
+        groups = epoch_groups(pictures.lengths, data.shuffle_examples, seed, order)
+        return np.concatenate([numbers for _, numbers in groups]), Draws(config, lighting, sum(pictures.lengths), epoch)
 
-    rows_of_batch = int(wanted.sum())
-    if source.encoding == "raw":
-        columns = (drawn for _, _, drawn in groups())
-        pictures = RawPictures(files, source.resize, config.data.crop)
-        made: Iterable[Batch] = _in_threads(pictures.fill, _rebatched(columns, rows_of_batch))
-    else:
-        made = _decoded(groups(), config.data.crop, rows_of_batch)
-    whole = _without_number(_with_damage_named(made, lambda: [file for group in recent for file in group]))
-    return whole if config.augment.mean == "cropped" else _with_central_mean(whole, config.data)
+    def batch(step: int) -> Batch:
+        epoch, first = divmod(step, batches)
+        order, draws = order_and_draws(epoch)
+        positions = first * config.train.batch_size + wanted
+        numbers = order[positions]
+        drawn = draws.of(numbers, positions)
+        images = _aligned((len(numbers), data.crop, data.crop, 3))
+        labels = pictures.cut(images, numbers, drawn["offset"], drawn["reflected"])
+        if config.augment.mean == "centre":  # the source subtracts it from every crop (convdata_jpeg.py:95)
+            drawn["offset"] = np.full_like(drawn["offset"], (data.resize - data.crop) // 2)
+            drawn["reflected"] = np.zeros_like(drawn["reflected"])
+        return {"image": images, "label": labels, **drawn}
+
+    return _computed(batch, first_step, last_step, TYPES)
 
 
 class Draws:
@@ -166,7 +162,7 @@ class Draws:
         self._scale = 1 / (1 + augment.lighting_stddev) if is_lit and augment.lighting == "root" else 1.0
 
     def of(self, numbers: np.ndarray, positions: np.ndarray) -> Batch:
-        """`number`, `offset`, `reflected`, `lighting` and `scale` of pictures, see `training_batches`.
+        """`offset`, `reflected`, `lighting` and `scale` of pictures, see `training_batches`.
 
         Args:
           numbers: in the dataset.
@@ -174,7 +170,6 @@ class Draws:
         """
         place = numbers if self._per_draw == 1 else positions // self._per_draw
         return {
-            "number": numbers,
             "offset": self._offsets[place].astype(np.int32),
             "reflected": self._reflected[place],
             "lighting": self._lighting[numbers],
@@ -182,136 +177,120 @@ class Draws:
         }
 
 
-def _rebatched(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """Batches of `size` rows, out of pieces of any number of rows."""
-    rest: Batch = {}
-    for piece in pieces:
-        rows = {name: np.concatenate([rest[name], values]) if rest else values for name, values in piece.items()}
-        whole = len(rows["number"]) // size * size
-        for first in range(0, whole, size):
-            yield {name: values[first : first + size] for name, values in rows.items()}
-        rest = {name: values[whole:] for name, values in rows.items()}
+def _computed(batch: Callable[[int], Batch], first: int, last: int, types: dict[str, Any]) -> Iterator[Batch]:
+    """`batch` of each number from `first` to `last` - 1, in their order, as many at a time as there are cores."""
+    refused: list[UserError] = []
+
+    def arrays(number: np.ndarray) -> list[np.ndarray]:
+        try:
+            made = batch(int(number))
+        except UserError as error:
+            refused.append(error)
+            raise
+        return [made[name] for name in types]
+
+    def tensors(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict(zip(types, tf.numpy_function(arrays, [number], [*types.values()]), strict=True))
+
+    dataset = tf.data.Dataset.range(first, last).map(tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    running = [dataset.prefetch(2).as_numpy_iterator()]
+
+    def batches() -> Iterator[Batch]:
+        while running:
+            try:
+                made = next(running[0])
+            except StopIteration:
+                return
+            except tf.errors.OpError as error:
+                if not refused:
+                    raise
+                raise refused[0] from error
+            yield made
+
+    coming = batches()
+    # TensorFlow's threads run `batch`: they end before the interpreter does, or it would wait for them forever.
+    weakref.finalize(coming, running.clear)
+    return coming
 
 
-def _decoded(groups: Iterator[tuple[list[Part], np.ndarray, Batch]], crop: int, size: int) -> Any:
-    """The batches of JPEGs, decoded by tf.data."""
-    column = tf.TensorSpec((None,), tf.int64)
-    drawn = {
-        "number": column,
-        "offset": tf.TensorSpec((None, 2), tf.int32),
-        "reflected": tf.TensorSpec((None,), tf.bool),
-        "lighting": tf.TensorSpec((None, 3), tf.float32),
-        "scale": tf.TensorSpec((None,), tf.float32),
-    }
-    specs = (tf.TensorSpec((None,), tf.string), column, column, column, drawn)
-    at_the_end = tf.nest.map_structure(
-        lambda spec: np.empty([n or 0 for n in spec.shape], spec.dtype.as_numpy_dtype), specs
-    )
-
-    def next_group() -> list[np.ndarray]:
-        files, order, columns = next(groups, ([], None, None))
-        if not files:
-            return tf.nest.flatten(at_the_end)
-        names, skips, takes = _columns(files)
-        # Objects, or NumPy would have the names in ASCII.
-        return tf.nest.flatten((np.asarray(names, object), np.asarray(skips), np.asarray(takes), order, columns))
-
-    def as_tensors(_: tf.Tensor) -> Any:
-        # Not by Dataset.from_generator, which has malloc ask the system for the memory of every picture, and give it
-        # back: half the speed.
-        given = tf.numpy_function(next_group, [], [spec.dtype for spec in tf.nest.flatten(specs)])
-        for tensor, spec in zip(given, tf.nest.flatten(specs), strict=True):
-            tensor.set_shape(spec.shape)
-        return tf.nest.pack_sequence_as(specs, given)
-
-    def example(records: tf.Tensor, one: tuple[tf.Tensor, dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
-        place, drawn = one
-        image, label = _decode_jpeg(tf.gather(records, place), drawn["offset"], crop)
-        image = tf.cond(drawn["reflected"], lambda: tf.reverse(image, [1]), lambda: image)
-        return {"image": image, "label": label, **drawn}
-
-    dataset = tf.data.Dataset.counter().map(as_tensors).take_while(lambda names, *_: tf.size(names) > 0)
-    # A group's records are one tensor of strings, handed on by reference: what is not used is not copied.
-    dataset = dataset.map(lambda names, skips, takes, *rest: (_read_files(names, skips, takes), *rest)).prefetch(1)
-    dataset = dataset.flat_map(_each).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(size, drop_remainder=True).prefetch(2).as_numpy_iterator()
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 of that shape, at an address that TensorFlow and JAX take as it is and need not copy."""
+    size = int(np.prod(shape))
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % ALIGNMENT
+    return room[first : first + size].reshape(shape)
 
 
-def _each(records: tf.Tensor, order: tf.Tensor, drawn: dict[str, tf.Tensor]) -> Any:
-    whole = tf.data.Dataset.from_tensors(records).repeat()
-    return tf.data.Dataset.zip(whole, tf.data.Dataset.from_tensor_slices((order, drawn)))
+class Pictures:
+    """The squares of a split, cut out of its files where they lie in memory."""
 
+    def __init__(self, source: Prepared, split: str) -> None:
+        """Opens nothing yet. Raises UserError if there is no such split."""
+        source.examples(split)
+        files = source.builder.info.splits[split].file_instructions
+        self._files: list[Part] = [
+            (str(f.filename), f.skip, f.examples_in_shard - f.skip if f.take == -1 else f.take) for f in files
+        ]
+        self.lengths = [take for _, _, take in self._files]  # examples of each file
+        self._resize, self._encoding = source.resize, source.encoding
+        self._first = np.concatenate([[0], np.cumsum(self.lengths)])
+        self._checked: set[int] = set()
+        self._one_at_a_time = Lock()
+        self._opened = lru_cache(maxsize=64)(self._open)  # each holds a file descriptor
 
-def _without_number(batches: Iterable[Batch]) -> Iterator[Batch]:
-    for batch in batches:
-        yield {name: values for name, values in batch.items() if name != "number"}
-
-
-def _with_central_mean(batches: Iterable[Batch], data: Any) -> Iterator[Batch]:
-    """The source subtracts the middle of the mean image from every crop (convdata_jpeg.py:95)."""
-    for batch in batches:
-        offset = np.full_like(batch["offset"], (data.resize - data.crop) // 2)
-        yield {**batch, "offset": offset, "reflected": np.zeros_like(batch["reflected"])}
-
-
-def _in_threads(work: Callable[[Batch], Batch], batches: Iterable[Batch]) -> Iterator[Batch]:
-    """What `work` makes of the batches, in their order, two ahead."""
-    with ThreadPoolExecutor(2) as pool:
-        waiting: deque[Future[Batch]] = deque()
-        for batch in batches:
-            waiting.append(pool.submit(work, batch))
-            if len(waiting) > 2:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-class RawPictures:
-    """Crops copied straight out of the files of raw pictures, which TensorFlow would copy five times."""
-
-    def __init__(self, files: Sequence[Part], resize: int, crop: int) -> None:
-        """Opens nothing yet.
+    def cut(self, images: np.ndarray, numbers: np.ndarray, offset: np.ndarray, reflected: np.ndarray) -> np.ndarray:
+        """Fills `images`, and returns their labels, int32 [b].
 
         Args:
-          files: of the split, in the order that numbers the examples.
-        """
-        self._files, self._resize, self._crop = files, resize, crop
-        self._first = np.concatenate([[0], np.cumsum([take for _, _, take in files])])
-        self._checked: set[int] = set()
-        self._open = lru_cache(maxsize=64)(self._opened)  # each holds a file descriptor
-
-    def fill(self, batch: Batch) -> Batch:
-        """Adds `image` and `label` for `number`, cropped at `offset` and mirrored where `reflected`.
+          images: uint8 [b, side, side, 3], of which as many are filled as there are numbers.
+          numbers: [b], of pictures in the split.
+          offset: [b, 2], row and column of the first pixel.
+          reflected: bool [b], whether the picture is mirrored, left to right, after the cut.
 
         Raises:
           UserError: a file is not there or a record of it is damaged; looked for when first used.
         """
-        numbers, size = batch["number"], self._crop
-        images = np.empty((len(numbers), size, size, 3), np.uint8)
+        size = images.shape[1]
         labels = np.empty(len(numbers), np.int32)
-        places = np.searchsorted(self._first, numbers, side="right") - 1
-        for i, (number, place) in enumerate(zip(numbers, places, strict=True)):
-            pixels, index = self._open(int(place))
-            start, labels[i] = index[number - self._first[place]]
-            square = pixels[start : start + self._resize**2 * 3].reshape(self._resize, self._resize, 3)
-            row, column = batch["offset"][i]
+        files = np.searchsorted(self._first, numbers, side="right") - 1
+        for i, (number, file) in enumerate(zip(numbers.tolist(), files.tolist(), strict=True)):
+            with self._one_at_a_time:
+                content, starts, labels_there = self._opened(file)
+            place = number - int(self._first[file])
+            labels[i] = labels_there[place]
+            row, column = offset[i]
+            square = self._square(file, place, content[starts[place] : starts[place + 1]])
             crop = square[row : row + size, column : column + size]
-            if batch["reflected"][i]:
+            if reflected[i]:
                 for channel in range(3):  # a channel at a time is seven times faster than all at once
                     images[i, :, :, channel] = crop[:, ::-1, channel]
             else:
                 images[i] = crop
-        return {"image": images, "label": labels, **batch}
+        return labels
 
-    def _opened(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-        name, skip, take = self._files[place]
-        if place not in self._checked:
-            damage = _damage_in(self._files[place])
+    def _square(self, file: int, place: int, stored: np.ndarray) -> np.ndarray:
+        """uint8 [resize, resize, 3] of a picture's bytes and those that follow it in its record."""
+        side = self._resize
+        if self._encoding == "raw":
+            return stored[: side * side * 3].reshape(side, side, 3)
+        try:
+            return simplejpeg.decode_jpeg(stored)
+        except ValueError as error:
+            name, skip, _ = self._files[file]
+            raise UserError(f"record {skip + place} of '{name}' cannot be decoded ({error}); {ANEW}") from error
+
+    def _open(self, file: int) -> tuple[np.ndarray, list[int], list[int]]:
+        """A file's bytes; where each of its pictures begins, and where the last one's record ends; the labels."""
+        name, skip, take = self._files[file]
+        if file not in self._checked:
+            damage = _damage_in(self._files[file])
             if damage:
                 raise UserError(damage)
-            self._checked.add(place)
+            self._checked.add(file)
         index = np.fromfile(Path(name).with_name(index_name(Path(name).name)), INDEX)
-        return np.memmap(name, np.uint8, "r"), index[skip : skip + take]
+        content = np.asarray(np.memmap(name, np.uint8, "r"))
+        starts = [*index["offset"].tolist(), len(content)]
+        return content, starts[skip : skip + take + 1], index["label"][skip : skip + take].tolist()
 
 
 def evaluation_batches(source: Prepared, config: Any, split: str, whole: bool = False) -> Iterator[Batch]:
@@ -325,111 +304,44 @@ def evaluation_batches(source: Prepared, config: Any, split: str, whole: bool = 
       `image` is uint8 [b, resize, resize, 3] and `offset` is 0.
 
     Raises:
-      UserError: as `training_batches`.
+      UserError: as `training_batches`; or a picture has no label.
     """
     data, size = config.data, config.evaluate.batch_size
-    source.examples(split)
+    pictures, examples = Pictures(source, split), source.examples(split)
     first = 0 if whole else (data.resize - data.crop) // 2
     side = data.resize if whole else data.crop
-    files = _files(source, split)
+    alike = {
+        "lighting": np.zeros((size, 3), np.float32),
+        "offset": np.full((size, 2), first, np.int32),
+        "reflected": np.zeros(size, bool),
+        "scale": np.ones(size, np.float32),
+    }
 
-    def example(record: tf.Tensor) -> dict[str, tf.Tensor]:
-        offset = tf.constant([first, first], tf.int32)
-        image, label = _decode(source, record, offset, side)
-        return {"image": image, "label": label, "offset": offset}
-
-    dataset = _records(*_columns(files))
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(size).prefetch(2)
-    seen = 0
-    for batch in _with_damage_named(dataset.as_numpy_iterator(), lambda: files):
-        real = len(batch["label"])
-        seen += real
-        if batch["label"].min() < 0 or batch["label"].max() >= len(source.classes):
+    def batch(number: int) -> Batch:
+        numbers = np.arange(number * size, min((number + 1) * size, examples))
+        images = _aligned((size, side, side, 3))
+        images[len(numbers) :] = 0
+        labels = pictures.cut(images, numbers, alike["offset"], alike["reflected"])
+        if labels.min() < 0 or labels.max() >= len(source.classes):
             raise UserError(f"the split '{split}' of '{source.name}' has pictures without a label; name another split")
-        padded = {
-            name: np.concatenate([values, np.zeros((size - real, *values.shape[1:]), values.dtype)])
-            for name, values in batch.items()
-        }
-        yield {
-            **padded,
-            "lighting": np.zeros((size, 3), np.float32),
-            "reflected": np.zeros(size, bool),
-            "scale": np.ones(size, np.float32),
-            "mask": np.arange(size) < real,
-        }
-    if seen != source.examples(split):
-        raise _damage(files)
+        padded = np.concatenate([labels, np.zeros(size - len(labels), np.int32)])
+        return {"image": images, "label": padded, "mask": np.arange(size) < len(labels), **alike}
+
+    return _computed(batch, 0, -(-examples // size), {**TYPES, "mask": np.bool_})
 
 
 def squares(source: Prepared, split: str) -> Iterator[np.ndarray]:
     """Every picture of the split once, as uint8 [b, resize, resize, 3] in small batches."""
-    files = _files(source, split)
-    dataset = _records(*_columns(files)).map(
-        lambda record: _decode(source, record, tf.constant([0, 0]), source.resize)[0],
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    yield from _with_damage_named(dataset.batch(64).prefetch(2).as_numpy_iterator(), lambda: files)
+    pictures, examples, size = Pictures(source, split), source.examples(split), 64
 
+    def batch(number: int) -> Batch:
+        numbers = np.arange(number * size, min((number + 1) * size, examples))
+        images = _aligned((len(numbers), source.resize, source.resize, 3))
+        pictures.cut(images, numbers, np.zeros((len(numbers), 2), int), np.zeros(len(numbers), bool))
+        return {"image": images}
 
-def _files(source: Prepared, split: str) -> list[Part]:
-    source.examples(split)
-    files = source.builder.info.splits[split].file_instructions
-    return [(str(f.filename), f.skip, f.examples_in_shard - f.skip if f.take == -1 else f.take) for f in files]
-
-
-def _columns(files: Sequence[Part]) -> tuple[list[str], list[int], list[int]]:
-    return [f[0] for f in files], [f[1] for f in files], [f[2] for f in files]
-
-
-def _records(names: Any, skips: Any, takes: Any) -> tf.data.Dataset:
-    files = tf.data.Dataset.from_tensor_slices((names, tf.cast(skips, tf.int64), tf.cast(takes, tf.int64)))
-    return files.flat_map(lambda name, skip, take: tf.data.TFRecordDataset(name).skip(skip).take(take))
-
-
-def _read_files(names: tf.Tensor, skips: tf.Tensor, takes: tf.Tensor) -> tf.Tensor:
-    """The files' records one after the other, a tensor of strings."""
-    return _records(names, skips, takes).batch(tf.reduce_sum(takes)).get_single_element()
-
-
-def _decode(source: Prepared, record: tf.Tensor, first: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """uint8 [size, size, 3], the part of the picture from the row and column `first`, and its label."""
-    if source.encoding == "jpeg":
-        return _decode_jpeg(record, first, size)
-    example = tf.io.parse_single_example(record, FIELDS)
-    image = tf.reshape(tf.io.decode_raw(example["image"], tf.uint8), (source.resize, source.resize, 3))
-    image = tf.slice(image, tf.concat([first, [0]], 0), [size, size, 3])
-    return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
-
-
-def _decode_jpeg(record: tf.Tensor, first: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    example = tf.io.parse_single_example(record, FIELDS)
-    return crop_jpeg(example["image"], first, size), tf.cast(example["label"], tf.int32)
-
-
-def crop_jpeg(data: tf.Tensor, first: tf.Tensor, size: int) -> tf.Tensor:
-    """uint8 [size, size, 3], decoding no more than that part of the JPEG.
-
-    By the accurate transform: TensorFlow's default is up to 15 off and 0.7 too dark on average,
-    and the mean image was taken with the accurate one.
-    """
-    window = tf.concat([first, [size, size]], 0)
-    image = tf.io.decode_and_crop_jpeg(data, window, channels=3, dct_method="INTEGER_ACCURATE")
-    return tf.ensure_shape(image, (size, size, 3))
-
-
-def _with_damage_named(batches: Iterable[Any], files: Callable[[], list[Part]]) -> Iterator[Any]:
-    """The batches; TensorFlow's errors of reading become a sentence that names file and record."""
-    try:
-        yield from batches
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        raise _damage(files()) from error
-
-
-def _damage(files: Sequence[Part]) -> UserError:
-    """Looks through the files for the first record that cannot be read."""
-    found = next((damage for damage in map(_damage_in, files) if damage), None)
-    return UserError(found or f"a record in '{files[0][0]}' or a file after it cannot be decoded; {ANEW}")
+    for made in _computed(batch, 0, -(-examples // size), {"image": np.uint8}):
+        yield made["image"]
 
 
 def _damage_in(file: Part) -> str | None:
