@@ -1,8 +1,9 @@
-"""One picture file's bytes to an RGB square, and back to bytes; Pillow and NumPy alone.
+"""One picture file's bytes to an RGB square, and back to bytes; by Pillow, simplejpeg and NumPy.
 
 Imports no TensorFlow, so that the processes that prepare a dataset start fast and stay small.
 """
 
+import ctypes
 import io
 import multiprocessing
 import os
@@ -12,7 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+KEPT_BYTES = 32 << 20  # the most that it takes for the second
 
 Image.MAX_IMAGE_PIXELS = None  # the limit is the config's, and it rejects instead of warning
 
@@ -43,7 +48,7 @@ class Squares:
 
     stored: list[bytes | None]  # JPEG or raw uint8, for each picture; None where it is rejected
     reasons: list[str]  # for each picture; empty where it is stored
-    total: np.ndarray  # uint32 [side, side, 3], the sum of those stored
+    total: np.ndarray  # uint16 [side, side, 3], the sum of those stored
     products: np.ndarray  # float64 [3, 3], likewise of `products`
 
 
@@ -116,33 +121,32 @@ def to_jpeg(image: Image.Image, quality: int) -> bytes:
     return file.getvalue()
 
 
-def pixels(data: bytes) -> np.ndarray:
-    """uint8 [height, width, 3] of an RGB picture file."""
-    return np.asarray(Image.open(io.BytesIO(data)))
-
-
 def products(square: np.ndarray) -> np.ndarray:
     """float64 [3, 3], sums of the products of two channels over uint8 [side, side, 3]; exact.
 
-    Two pixels a row where their number is even: the same sums as two diagonal blocks, in half the
-    time.
+    Four pixels a row, of which the diagonal blocks count: three times as fast as one. In float32, as
+    256 products of two bytes add up to less than 2^24.
     """
-    together = 2 if square.shape[0] * square.shape[1] % 2 == 0 else 1
-    x = square.reshape(-1, 3 * together).astype(np.float64)
-    gram = (x.T @ x).reshape(together, 3, together, 3)
-    return np.einsum("iaib->ab", gram)
+    values = square.reshape(-1)
+    rest = -len(values) % (256 * 12)
+    if rest:
+        values = np.pad(values, (0, rest))
+    rows = values.reshape(-1, 256, 12).astype(np.float32)
+    gram = np.matmul(rows.transpose(0, 2, 1), rows).sum(axis=0, dtype=np.float64)
+    return np.einsum("iaib->ab", gram.reshape(4, 3, 4, 3))
 
 
-def prepare(pictures: Sequence[Picture], side: int, quality: int, max_pixels: int) -> Squares:
+def prepare(pictures: Sequence[Picture], side: int, quality: int, max_pixels: int, summed: bool) -> Squares:
     """Reads the pictures, makes squares of them, encodes them and sums them up.
 
     The sums are over the pictures as they will be read again: after the loss of the JPEG.
 
     Args:
-      pictures: few enough for the sums to stay below 2^32.
+      pictures: 257 at most, for the sums to stay below 2^16.
       quality: of the JPEG, 1 to 100; 0 stores raw pixels.
+      summed: whether the sums are wanted; they are 0 otherwise.
     """
-    made = Squares([], [], np.zeros((side, side, 3), np.uint32), np.zeros((3, 3)))
+    made = Squares([], [], np.zeros((side, side, 3), np.uint16), np.zeros((3, 3)))
     for picture in pictures:
         try:
             image = square(rgb(picture.read(), max_pixels), side)
@@ -151,20 +155,27 @@ def prepare(pictures: Sequence[Picture], side: int, quality: int, max_pixels: in
             made.reasons.append(str(error))
             continue
         stored = to_jpeg(image, quality) if quality else image.tobytes()
-        again = pixels(stored) if quality else np.asarray(image)
         made.stored.append(stored)
         made.reasons.append("")
+        if not summed:
+            continue
+        again = simplejpeg.decode_jpeg(stored) if quality else np.asarray(image)
         np.add(made.total, again, out=made.total)
         np.add(made.products, products(again), out=made.products)
     return made
 
 
 def start_worker() -> None:
-    """For a process that serves `prepare`: leaves SIGINT to the parent, and ends with it.
+    """For a process that serves `prepare`: leaves SIGINT to the parent, ends with it, and keeps its memory.
 
-    The processes of a pool outlive a parent that was killed.
+    The processes of a pool outlive a parent that was killed. And glibc gives each picture's memory back
+    to the system, to ask for it again with the next one: a sixth of the time.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        for what in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            libc.mallopt(what, KEPT_BYTES)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

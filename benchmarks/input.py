@@ -69,18 +69,18 @@ def plain(paths: list[str]) -> int:
 
 
 def bare(paths: list[str]) -> int:
-    """As `plain`, by the functions that prepare itself uses: only what is kept is resized."""
+    """As `plain`, by the functions and in the processes of prepare itself: only what is kept is resized."""
     for path in paths:
         pictures.to_jpeg(pictures.square(pictures.rgb(Picture("", 0, path).read(), 10**8), 256), 95)
     return len(paths)
 
 
-def in_processes(work: Callable[[list[str]], int], paths: list[str]) -> float:
-    """Pictures a second, the processes' start included, as it is for prepare."""
-    start = time.perf_counter()
-    with ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn"), pictures.start_worker) as pool:
+def in_processes(work: Callable[[list[str]], int], paths: list[str], start: Callable[[], None] | None) -> float:
+    """Pictures a second, the processes' start included, as it is for prepare; `start` is called in each."""
+    began = time.perf_counter()
+    with ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn"), start) as pool:
         done = sum(pool.map(work, [paths[i : i + 32] for i in range(0, len(paths), 32)]))
-    return done / (time.perf_counter() - start)
+    return done / (time.perf_counter() - began)
 
 
 def rate(batches: Iterator[Any], count: int, first: int) -> float:
@@ -111,7 +111,7 @@ def decode_only(stored: list[bytes], count: int) -> float:
 
     def crops(turn: int) -> None:
         rng = np.random.default_rng(turn)
-        for number, (row, column) in zip(rng.integers(len(stored), size=BATCH), rng.integers(0, 32, (BATCH, 2))):
+        for number, row, column in rng.integers(0, [len(stored), 32, 32], (BATCH, 3)):
             simplejpeg.decode_jpeg(stored[number])[row : row + 224, column : column + 224].copy()
 
     with ThreadPoolExecutor(CORES) as pool:
@@ -192,8 +192,8 @@ def main(argv: list[str]) -> None:
             start = time.perf_counter()
             sets["jpeg"] = prepare.open_or_prepare(config)
             note("prepare", count / (time.perf_counter() - start))
-            note("plain_prepare", in_processes(plain, paths))
-            note("bare_prepare", in_processes(bare, paths))
+            note("plain_prepare", in_processes(plain, paths, None))
+            note("bare_prepare", in_processes(bare, paths, pictures.start_worker))
         config.data.encoding, config.data.prepared_dir = "raw", str(root / "raw")
         sets["raw"] = prepare.open_or_prepare(config)
         (root / "squares").mkdir()

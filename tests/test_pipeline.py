@@ -1,6 +1,7 @@
 """The pipeline: its order, what it makes of a picture, and what it draws."""
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -269,6 +270,33 @@ def test_a_batch_larger_than_the_set(sets: dict[str, Prepared], photographs: Pat
         batches(sets["raw"], config, 0, 1)
 
 
+LEFT = """
+import sys
+from pathlib import Path
+from alexnet_jax.data import pipeline, prepare
+from tests.test_pipeline import config_of
+config = config_of(Path(sys.argv[1]), "jpeg")
+source = prepare.open_or_prepare(config)
+kept = pipeline.training_batches(source, config, prepare.preprocessing(source, config), 0, 10**6)
+next(kept)
+print("read", flush=True)
+raise SystemExit(3)
+"""
+
+
+def test_a_program_may_end_amid_its_batches(sets: dict[str, Prepared], photographs: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT, str(photographs)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout.strip()) == (3, "read")
+    assert "Traceback" not in done.stderr
+
+
 DIGEST = """
 import hashlib, sys
 from alexnet_jax.data import pipeline, prepare
@@ -287,8 +315,6 @@ print(digest.hexdigest())
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
 def test_threads_change_nothing(sets: dict[str, Prepared], photographs: Path, encoding: str) -> None:
-    import os
-
     digests = set()
     for threads in ("1", "8"):
         environment = {"TF_NUM_INTEROP_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}

@@ -19,7 +19,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -51,7 +52,7 @@ from alexnet_jax.data.prepared import (
     require_same,
     settings,
 )
-from alexnet_jax.data.sources import Source, Split
+from alexnet_jax.data.sources import Source
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.pictures import Picture, Squares
 
@@ -116,10 +117,14 @@ def _make(source: Source, config: ConfigDict, work: Path, folder: Path) -> None:
     data = config.data
     try:
         state, sums = _begin_or_go_on(data, work)
+        for name, split in source.splits.items():
+            if name not in state.files:
+                number = max(1, round(split.about / PER_FILE))
+                state.files[name], state.examples[name], state.done[name] = [0] * number, [0] * number, 0
         with _processes() as pool:
-            for name, split in source.splits.items():
-                if name not in state.finished:
-                    _make_split(name, split, config, work, state, sums, pool)
+            made = _made(_chunks(source, state), data, pool)
+            for name, of_split in groupby(made, key=attrgetter("split")):
+                _take(name, source.splits[name].about, of_split, data, work, state, sums)
         _require_enough(data, work, state, sum(state.done.values()))
         empty = [name for name, examples in state.examples.items() if not sum(examples)]
         if empty:
@@ -197,31 +202,38 @@ def _part(split: str, number: int) -> str:
     return f"{split}-{number:05d}.part"
 
 
-def _make_split(
-    name: str, split: Split, config: ConfigDict, work: Path, state: State, sums: Sums, pool: ProcessPoolExecutor
+@dataclass(frozen=True)
+class Made:
+    """Pictures of a split, and what was made of them."""
+
+    split: str
+    chunk: list[Picture]
+    squares: Squares
+
+
+def _take(
+    name: str, about: int, coming: Iterator[Made], data: ConfigDict, work: Path, state: State, sums: Sums
 ) -> None:
-    data = config.data
-    if name not in state.files:
-        number = max(1, round(split.about / PER_FILE))
-        state.files[name], state.examples[name], state.done[name] = [0] * number, [0] * number, 0
-    is_training = name == data.train_split.partition("[")[0]
-    coming = islice(split.pictures(), state.done[name], None)
-    total = max(split.about, state.done[name])
-    with tqdm(total=total, initial=state.done[name], desc=name, unit=" pictures", disable=None, smoothing=0.1) as bar:
-        for batch in _rounds(_made(coming, data, pool)):
-            for chunk, squares in batch:
-                if is_training:
-                    sums.add(len(chunk) - squares.stored.count(None), squares.total, squares.products)
+    """Writes down what was made of a split, round by round, each with the state after it."""
+    done = state.done[name]
+    with tqdm(total=max(about, done), initial=done, desc=name, unit=" pictures", disable=None, smoothing=0.1) as bar:
+        for batch in _lists(coming, ROUND // CHUNK):
+            if name == _training(data):
+                for made in batch:
+                    stored = len(made.chunk) - made.squares.stored.count(None)
+                    sums.add(stored, made.squares.total, made.squares.products)
             _append(name, batch, work, state)
-            state.done[name] += sum(len(chunk) for chunk, _ in batch)
+            state.done[name] += sum(len(made.chunk) for made in batch)
             _save_state(work, state, sums)
-            bar.update(sum(len(chunk) for chunk, _ in batch))
-            _require_enough(data, work, state, max(split.about, sum(state.done.values())))
+            bar.update(state.done[name] - bar.n)
+            _require_enough(data, work, state, max(about, sum(state.done.values())))
     state.finished.append(name)
     _save_state(work, state, sums)
 
 
-Made = tuple[list[Picture], Squares]
+def _training(data: ConfigDict) -> str:
+    """The split whose statistics are taken."""
+    return data.train_split.partition("[")[0]
 
 
 def _cores() -> int:
@@ -243,40 +255,56 @@ def _processes() -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _made(coming: Iterator[Picture], data: ConfigDict, pool: ProcessPoolExecutor) -> Iterator[Made]:
+def _chunks(source: Source, state: State) -> Iterator[tuple[str, list[Picture]]]:
+    """What is left to do, split by split."""
+    for name, split in source.splits.items():
+        if name not in state.finished:
+            for chunk in _lists(islice(split.pictures(), state.done[name], None), CHUNK):
+                yield name, chunk
+
+
+def _made(chunks: Iterator[tuple[str, list[Picture]]], data: ConfigDict, pool: ProcessPoolExecutor) -> Iterator[Made]:
     """The pictures, in their order, made into squares by all cores; a bounded number is under way."""
     quality = data.jpeg_quality if data.encoding == "jpeg" else 0
-    waiting: deque[tuple[list[Picture], Future[Squares]]] = deque()
-    for chunk in iter(lambda: list(islice(coming, CHUNK)), []):
-        waiting.append((chunk, pool.submit(pictures.prepare, chunk, data.resize, quality, data.max_pixels)))
+    waiting: deque[tuple[str, list[Picture], Future[Squares]]] = deque()
+
+    def first() -> Made:
+        split, chunk, future = waiting.popleft()
+        return Made(split, chunk, future.result())
+
+    for split, chunk in chunks:
+        summed = split == _training(data)
+        future = pool.submit(pictures.prepare, chunk, data.resize, quality, data.max_pixels, summed)
+        waiting.append((split, chunk, future))
         if len(waiting) > 3 * _cores():
-            first, future = waiting.popleft()
-            yield first, future.result()
-    for first, future in waiting:
-        yield first, future.result()
+            yield first()
+    while waiting:
+        yield first()
 
 
-def _rounds(made: Iterator[Made]) -> Iterator[list[Made]]:
-    return iter(lambda: list(islice(made, ROUND // CHUNK)), [])
+def _lists(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """The items in lists of `size`; the last may have fewer."""
+    return iter(lambda: list(islice(items, size)), [])
 
 
 def _append(split: str, batch: list[Made], work: Path, state: State) -> None:
     """Puts a round's records at the end of their files, and its rejected pictures on the list."""
-    number = state.done[split]
+    number, lengths = state.done[split], state.files[split]
     by_file: dict[int, list[bytes]] = {}
     index: dict[int, list[tuple[int, int]]] = {}
     lines = []
-    for chunk, squares in batch:
-        for picture, stored, reason in zip(chunk, squares.stored, squares.reasons, strict=True):
+    for made in batch:
+        for picture, stored, reason in zip(made.chunk, made.squares.stored, made.squares.reasons, strict=True):
             if stored is None:
                 line = {"split": split, "file": picture.name, "in": picture.path, "reason": reason}
                 lines.append(json.dumps(line) + "\n")
             else:
-                records = by_file.setdefault(which := _file_of(number, len(state.files[split])), [])
+                which = _file_of(number, len(lengths))
                 record = _record(picture, stored)
-                start = state.files[split][which] + sum(len(r) + FRAME for r in records) + HEADER
-                index.setdefault(which, []).append((start + record.index(stored), picture.label))
-                records.append(record)
+                start = lengths[which] + HEADER + record.index(stored)
+                index.setdefault(which, []).append((start, picture.label))
+                by_file.setdefault(which, []).append(record)
+                lengths[which] += len(record) + FRAME
             number += 1
     # TensorFlow's writer cannot append: it frames the round's records in a file of their own.
     framed = work / ".round"
@@ -291,7 +319,6 @@ def _append(split: str, batch: list[Made], work: Path, state: State) -> None:
                 part.write(file.read(length))
             with open(work / index_name(_part(split, which)), "ab") as places:
                 places.write(np.asarray(index[which], INDEX).tobytes())
-            state.files[split][which] += length
             state.examples[split][which] += len(records)
     framed.unlink()
     text = "".join(lines).encode()
