@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as configs
-from alexnet_jax import runs, step, towers
+from alexnet_jax import runs, step, towers, views
 from alexnet_jax.config import Invocation
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared import Prepared
@@ -38,7 +38,7 @@ def whole_set(
 
 def batches_of(config: ConfigDict, source: Prepared) -> Iterator[dict[str, Any]]:
     """The split to evaluate on: centre crops, or whole squares for ten views."""
-    whole = config.evaluate.views == step.VIEWS
+    whole = config.evaluate.views == views.VIEWS
     return pipeline.evaluation_batches(source, config, config.evaluate.split, whole)
 
 

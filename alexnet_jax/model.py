@@ -92,7 +92,15 @@ class AlexNet(nn.Module):
     axis: str | None = None
     dtype: Dtype = jnp.float32
 
-    @nn.compact
+    def setup(self) -> None:
+        """The layers, each by its name."""
+        net = self.architecture
+        local_towers = max(1, net.towers // self.shards)
+        for layer in net.layers:
+            last = layer is net.layers[-1]
+            outputs = layer.kernels if isinstance(layer, Conv) else net.padded_classes if last else layer.units
+            setattr(self, layer.name, Layer(layer, local_towers, outputs // self.shards, self.axis, self.dtype, last))
+
     def __call__(self, x: jax.Array, examples: jax.Array | None = None, key: jax.Array | None = None) -> jax.Array:
         """The logits [b, padded classes on this device] of centred pictures x [b, size, size, 3].
 
@@ -102,34 +110,61 @@ class AlexNet(nn.Module):
           key: the step's random key; None at test. Dropout's masks depend on it, the layer, the
             tower and the example, and not on the devices.
         """
-        net = self.architecture
-        local_towers = max(1, net.towers // self.shards)
-        # Each tower's maps are an array of their own, put together only where a layer reads both.
-        parts = [x.astype(self.dtype)]
-        for place, layer in enumerate(net.layers):
-            last = layer is net.layers[-1]
-            outputs = layer.kernels if isinstance(layer, Conv) else net.padded_classes if last else layer.units
-            parts = Layer(layer, local_towers, outputs // self.shards, self.axis, self.dtype, last, name=layer.name)(
-                parts
-            )
-            for step in layer.then:
-                match step:
-                    case ReLU():
-                        parts = [nn.relu(x) for x in parts]
-                        # Kept only where asked for: the units that are zero on the whole batch.
-                        dead = [(x <= 0).all(axis=tuple(range(x.ndim - 1))) for x in parts]
-                        self.sow("dead_units", f"{layer.name}_relu", jnp.concatenate(dead).mean())
-                    case Tanh():
-                        parts = [jnp.tanh(x) for x in parts]
-                    case LRN():
-                        parts = [ops.local_response_norm(x, step) for x in parts]
-                    case WithinMapNorm():
-                        parts = [ops.within_map_norm(x, step) for x in parts]
-                    case MaxPool():
-                        parts = [ops.max_pool(x, step.window, step.stride, step.rounding) for x in parts]
-                    case Dropout():
-                        parts = self._dropout(parts, step.rate, place, examples, key)
+        return self.classify(self.later_maps(self.first_maps(x)), examples, key)
+
+    def first_maps(self, x: jax.Array) -> list[jax.Array]:
+        """The first layer's maps of pictures of any size, before they are pooled; [b, h, w, maps] of each tower."""
+        layer = self.architecture.layers[0]
+        parts = getattr(self, layer.name)([x.astype(self.dtype)])
+        return self._follow(parts, layer.name, layer.then[: _before_pooling(layer)])
+
+    def later_maps(self, parts: list[jax.Array]) -> list[jax.Array]:
+        """What `first_maps` made, through pooling and all other convolutions; [b, h, w, maps] of each tower."""
+        first = self.architecture.layers[0]
+        parts = self._follow(parts, first.name, first.then[_before_pooling(first) :])
+        for layer in self.architecture.layers[1:]:
+            if isinstance(layer, Conv):
+                # Each tower's maps are an array of their own, put together only where a layer reads both.
+                parts = self._follow(getattr(self, layer.name)(parts), layer.name, layer.then)
+        return parts
+
+    def classify(
+        self, parts: list[jax.Array], examples: jax.Array | None = None, key: jax.Array | None = None
+    ) -> jax.Array:
+        """The logits of what `later_maps` made; arguments as there are in all."""
+        for place, layer in enumerate(self.architecture.layers):
+            if isinstance(layer, Dense):
+                parts = self._follow(getattr(self, layer.name)(parts), layer.name, layer.then, place, examples, key)
         return jnp.concatenate(parts, axis=-1)
+
+    def _follow(
+        self,
+        parts: list[jax.Array],
+        name: str,
+        then: Sequence[Any],
+        place: int = 0,
+        examples: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> list[jax.Array]:
+        """What comes after a layer's sums, on each of this device's towers."""
+        for step in then:
+            match step:
+                case ReLU():
+                    parts = [nn.relu(x) for x in parts]
+                    # Kept only where asked for: the units that are zero on the whole batch.
+                    dead = [(x <= 0).all(axis=tuple(range(x.ndim - 1))) for x in parts]
+                    self.sow("dead_units", f"{name}_relu", jnp.concatenate(dead).mean())
+                case Tanh():
+                    parts = [jnp.tanh(x) for x in parts]
+                case LRN():
+                    parts = [ops.local_response_norm(x, step) for x in parts]
+                case WithinMapNorm():
+                    parts = [ops.within_map_norm(x, step) for x in parts]
+                case MaxPool():
+                    parts = [ops.max_pool(x, step.window, step.stride, step.rounding) for x in parts]
+                case Dropout():
+                    parts = self._dropout(parts, step.rate, place, examples, key)
+        return parts
 
     def _dropout(
         self, parts: list[jax.Array], rate: float, place: int, examples: jax.Array | None, key: Any
@@ -144,3 +179,8 @@ class AlexNet(nn.Module):
             keys = jax.vmap(lambda example, tower_key=tower_key: jax.random.fold_in(tower_key, example))(examples)
             dropped.append(ops.dropout(x, rate, keys))
         return dropped
+
+
+def _before_pooling(layer: Conv | Dense) -> int:
+    """How many of the steps after a layer work position by position."""
+    return next((i for i, step in enumerate(layer.then) if isinstance(step, MaxPool)), len(layer.then))

@@ -14,11 +14,10 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax import loss, ops, optimizer, towers
 from alexnet_jax.architecture import ALEXNET, Architecture
 from alexnet_jax.model import AlexNet
+from alexnet_jax.views import VIEWS, log_mean_softmax
 
 Batch = dict[str, Any]
 TOP_K = 5
-VIEWS = 10  # of a picture: four corners, the centre, and their reflections (section 4.1)
-VIEWS_AT_ONCE = 2  # the more, the less often the dense layers' weights are read; the fewer, the less memory
 
 
 @dataclass(frozen=True)
@@ -138,50 +137,6 @@ def train_step(
     )
 
 
-def view_places(room: int) -> tuple[jax.Array, jax.Array]:
-    """Offsets int32 [10, 2] of the first pixels of the ten views, and which are reflected, bool [10].
-
-    Args:
-      room: pixels by which the square is larger than a view.
-    """
-    corners = [(0, 0), (0, room), (room, 0), (room, room), (room // 2, room // 2)]
-    return jnp.asarray(corners * 2, jnp.int32), jnp.arange(VIEWS) >= len(corners)
-
-
-def _ten_view_scores(recipe: Recipe, net: AlexNet, params: Any, batch: Batch, mean_image: jax.Array) -> jax.Array:
-    """The logarithm of the mean of the softmax over ten views, [b, classes on this device].
-
-    Args:
-      batch: `image` uint8 [b, resize, resize, 3]. VIEWS_AT_ONCE are on their way through the network at a time.
-    """
-    images, size = batch["image"], recipe.architecture.input_size
-    count, room = images.shape[0], images.shape[1] - size
-    scale = batch["scale"][:, None, None, None].astype(mean_image.dtype)
-    whole = images.astype(mean_image.dtype)
-    if not recipe.centre_mean:
-        whole = whole - mean_image
-    whole = whole * scale
-    # A mirrored view is a view of the mirrored picture; both are made once, and views are only cut from them.
-    whole = jax.lax.optimization_barrier(jnp.stack([whole, whole[:, :, ::-1]]))
-
-    def view(offset: jax.Array, mirrored: jax.Array) -> jax.Array:
-        column = jnp.where(mirrored, room - offset[1], offset[1])
-        x = jax.lax.dynamic_slice(whole, (mirrored, 0, offset[0], column, 0), (1, count, size, size, 3))[0]
-        if recipe.centre_mean:  # as in training, the same part of the mean image whatever the view
-            x = x - scale * jax.lax.dynamic_slice(mean_image, (room // 2, room // 2, 0), (size, size, 3))
-        return x
-
-    def some_views(places: tuple[jax.Array, jax.Array]) -> jax.Array:
-        x = jnp.concatenate([view(offset, mirrored) for offset, mirrored in zip(*places, strict=True)])
-        logits: Any = net.apply({"params": params}, x)
-        return loss.log_probabilities(logits, recipe.architecture.classes, net.axis)
-
-    offsets, mirrored = view_places(room)
-    places = (offsets.reshape(-1, VIEWS_AT_ONCE, 2), mirrored.astype(jnp.int32).reshape(-1, VIEWS_AT_ONCE))
-    by_view = jax.lax.map(some_views, places).reshape(VIEWS, count, -1)
-    return jax.scipy.special.logsumexp(by_view, axis=0) - jnp.log(float(VIEWS))
-
-
 def _on_test_pictures(
     recipe: Recipe, mesh: Mesh, views: int, finish: Any, out_specs: Any, params: Any, batch: Batch, mean_image: Any
 ) -> Any:
@@ -190,7 +145,9 @@ def _on_test_pictures(
 
     def on_one_device(params: Any, batch: Batch, mean_image: jax.Array) -> Any:
         if views == VIEWS:
-            return finish(_ten_view_scores(recipe, net, params, batch, mean_image), batch["label"])
+            images, scale = batch["image"], batch["scale"]
+            scores = log_mean_softmax(net, params, images, scale, mean_image, recipe.centre_mean)
+            return finish(scores, batch["label"])
         x = ops.centre(
             batch["image"], mean_image, batch["offset"], batch["reflected"], batch["lighting"], batch["scale"]
         )

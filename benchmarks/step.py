@@ -46,12 +46,12 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from alexnet_jax import architecture, step, towers
+from alexnet_jax import architecture, step, towers, views
 from alexnet_jax.messages import say
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SQUARE = 256  # side of the mean image and of the pictures that ten views are cut from, pixels
-PASSES = {"train": 3, "inference": 1, "ten_views": step.VIEWS}  # forward passes' worth of work, an image
+PASSES = {"train": 3, "inference": 1, "ten_views": views.VIEWS}  # forward passes' worth of work, an image
 PRODUCT = 4096  # side of the matrices whose product is the limit
 ENLARGED = 2.0  # times the initial kernels in the check of the losses: logits of a few units, not all alike
 
@@ -120,7 +120,7 @@ def host_batch(recipe: step.Recipe, args: argparse.Namespace) -> tuple[dict[str,
 def ours(recipe: step.Recipe, mesh: Mesh, args: argparse.Namespace, batch: Any, mean: Any) -> tuple[Any, Turn, float]:
     """The compiled step, what runs it, and the seconds that compiling took."""
     state = step.create_state(recipe, mesh)
-    train, evaluate = step.compiled(recipe, mesh, step.VIEWS if args.mode == "ten_views" else 1)
+    train, evaluate = step.compiled(recipe, mesh, views.VIEWS if args.mode == "ten_views" else 1)
     if args.mode == "train":
         lowered = train.lower(state, batch, mean)
     else:
@@ -167,7 +167,7 @@ def check_losses(
 
     grown = jax.tree.map(lambda x: x if x.ndim == 1 else np.float32(ENLARGED) * x, params)
     on_mesh = jax.device_put(grown, towers.shardings(towers.parameter_specs(grown, mesh), mesh))
-    _, evaluate = step.compiled(step.Recipe(), mesh, step.VIEWS if args.mode == "ten_views" else 1)
+    _, evaluate = step.compiled(step.Recipe(), mesh, views.VIEWS if args.mode == "ten_views" else 1)
     with jax.default_matmul_precision("float32"):
         mine = float(evaluate(on_mesh, *placed)["loss"]) / args.batch
     torch_peer.precise(True)

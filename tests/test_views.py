@@ -7,11 +7,16 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax import evaluate, step, towers
+from alexnet_jax import evaluate, step, towers, views
 from tests.conftest import NARROW, random_batch
 
-RESIZE, CROP, SIZE = 70, NARROW.input_size, 4
-PLACES = [(0, 0), (0, 6), (6, 0), (6, 6), (3, 3)]
+CROP, SIZE = NARROW.input_size, 4
+
+
+def spread_params(recipe: step.Recipe, model: int) -> Any:
+    """Initial weights without biases, enlarged until the pictures differ: what is the same for all would agree whatever the views."""
+    params = step.create_state(recipe, towers.make_mesh(1, model)).params
+    return jax.tree.map(lambda x: 0 * x if x.ndim == 1 else 6 * x, params)
 
 
 @lru_cache
@@ -27,28 +32,31 @@ def evaluated(recipe: step.Recipe, model: int, views: int, params: Any, batch: A
     return outputs[:, : NARROW.classes]
 
 
-@pytest.mark.parametrize("centre_mean", [False, True])
-def test_ten_views_are_ten_evaluations_averaged(centre_mean: bool, quick_compile: None) -> None:
+# Views 8 pixels apart are whole strides of the first layer apart, and share its maps; 6 apart they do not.
+@pytest.mark.parametrize(("room", "centre_mean"), [(8, False), (6, False), (8, True)])
+def test_ten_views_are_ten_evaluations_averaged(room: int, centre_mean: bool, quick_compile: None) -> None:
+    resize, centre = CROP + room, room // 2
     recipe = step.Recipe(NARROW, centre_mean=centre_mean)
     mesh = towers.make_mesh(1, 1)
-    params = step.create_state(recipe, mesh).params
-    mean = np.random.default_rng(1).normal(120, 30, (RESIZE, RESIZE, 3)).astype(np.float32)
-    square = random_batch(SIZE, NARROW.classes, RESIZE, RESIZE)
+    params = spread_params(recipe, 1)
+    mean = np.random.default_rng(1).normal(120, 30, (resize, resize, 3)).astype(np.float32)
+    square = random_batch(SIZE, NARROW.classes, resize, resize)
     square = {**square, "mask": np.array([True, True, True, False])}
     single = partial(evaluated, recipe, 1, 1, params)
     by_hand = np.zeros((SIZE, NARROW.classes))
-    for row, column in PLACES:
+    for row, column in [(0, 0), (0, room), (room, 0), (room, room), (centre, centre)]:
         crop = square["image"][:, row : row + CROP, column : column + CROP]
         for mirrored in (False, True):
             view = {
                 **square,
                 "image": crop[:, :, ::-1] if mirrored else crop,
-                "offset": np.full((SIZE, 2), 3 if centre_mean else (row, column), np.int32),
+                "offset": np.full((SIZE, 2), centre if centre_mean else (row, column), np.int32),
                 "reflected": np.full(SIZE, mirrored and not centre_mean),
                 "lighting": np.zeros((SIZE, 3), np.float32),
             }
             by_hand += single(view, mean) / 10
     np.testing.assert_allclose(by_hand.sum(axis=1), 1, rtol=1e-5)
+    assert (by_hand.max(axis=0) > 1.02 * by_hand.min(axis=0)).any()
     np.testing.assert_allclose(evaluated(recipe, 1, 10, params, square, mean), by_hand, rtol=2e-5, atol=1e-7)
 
     sums = jax.jit(partial(step.eval_step, recipe, mesh, 10))(
@@ -62,22 +70,30 @@ def test_ten_views_are_ten_evaluations_averaged(centre_mean: bool, quick_compile
     assert sums["top5_error"] == sum(rank >= 5 for rank in ranks)
 
 
-def test_ten_views_are_the_same_on_two_devices(quick_compile: None) -> None:
+@pytest.mark.parametrize("room", [8, 6])
+def test_ten_views_are_the_same_on_two_devices(room: int, quick_compile: None) -> None:
     recipe = step.Recipe(NARROW)
-    square = random_batch(SIZE, NARROW.classes, RESIZE, RESIZE)
-    mean = np.full((RESIZE, RESIZE, 3), 120, np.float32)
+    square = random_batch(SIZE, NARROW.classes, CROP + room, CROP + room)
+    mean = np.full((CROP + room, CROP + room, 3), 120, np.float32)
     found = []
     for model in (1, 2):
-        params = step.create_state(recipe, towers.make_mesh(1, model)).params
+        params = spread_params(recipe, model)
         found.append(evaluated(recipe, model, 10, params, square, mean))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-7)
 
 
-def test_places_of_the_views() -> None:
-    offsets, reflected = step.view_places(32)
-    corners = [[0, 0], [0, 32], [32, 0], [32, 32], [16, 16]]
-    assert offsets.tolist() == corners * 2
-    assert reflected.tolist() == [False] * 5 + [True] * 5
+@pytest.mark.parametrize("room", [32, 5])
+def test_places_of_the_views(room: int) -> None:
+    side = 224 + room
+    square = np.arange(side * side).reshape(side, side)
+    cut = [
+        [picture[row : row + 224, column : column + 224] for picture, (row, column) in zip(pair, start, strict=True)]
+        for start in views.starts(room)
+        for pair in [(square, square[:, ::-1])]
+    ]
+    corners = [square[row : row + 224, column : column + 224] for row in (0, room) for column in (0, room)]
+    middle = square[room // 2 : room // 2 + 224, room // 2 : room // 2 + 224]
+    np.testing.assert_array_equal(cut, [(view, view[:, ::-1]) for view in [*corners, middle]])
 
 
 def test_errors_of_probabilities_by_hand() -> None:
