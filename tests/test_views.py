@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from alexnet_jax import evaluate, step, towers, views
 from tests.conftest import NARROW, random_batch
@@ -13,21 +14,21 @@ from tests.conftest import NARROW, random_batch
 CROP, SIZE = NARROW.input_size, 4
 
 
-def spread_params(recipe: step.Recipe, model: int) -> Any:
-    """Initial weights without biases, enlarged until the pictures differ: what is the same for all would agree whatever the views."""
-    params = step.create_state(recipe, towers.make_mesh(1, model)).params
+def spread_params(recipe: step.Recipe, mesh: Mesh) -> Any:
+    """Initial weights without biases, enlarged: pictures that all score the same would agree whatever the views."""
+    params = step.create_state(recipe, mesh).params
     return jax.tree.map(lambda x: 0 * x if x.ndim == 1 else 6 * x, params)
 
 
 @lru_cache
-def compiled(recipe: step.Recipe, model: int, views: int) -> Any:
-    return jax.jit(partial(step.class_probabilities, recipe, towers.make_mesh(1, model), views))
+def compiled(recipe: step.Recipe, mesh: Mesh, views: int) -> Any:
+    options = towers.compiler_options(mesh)
+    return jax.jit(partial(step.class_probabilities, recipe, mesh, views), compiler_options=options)
 
 
-def evaluated(recipe: step.Recipe, model: int, views: int, params: Any, batch: Any, mean: np.ndarray) -> Any:
-    mesh = towers.make_mesh(1, model)
+def evaluated(recipe: step.Recipe, mesh: Mesh, views: int, params: Any, batch: Any, mean: np.ndarray) -> Any:
     placed = towers.put_batch(batch, mesh), towers.replicate(mean, mesh)
-    outputs = np.asarray(compiled(recipe, model, views)(params, *placed), np.float64)
+    outputs = np.asarray(compiled(recipe, mesh, views)(params, *placed), np.float64)
     np.testing.assert_array_equal(outputs[:, NARROW.classes :], 0)  # the padded class
     return outputs[:, : NARROW.classes]
 
@@ -38,11 +39,11 @@ def test_ten_views_are_ten_evaluations_averaged(room: int, centre_mean: bool, qu
     resize, centre = CROP + room, room // 2
     recipe = step.Recipe(NARROW, centre_mean=centre_mean)
     mesh = towers.make_mesh(1, 1)
-    params = spread_params(recipe, 1)
+    params = spread_params(recipe, mesh)
     mean = np.random.default_rng(1).normal(120, 30, (resize, resize, 3)).astype(np.float32)
     square = random_batch(SIZE, NARROW.classes, resize, resize)
     square = {**square, "mask": np.array([True, True, True, False])}
-    single = partial(evaluated, recipe, 1, 1, params)
+    single = partial(evaluated, recipe, mesh, 1, params)
     by_hand = np.zeros((SIZE, NARROW.classes))
     for row, column in [(0, 0), (0, room), (room, 0), (room, room), (centre, centre)]:
         crop = square["image"][:, row : row + CROP, column : column + CROP]
@@ -57,7 +58,7 @@ def test_ten_views_are_ten_evaluations_averaged(room: int, centre_mean: bool, qu
             by_hand += single(view, mean) / 10
     np.testing.assert_allclose(by_hand.sum(axis=1), 1, rtol=1e-5)
     assert (by_hand.max(axis=0) > 1.02 * by_hand.min(axis=0)).any()
-    np.testing.assert_allclose(evaluated(recipe, 1, 10, params, square, mean), by_hand, rtol=2e-5, atol=1e-7)
+    np.testing.assert_allclose(evaluated(recipe, mesh, 10, params, square, mean), by_hand, rtol=2e-5, atol=1e-7)
 
     sums = jax.jit(partial(step.eval_step, recipe, mesh, 10))(
         params, towers.put_batch(square, mesh), towers.replicate(mean, mesh)
@@ -71,15 +72,14 @@ def test_ten_views_are_ten_evaluations_averaged(room: int, centre_mean: bool, qu
 
 
 @pytest.mark.parametrize("room", [8, 6])
-def test_ten_views_are_the_same_on_two_devices(room: int, quick_compile: None) -> None:
+def test_ten_views_are_the_same_on_any_mesh(room: int, quick_compile: None) -> None:
     recipe = step.Recipe(NARROW)
     square = random_batch(SIZE, NARROW.classes, CROP + room, CROP + room)
     mean = np.full((CROP + room, CROP + room, 3), 120, np.float32)
-    found = []
-    for model in (1, 2):
-        params = spread_params(recipe, model)
-        found.append(evaluated(recipe, model, 10, params, square, mean))
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-7)
+    meshes = [towers.make_mesh(data, model) for data, model in [(1, 1), (1, 2), (2, 1), (2, 2)]]
+    alone, *divided = [evaluated(recipe, mesh, 10, spread_params(recipe, mesh), square, mean) for mesh in meshes]
+    for found in divided:
+        np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("room", [32, 5])
