@@ -26,7 +26,7 @@ def imported_by(code: str, *blocked: str) -> set[str]:
 
 
 def test_the_core_imports_without_tensorflow_clu_and_ml_collections() -> None:
-    core = ("architecture", "ops", "model", "towers", "loss", "optimizer", "step")
+    core = ("architecture", "ops", "model", "towers", "loss", "optimizer", "views", "step")
     code = "".join(f"import alexnet_jax.{name}\n" for name in core)
     blocked = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections", "orbax")
     imported = imported_by(code, *blocked)
