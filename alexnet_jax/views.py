@@ -28,8 +28,8 @@ def log_mean_softmax(
 ) -> jax.Array:
     """The logarithm of the mean of the softmax over ten views, [b, classes on this device].
 
-    The convolutions see one view at a time, for memory's sake; the dense layers all, for their weights are
-    many and read once then.
+    The convolutions see a view and its mirror image at a time, for memory's sake; the dense layers all ten, as
+    their weights are many and read once then.
 
     Args:
       images: uint8 [b, resize, resize, 3].
@@ -50,7 +50,7 @@ def log_mean_softmax(
     def first_maps(x: jax.Array) -> Any:
         return net.apply(variables, x, method=AlexNet.first_maps)
 
-    def of_one_view(start: jax.Array) -> Any:
+    def of_each_view(start: jax.Array) -> Any:
         x = _cut(both, start, size, size)
         if centre_mean:
             x = x - jnp.tile(factor, (2, 1, 1, 1)) * lax.dynamic_slice(
@@ -60,7 +60,7 @@ def log_mean_softmax(
 
     conv: Any = net.architecture.layers[0]
     whole_strides = not conv.padding[0] and not (starts(room) % conv.stride).any()
-    first_layer = _on_the_square(conv, size, both, first_maps) if whole_strides and not centre_mean else of_one_view
+    first_layer = _on_the_square(conv, size, both, first_maps) if whole_strides and not centre_mean else of_each_view
 
     def last_maps(start: jax.Array) -> Any:
         return net.apply(variables, first_layer(start), method=AlexNet.later_maps)
