@@ -240,7 +240,7 @@ def test_evaluation_sees_every_picture_once(sets: dict[str, Prepared], photograp
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
-def test_a_damaged_record_is_named(photographs: Path, tmp_path: Path, encoding: str) -> None:
+def test_a_damaged_record_is_named(photographs: Path, tmp_path: Path, encoding: str, capfd: Any) -> None:
     config = config_of(photographs, encoding)
     config.data.prepared_dir = str(tmp_path / "aufbereitet für später")
     source = prepare.open_or_prepare(config)
@@ -261,6 +261,7 @@ def test_a_damaged_record_is_named(photographs: Path, tmp_path: Path, encoding: 
         batches(source, config, 0, 11)
     with pytest.raises(UserError, match=rf"{path.name}' ends after 5 records and should have 180"):
         list(pipeline.evaluation_batches(source, config, "train"))
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_batch_larger_than_the_set(sets: dict[str, Prepared], photographs: Path) -> None:

@@ -184,9 +184,9 @@ def _computed(batch: Callable[[int], Batch], first: int, last: int, types: dict[
     def arrays(number: np.ndarray) -> list[np.ndarray]:
         try:
             made = batch(int(number))
-        except UserError as error:
+        except UserError as error:  # raised below: here TensorFlow would print where it came from
             refused.append(error)
-            raise
+            return [np.empty(0, dtype) for dtype in types.values()]
         return [made[name] for name in types]
 
     def tensors(number: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -197,14 +197,11 @@ def _computed(batch: Callable[[int], Batch], first: int, last: int, types: dict[
 
     def batches() -> Iterator[Batch]:
         while running:
-            try:
-                made = next(running[0])
-            except StopIteration:
+            made = next(running[0], None)
+            if made is None:
                 return
-            except tf.errors.OpError as error:
-                if not refused:
-                    raise
-                raise refused[0] from error
+            if not len(made["image"]):
+                raise refused[0]
             yield made
 
     coming = batches()
