@@ -177,6 +177,7 @@ def four_layers(
     classes: int = 10,
     input_size: int = 32,
     weight_stddev: float = 0.01,
+    hidden_bias: float = 1.0,
     activation: ReLU | Tanh = ReLU(),
     norm: tuple[LRN, ...] = (),
 ) -> Architecture:
@@ -184,17 +185,20 @@ def four_layers(
 
     The paper says that it has four layers and no more; 5x5 kernels and pooling of 3 by 2, sizes
     rounded up, are those of its authors' networks for the same 32x32 pictures.
+
+    Args:
+      weight_stddev: of the initial weights, as in the large network (section 5).
+      hidden_bias: initial biases of the hidden layers after the first, as there; 0 elsewhere.
     """
-    then = (activation, *norm, MaxPool(rounding="up"))
+    std, then = weight_stddev, (activation, *norm, MaxPool(rounding="up"))
+    first, *later = kernels
     return Architecture(
         input_size,
         1,
         (
-            *(
-                Conv(f"conv{place}", width, 5, 1, (2, 2), "own" if place > 1 else "image", 0.0, weight_stddev, then)
-                for place, width in enumerate(kernels, start=1)
-            ),
-            Dense("fc4", classes, "both", 0.0, weight_stddev, ()),
+            Conv("conv1", first, 5, 1, (2, 2), "image", 0.0, std, then),
+            *(Conv(f"conv{i}", width, 5, 1, (2, 2), "own", hidden_bias, std, then) for i, width in enumerate(later, 2)),
+            Dense("fc4", classes, "both", 0.0, std, ()),
         ),
     )
 

@@ -260,6 +260,7 @@ def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
             classes=classes,
             input_size=config.data.crop,
             weight_stddev=model.weight_stddev,
+            hidden_bias=model.hidden_bias,
             activation=activation,
             norm=norm,
         )

@@ -12,7 +12,7 @@ from alexnet_jax.config import Invocation
 from alexnet_jax.messages import UserError, say
 
 TARGET = 0.25  # training error, the dotted line of the paper's figure
-RATES = (0.001, 0.003, 0.01, 0.03)  # the grid that the fastest learning rate of each is taken from
+RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # the grid that the fastest learning rate of each is taken from
 ACTIVATIONS = ("relu", "tanh")
 
 
