@@ -97,11 +97,12 @@ local_response_norm.defvjp(_normalised, _normalised_gradient)
 
 def _window_sum(x: jax.Array, n: int) -> jax.Array:
     """For each map the sum over those within n // 2 of it; x [b, h, w, maps]."""
-    reach = n // 2
-    padded = jnp.pad(x, [(0, 0), (0, 0), (0, 0), (reach, reach)])
-    total = x
-    for shift in (shift for shift in range(2 * reach + 1) if shift != reach):
-        total = total + padded[..., shift : shift + x.shape[-1]]
+    reach, maps = n // 2, x.shape[-1]
+    # Computed once together with its edges, and not anew for each shift.
+    padded = lax.optimization_barrier(jnp.pad(x, [(0, 0), (0, 0), (0, 0), (reach, reach)]))
+    total = padded[..., :maps]
+    for shift in range(1, 2 * reach + 1):
+        total = total + padded[..., shift : shift + maps]
     return total
 
 
