@@ -7,11 +7,12 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, runs, step
+from alexnet_jax import checkpoint, runs
+from alexnet_jax.architecture import Architecture
 from alexnet_jax.messages import UserError, say
 
 
-def donor(config: ConfigDict, recipe: step.Recipe) -> runs.Run | None:
+def donor(config: ConfigDict, net: Architecture) -> runs.Run | None:
     """The run that a new run of the config starts from; None if it starts from scratch.
 
     Raises:
@@ -26,7 +27,7 @@ def donor(config: ConfigDict, recipe: step.Recipe) -> runs.Run | None:
                 "then give its folder as --config.train.init_from=DIR"
             )
         return None
-    names = [layer.name for layer in recipe.architecture.layers]
+    names = [layer.name for layer in net.layers]
     for name in excepted(config):
         if name not in names:
             nearest = difflib.get_close_matches(name, names, 1, 0)[0]
@@ -38,7 +39,7 @@ def donor(config: ConfigDict, recipe: step.Recipe) -> runs.Run | None:
     if not runs.exists(path):
         raise UserError(f"config.train.init_from={path} holds no run; name the folder of one that was trained")
     found = runs.open_run(path)
-    theirs, ours = found.config["model"]["towers"], recipe.architecture.towers
+    theirs, ours = found.config["model"]["towers"], net.towers
     if theirs != ours:
         raise UserError(
             f"config.train.init_from={path} is a run with {theirs} tower{'s' if theirs > 1 else ''}, and this network "

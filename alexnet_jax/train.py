@@ -29,6 +29,9 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     configs.check_batches(config, mesh.shape[towers.DATA])
     if runs.exists(workdir) and not invocation.restart:
         runs.require_same(config, runs.open_run(workdir), configs.OF_TRAINING, "gone on with")
+    starts = invocation.restart or not runs.exists(workdir) or not Checkpoints(workdir).steps()
+    # Asked before the pictures are prepared, for hours perhaps; the number of classes changes no layer's name.
+    donor = finetune.donor(config, configs.network(config, config.model.classes or 2)) if starts else None
     source = prepare.open_or_prepare(config)
     source.examples(config.evaluate.split)
     classes = config.model.classes or len(source.classes)
@@ -41,8 +44,6 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         )
     steps_per_epoch = pipeline.steps_per_epoch(source, config.data.train_split, config.train.batch_size)
     recipe = configs.recipe(config, classes, steps_per_epoch)
-    starts = invocation.restart or not runs.exists(workdir) or not Checkpoints(workdir).steps()
-    donor = finetune.donor(config, recipe) if starts else None
     if invocation.restart:
         runs.set_aside(workdir)
     if runs.exists(workdir):

@@ -16,7 +16,7 @@ from alexnet_jax.config import Invocation
 from alexnet_jax.data import prepare
 from alexnet_jax.messages import UserError
 from configs import alexnet, alexnet_2012
-from tests.conftest import narrowed
+from tests.conftest import launch, narrowed, refusal
 from tests.photographs import write_folder
 
 
@@ -168,6 +168,12 @@ def test_a_start_that_cannot_be(
     assert not (tmp_path / "new").exists()
 
 
+def test_what_comes_first_is_said_before_pictures_are_looked_for(tmp_path: Path) -> None:
+    done = launch("--config=configs/alexnet.py:star", f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path}/run")
+    assert "first run python launch.py --config=configs/alexnet.py:fall2011" in refusal(done)
+    assert not any(tmp_path.iterdir())
+
+
 def test_star_and_the_sources_pretraining_say_what_comes_first() -> None:
     needs = {name: alexnet_2012.get_config(name).train.init_after for name in ("fall2009", "fall2011", "star")}
     assert needs == {
@@ -177,7 +183,7 @@ def test_star_and_the_sources_pretraining_say_what_comes_first() -> None:
     }
     config = alexnet.get_config("star")
     with pytest.raises(UserError, match=r"first run python launch\.py --config=configs/alexnet\.py:fall2011"):
-        finetune.donor(config, configs.recipe(config, 1000, 1))
+        finetune.donor(config, configs.network(config, 1000))
     with pytest.raises(UserError, match=r"evaluate\.views is 4 and must be 1"):
         config.evaluate.views = 4
         configs.check(config)
