@@ -91,6 +91,7 @@ def _loss_and_rank(
     net = AlexNet(recipe.architecture, mesh.shape[towers.MODEL], axis, recipe.dtype)
 
     def on_one_device(params: Any, batch: Batch, mean_image: jax.Array, key: jax.Array) -> Any:
+        params = towers.each_its_own(params, towers.data_axis(mesh))
         x = ops.centre(
             batch["image"], mean_image, batch["offset"], batch["reflected"], batch["lighting"], batch["scale"]
         )

@@ -130,6 +130,14 @@ def pmax(x: jax.Array, axis: str | None) -> jax.Array:
     return x if axis is None else lax.pmax(x, axis)
 
 
+def each_its_own(tree: Any, axis: str | None) -> Any:
+    """Arrays that the devices along the axis have alike, as each one's own: their gradients are summed in their type.
+
+    Left to itself, JAX sums where a parameter first meets a device's own numbers: as bfloat16, if it was made that.
+    """
+    return tree if axis is None else jax.tree.map(lambda x: lax.pcast(x, axis, to="varying"), tree)
+
+
 def position(axis: str | None) -> jax.Array | int:
     """This device's place along the axis."""
     return 0 if axis is None else lax.axis_index(axis)

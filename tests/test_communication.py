@@ -1,8 +1,11 @@
 """What the compiled step of configs/alexnet.py sends between devices, and nothing else."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from alexnet_jax import architecture, communication, step, towers
@@ -57,6 +60,17 @@ def test_bytes_equal_the_prediction(mesh_shape: tuple[int, int]) -> None:
     if mesh_shape == (2, 1):
         gradients = [one.bytes for one in predicted if one.layer == "gradients"]
         assert gradients == [60_965_224 * 4]
+
+
+def test_gradients_are_summed_in_float32_whatever_the_activations_are() -> None:
+    # Before XLA has it: on a CPU it would do without bfloat16 anyway.
+    mesh, recipe = towers.make_mesh(2, 1), step.Recipe(dtype="bfloat16")
+    batch = step.abstract_batch(recipe, BATCH)
+    mean_image = jax.ShapeDtypeStruct((256, 256, 3), jnp.float32)
+    text = step.compiled(recipe, mesh)[0].lower(step.abstract_state(recipe, mesh), batch, mean_image).as_text()
+    reduced = re.findall(r"stablehlo\.all_reduce.*?\}\) : \(tensor<([^>]*)>\)", text, re.DOTALL)
+    parameters = jax.tree.leaves(step.abstract_state(recipe, mesh).params)
+    assert sorted(reduced) == sorted("x".join(map(str, (*x.shape, "f32"))) for x in parameters)
 
 
 def test_merged_and_asynchronous_collectives_are_read() -> None:
