@@ -45,7 +45,8 @@ def count(text: str) -> list[Collective]:
     """The collectives of a compiled program over more than one device, in its order.
 
     XLA merges reductions over the same devices into one of a tuple, and then joins the names of
-    what it merged, in the tuple's order. Each layer's share is listed by itself.
+    what it merged, in the tuple's order. Each layer's share is listed by itself. What it merges for
+    a GPU, over `data` at the end of the backward pass, lies end to end in one array without a name: `merged`.
     """
     found = []
     for line in text.splitlines():
@@ -54,7 +55,7 @@ def count(text: str) -> list[Collective]:
         if not match or _group_size(line) == 1:
             continue
         shapes = re.findall(r"\b(pred|[a-z]+\d+)\[([\d,]*)\]", match[1])
-        if match[3] and match[2] in ("all-gather", "collective-permute"):  # their type is (operands, results)
+        if match[3] and match[2] != "all-reduce":  # what starts one of the others has the type (operands, results)
             shapes = shapes[len(shapes) // 2 :]
         name = re.search(r'op_name="([^"]*)"', line)
         names = name[1].split(":") if name else [""]
@@ -82,6 +83,8 @@ def _item_bytes(dtype: str) -> int:
 
 
 def _origin(name: str, op: str) -> tuple[str, str]:
+    if not name:
+        return "merged", "backward"
     direction = "backward" if "transpose(" in name else "forward"
     layer = re.search(r"\b(conv\d|fc\d|bottleneck|softmax|rank)\b", name)
     if op == "all-reduce" and direction == "backward":

@@ -94,6 +94,12 @@ metadata={op_name="jit(f)/rank/any"}
   %e = f32[4]{0} all-reduce(%x), \
 replica_groups={{0},{1}}, \
 metadata={op_name="jit(f)/softmax/psum"}
+  %h = ((bf16[2,3]{1,0}), bf16[1,3]{1,0}) reduce-scatter-start(%x), \
+replica_groups={{0,1}}, dimensions={0}, \
+metadata={op_name="jit(f)/transpose(jvp())/fc7/reduce_scatter"}
+  %i = bf16[1,3]{1,0} reduce-scatter-done(%h)
+  %j = f32[103]{0} all-reduce-start(%x), \
+replica_groups={{0,2},{1,3}}, metadata={scheduling_name="all-reduce-start"}
 """
     assert communication.count(text) == [
         Collective("all-reduce", "gradients", "backward", 12),
@@ -103,6 +109,8 @@ metadata={op_name="jit(f)/softmax/psum"}
         Collective("reduce-scatter", "conv3", "backward", 32),
         Collective("all-reduce", "gradients", "backward", 60),
         Collective("all-reduce", "rank", "forward", 6),
+        Collective("reduce-scatter", "fc7", "backward", 12),
+        Collective("all-reduce", "merged", "backward", 412),
     ]
 
 
