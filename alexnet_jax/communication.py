@@ -29,8 +29,8 @@ class Collective:
     bytes: int
 
 
-def compiled_text(recipe: step.Recipe, mesh: Mesh, batch_size: int, mean_size: int) -> str:
-    """XLA's program of one training step on the mesh; nothing is computed."""
+def compiled_step(recipe: step.Recipe, mesh: Mesh, batch_size: int, mean_size: int) -> Any:
+    """XLA's program of one training step on the mesh, a `jax.stages.Compiled`; nothing is computed."""
     by_example = towers.shardings(towers.batch_spec(mesh), mesh)
     batch = {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_example)
@@ -38,7 +38,7 @@ def compiled_text(recipe: step.Recipe, mesh: Mesh, batch_size: int, mean_size: i
     }
     mean_image = jax.ShapeDtypeStruct((mean_size, mean_size, 3), jnp.float32)
     train_step, _ = step.compiled(recipe, mesh)
-    return train_step.lower(step.abstract_state(recipe, mesh), batch, mean_image).compile().as_text()
+    return train_step.lower(step.abstract_state(recipe, mesh), batch, mean_image).compile()
 
 
 def count(text: str) -> list[Collective]:
@@ -54,17 +54,16 @@ def count(text: str) -> list[Collective]:
         match = re.search(rf"= (.*?) ({'|'.join(OPS)})(-start)?\(", line)
         if not match or _group_size(line) == 1:
             continue
-        shapes = re.findall(r"\b(pred|[a-z]+\d+)\[([\d,]*)\]", match[1])
+        arrays = array_bytes(match[1])
         if match[3] and match[2] != "all-reduce":  # what starts one of the others has the type (operands, results)
-            shapes = shapes[len(shapes) // 2 :]
+            arrays = arrays[len(arrays) // 2 :]
         name = re.search(r'op_name="([^"]*)"', line)
         names = name[1].split(":") if name else [""]
         scale = _group_size(line) if match[2] == "reduce-scatter" else 1  # its result is one device's share
         sizes: dict[tuple[str, str], int] = defaultdict(int)
-        for place, (dtype, sides) in enumerate(shapes):
-            origin = names[place] if len(names) == len(shapes) else names[0]
-            elements = math.prod(int(side) for side in sides.split(",") if side)
-            sizes[_origin(origin, match[2])] += elements * _item_bytes(dtype) * scale
+        for place, size in enumerate(arrays):
+            origin = names[place] if len(names) == len(arrays) else names[0]
+            sizes[_origin(origin, match[2])] += size * scale
         found += [Collective(match[2], layer, direction, size) for (layer, direction), size in sizes.items()]
     return found
 
@@ -77,9 +76,12 @@ def _group_size(line: str) -> int:
     return int(iota[1]) if iota else 2  # a permute names pairs
 
 
-def _item_bytes(dtype: str) -> int:
-    """Of XLA's names of types, such as pred, s32 or bf16."""
-    return 1 if dtype == "pred" else int("".join(c for c in dtype if c.isdigit())) // 8
+def array_bytes(type_text: str) -> list[int]:
+    """Of each array in XLA's text of a type, such as `bf16[2,5]{1,0}` or `(pred[3]{0}, s32[])`."""
+    arrays = re.findall(r"\b(pred|[a-z]+\d+)\[([\d,]*)\]", type_text)
+    bits = [8 if dtype == "pred" else int("".join(c for c in dtype if c.isdigit())) for dtype, _ in arrays]
+    sides = [[int(side) for side in found.split(",") if side] for _, found in arrays]
+    return [each // 8 * math.prod(lengths) for each, lengths in zip(bits, sides, strict=True)]
 
 
 def _origin(name: str, op: str) -> tuple[str, str]:
@@ -129,7 +131,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     configs.check_batches(config, mesh.shape[towers.DATA])
     recipe = configs.recipe(config, describe.classes(config), steps_per_epoch=1)
     size = config.train.batch_size
-    listed = count(compiled_text(recipe, mesh, size, config.data.resize))
+    listed = count(compiled_step(recipe, mesh, size, config.data.resize).as_text())
     predicted = predict(recipe.architecture, mesh, size, recipe.dtype)
     say(f"{'collective':<16}{'layer':<11}{'pass':<10}{'bytes':>13}")
     for one in listed:

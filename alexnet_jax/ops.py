@@ -49,9 +49,18 @@ def centre(
     return lit * scale[:, None, None, None].astype(mean_image.dtype)
 
 
+def made_once(x: jax.Array) -> jax.Array:
+    """X itself, which a CPU computes once for all that read it, and not anew in each of them.
+
+    Elsewhere XLA is left to choose: on a GPU what is kept for several readers goes through memory, a third more of
+    it in a step (benchmarks/README.md).
+    """
+    return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)
+
+
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
     """Cross-correlates x [b, h, w, c] with kernel [size, size, c, maps], zeros around the picture."""
-    x = lax.optimization_barrier(x)  # computed once, for this product and for its kernel's gradient
+    x = made_once(x)  # for this product and for its kernel's gradient
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), (padding, padding), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -63,7 +72,7 @@ def gradient_once(x: jax.Array) -> jax.Array:
     return x
 
 
-gradient_once.defvjp(lambda x: (x, None), lambda _, gradient: (lax.optimization_barrier(gradient),))
+gradient_once.defvjp(lambda x: (x, None), lambda _, gradient: (made_once(gradient),))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -77,18 +86,31 @@ def local_response_norm(x: jax.Array, lrn: LRN) -> jax.Array:
 
 
 def _normalised(x: jax.Array, lrn: LRN) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The normalised maps, and what the gradient needs: x and the sums k + alpha * ..."""
+    """The normalised maps, and what the gradient may need: x and the sums k + alpha * ..."""
+    sums = _sums_of_squares(x, lrn)
+    return (x.astype(sums.dtype) * _inverse_power(sums, lrn.beta)).astype(x.dtype), (x, sums)
+
+
+def _sums_of_squares(x: jax.Array, lrn: LRN) -> jax.Array:
     a = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    sums = lrn.k + lrn.alpha * _window_sum(jnp.square(a), lrn.n)
-    return (a * _inverse_power(sums, lrn.beta)).astype(x.dtype), (x, sums)
+    return lrn.k + lrn.alpha * _window_sum(jnp.square(a), lrn.n)
+
+
+def _summed_again(x: jax.Array, _: jax.Array, lrn: LRN) -> jax.Array:
+    # Times a one that XLA does not know to be one: it would find the sums equal to the first ones, and keep those.
+    return _sums_of_squares(x * lax.optimization_barrier(jnp.ones((), x.dtype)), lrn)
 
 
 def _normalised_gradient(lrn: LRN, kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
     x, sums = kept
+    # A CPU sums more slowly than it reads. On a GPU, kept sums would be an eighth of all that a step moves through
+    # memory (benchmarks/README.md).
+    sums = lax.platform_dependent(x, sums, cpu=lambda _, sums: sums, default=partial(_summed_again, lrn=lrn))
     a, g = x.astype(sums.dtype), gradient.astype(sums.dtype)
     scale = _inverse_power(sums, lrn.beta)
-    # Each map is in the sums of its neighbours; nothing is kept but x and the sums.
-    from_neighbours = _window_sum(g * a * scale / sums, lrn.n)
+    # Each map is in the sums of its neighbours.
+    shares = (g * a * scale / sums).astype(x.dtype)  # a GPU stores them
+    from_neighbours = _window_sum(shares.astype(sums.dtype), lrn.n)
     return ((g * scale - 2 * lrn.alpha * lrn.beta * a * from_neighbours).astype(x.dtype),)
 
 
@@ -98,8 +120,7 @@ local_response_norm.defvjp(_normalised, _normalised_gradient)
 def _window_sum(x: jax.Array, n: int) -> jax.Array:
     """For each map the sum over those within n // 2 of it; x [b, h, w, maps]."""
     reach, maps = n // 2, x.shape[-1]
-    # Computed once together with its edges, and not anew for each shift.
-    padded = lax.optimization_barrier(jnp.pad(x, [(0, 0), (0, 0), (0, 0), (reach, reach)]))
+    padded = made_once(jnp.pad(x, [(0, 0), (0, 0), (0, 0), (reach, reach)]))  # for all its shifts
     total = padded[..., :maps]
     for shift in range(1, 2 * reach + 1):
         total = total + padded[..., shift : shift + maps]

@@ -64,7 +64,11 @@ def _virtual_cpu_devices(wanted: int) -> None:
 
 def compiler_options(mesh: Mesh) -> dict[str, str | bool]:
     """What XLA is to be told when it compiles a program with convolutions for the mesh."""
-    if mesh.devices.flat[0].platform != "cpu":
+    platform = mesh.devices.flat[0].platform
+    if platform == "gpu":
+        # bfloat16 maps are stored as such, where XLA may otherwise store float32 in their place (benchmarks/README.md).
+        return {"xla_allow_excess_precision": False}
+    if platform != "cpu":
         return {}
     # YNNPACK for products and sums, and not for convolutions, XLA's default: their kernel gradients take three times
     # as long (benchmarks/README.md). No copy of a parameter whose new value takes its place. And the barriers of ops.py

@@ -18,7 +18,7 @@ BATCH = 128
 
 
 def listed(mesh_shape: tuple[int, int]) -> list[Collective]:
-    text = communication.compiled_text(step.Recipe(), towers.make_mesh(*mesh_shape), BATCH, 256)
+    text = communication.compiled_step(step.Recipe(), towers.make_mesh(*mesh_shape), BATCH, 256).as_text()
     return communication.count(text)
 
 
@@ -118,7 +118,7 @@ replica_groups={{0,2},{1,3}}, metadata={scheduling_name="all-reduce-start"}
 def test_an_odd_number_of_classes_is_padded_on_every_mesh(mesh_shape: tuple[int, int]) -> None:
     mesh, size = towers.make_mesh(*mesh_shape), 8
     assert NARROW.classes == 7
-    found = communication.count(communication.compiled_text(step.Recipe(NARROW), mesh, size, 72))
+    found = communication.count(communication.compiled_step(step.Recipe(NARROW), mesh, size, 72).as_text())
     predicted = communication.predict(NARROW, mesh, size, "float32")
     assert sum(one.bytes for one in found) == sum(one.bytes for one in predicted)
     if mesh_shape == (2, 1):

@@ -57,8 +57,13 @@ def plain_lrn(a: jax.Array, lrn: LRN) -> jax.Array:
     return a / (lrn.k + lrn.alpha * (jnp.square(a) @ jnp.asarray(band, a.dtype))) ** lrn.beta
 
 
+@pytest.mark.parametrize("accelerator", [False, True])
 @pytest.mark.parametrize("lrn", [STRONG, LRN(n=3, k=1.0, alpha=0.3, beta=0.5)])
-def test_lrns_own_gradient_is_that_of_the_plain_formula(rng: np.random.Generator, lrn: LRN) -> None:
+def test_lrns_own_gradient_is_that_of_the_plain_formula(
+    rng: np.random.Generator, lrn: LRN, accelerator: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if accelerator:  # what other platforms than a CPU compute
+        monkeypatch.setattr(ops.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
     a, weights = rng.normal(0, 2, (2, 2, 3, 3, 16))
     with jax.enable_x64(True):
         ours = jax.grad(lambda x: (ops.local_response_norm(x, lrn) * weights).sum())(jnp.asarray(a))

@@ -1,0 +1,128 @@
+"""What a GPU would run for one training step: XLA's program for an H100, compiled on a machine without one.
+
+    pip install "jax[cuda12]"
+    python benchmarks/gpu_program.py [--mesh=1x1] [--batch=1024] [--dtype=bfloat16] [--rows=20]
+
+Nothing is computed and no time is measured. Listed are the kernels that move most, with the bytes of
+each one's operands and results; a pass over memory takes an H100 1 ms for 3 GB. An operand counts
+whole even if a kernel reads a part of it. The last line of standard output is JSON:
+
+  bytes_moved: of all kernels of one device; bytes_moved_by_products: of convolutions and matrix
+    products among them; kernels: their number.
+  peak_bytes_per_device: arguments and temporaries.
+  bytes_exchanged, bytes_exchanged_predicted: between devices, as in --mode=communication.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # which looks for a GPU
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
+
+from alexnet_jax import communication, step, towers
+from alexnet_jax.messages import say
+
+SQUARE = 256  # side of the mean image, pixels
+H100 = """
+platform_name: "CUDA"
+device_description_str: "NVIDIA H100 80GB HBM3"
+dnn_version_info { major: 9 minor: 8 }
+runtime_version { major: 12 minor: 9 }
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+  device_memory_size: 84929347584 memory_bandwidth: 3352320000000 l2_cache_size: 52428800
+  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  shared_memory_per_core: 233472 shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
+}
+"""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One instruction of the program's entry that runs on the GPU."""
+
+    name: str
+    product: bool  # a convolution or a matrix product of cuDNN, cuBLAS or Triton
+    read: int  # bytes
+    written: int  # bytes
+    origin: str  # where in the step it comes from
+
+
+def kernels(text: str) -> list[Kernel]:
+    """The kernels of a compiled program's text, in its order."""
+    found, sizes = [], dict[str, int]()
+    for line in text[text.index("\nENTRY ") :].splitlines():
+        match = re.match(r"\s*(?:ROOT )?%([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)", line)
+        if not match:
+            continue
+        name, shape, op, operands = match.groups()
+        sizes[name] = sum(communication.array_bytes(shape))
+        if op in ("parameter", "constant", "tuple", "get-tuple-element", "bitcast"):
+            continue
+        read = sum(sizes.get(operand, 0) for operand in dict.fromkeys(re.findall(r"%([\w.-]+)", operands)))
+        product = bool(re.search(r'custom_call_target="__cu(dnn|blas)|calls=%gemm_fusion', line))
+        origin = re.search(r'op_name="([^"]*)"', line)
+        found.append(Kernel(name, product, read, sizes[name], origin[1] if origin else ""))
+    return found
+
+
+def main() -> None:
+    """Compiles, lists, sums up."""
+    parser = argparse.ArgumentParser(description="The training step as XLA compiles it for an H100, without one.")
+    parser.add_argument("--mesh", default="1x1", help="DATAxMODEL")
+    parser.add_argument("--batch", type=int, default=1024, help="images a step, all devices together")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--rows", type=int, default=20, help="kernels listed")
+    args = parser.parse_args()
+    sides = re.fullmatch(r"([1-9]\d*)x([12])", args.mesh)
+    if not sides:
+        parser.error(f"--mesh={args.mesh} is not DATAxMODEL: give two numbers such as 1x2, MODEL 1 or 2")
+    data, model = int(sides[1]), int(sides[2])
+    if args.batch < 1 or args.batch % data:
+        parser.error(f"--batch={args.batch} cannot be divided by --mesh={args.mesh}: give a multiple of {data}")
+    try:
+        devices = topologies.get_topology_desc("", "cuda", target_config=H100, topology=f"1x1x{data * model}").devices
+    except NotImplementedError:
+        parser.error('finds no CUDA plugin of JAX: pip install "jax[cuda12]"')
+    names = (towers.DATA, towers.MODEL)
+    mesh = Mesh(np.asarray(devices).reshape(data, model), names, axis_types=(AxisType.Auto, AxisType.Auto))
+    recipe = step.Recipe(dtype=args.dtype)
+    program = communication.compiled_step(recipe, mesh, args.batch, SQUARE)
+    text, memory = program.as_text(), program.memory_analysis()
+    found = kernels(text)
+    say(f"{'MB read':>9}{'MB written':>12}  kernel")
+    for one in sorted(found, key=lambda one: -one.read - one.written)[: args.rows]:
+        say(f"{one.read / 1e6:>9,.0f}{one.written / 1e6:>12,.0f}  {one.name} {one.origin}")
+    predicted = communication.predict(recipe.architecture, mesh, args.batch, args.dtype)
+    result = {
+        "mesh": args.mesh,
+        "batch": args.batch,
+        "dtype": args.dtype,
+        "bytes_moved": sum(one.read + one.written for one in found),
+        "bytes_moved_by_products": sum(one.read + one.written for one in found if one.product),
+        "kernels": len(found),
+        "peak_bytes_per_device": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+        "bytes_exchanged": sum(one.bytes for one in communication.count(text)),
+        "bytes_exchanged_predicted": sum(one.bytes for one in predicted),
+        "device": devices[0].device_kind,
+        "jax": jax.__version__,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
