@@ -184,7 +184,8 @@ def in_turns(work: dict[str, Turn], warm: int, turns: int, steps: int) -> tuple[
     seconds: dict[str, list[float]] = {name: [] for name in work}
     errors: dict[str, str] = {}
     for turn in range(-1, turns):
-        for name, run in work.items():
+        # There and back: what comes after the large product finds the cores hot, 3 % slower.
+        for name, run in list(work.items())[:: 1 if turn % 2 else -1]:
             if name in errors:
                 continue
             start = time.perf_counter()
