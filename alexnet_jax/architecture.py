@@ -304,23 +304,20 @@ def training_bytes(architecture: Architecture, batch: int, data: int = 1, model:
     """An estimate of what a training step in float32 needs on each of data x model devices, in bytes.
 
     Weights, velocities and gradients; of each picture its pixels, what the towers read of each other, every
-    layer's outputs, response normalisation's sums, pooling's maxima and a byte for the place of each; and two more
-    arrays like the largest outputs that are normalised, through which the gradient passes there.
+    layer's outputs, response normalisation's roots, pooling's maxima and a byte for the place of each.
     """
     rows = table(architecture)
     pixels = architecture.input_size**2 * 3
-    read, kept, largest = pixels, 0.0, 0
+    read, kept = pixels, 0.0
     for row in rows:
         outputs = math.prod(row.output_shape)
         if isinstance(row.layer, MaxPool):
             kept += 1.25 * outputs
         else:
-            norms = sum(isinstance(step, LRN) for step in row.layer.then)
-            kept += outputs * (1 + norms)
-            largest = max(largest, outputs if norms else 0)
+            kept += outputs * (1 + sum(isinstance(step, LRN) for step in row.layer.then))
             read += math.prod(row.input_shape) if row.layer.reads == "both" else 0
     parameters = sum(row.parameters for row in rows)
-    a_picture = pixels + 4 * (read + (kept + 2 * largest) / model)
+    a_picture = pixels + 4 * (read + kept / model)
     return round(3 * 4 * parameters / model + batch / data * a_picture)
 
 

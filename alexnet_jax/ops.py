@@ -86,32 +86,38 @@ def local_response_norm(x: jax.Array, lrn: LRN) -> jax.Array:
 
 
 def _normalised(x: jax.Array, lrn: LRN) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The normalised maps, and what the gradient may need: x and the sums k + alpha * ..."""
-    sums = _sums_of_squares(x, lrn)
-    return (x.astype(sums.dtype) * _inverse_power(sums, lrn.beta)).astype(x.dtype), (x, sums)
+    """The normalised maps, and what the gradient may need: x and (k + alpha * ...)^-1/2."""
+    root = made_once(_inverse_root(x, lrn))
+    return (x.astype(root.dtype) * _power(root, 2 * lrn.beta)).astype(x.dtype), (x, root)
 
 
-def _sums_of_squares(x: jax.Array, lrn: LRN) -> jax.Array:
-    a = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    return lrn.k + lrn.alpha * _window_sum(jnp.square(a), lrn.n)
+def _inverse_root(x: jax.Array, lrn: LRN) -> jax.Array:
+    squares = jnp.square(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+    return lax.rsqrt(lrn.k + lrn.alpha * _window_sum(squares, lrn.n))
 
 
-def _summed_again(x: jax.Array, _: jax.Array, lrn: LRN) -> jax.Array:
-    # Times a one that XLA does not know to be one: it would find the sums equal to the first ones, and keep those.
-    return _sums_of_squares(x * lax.optimization_barrier(jnp.ones((), x.dtype)), lrn)
+def _kept_root(x: jax.Array, root: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # What follows from the root is made when the gradient is there: XLA would make it earlier, and keep that too.
+    return lax.optimization_barrier((root, gradient))
+
+
+def _root_again(x: jax.Array, _: jax.Array, gradient: jax.Array, lrn: LRN) -> tuple[jax.Array, jax.Array]:
+    # Times a one that XLA does not know to be one: it would find the root equal to the first, and keep that.
+    return _inverse_root(x * lax.optimization_barrier(jnp.ones((), x.dtype)), lrn), gradient
 
 
 def _normalised_gradient(lrn: LRN, kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
-    x, sums = kept
-    # A CPU sums more slowly than it reads. On a GPU, kept sums would be an eighth of all that a step moves through
+    x, root = kept
+    # A CPU sums more slowly than it reads. On a GPU, kept roots would be an eighth of all that a step moves through
     # memory (benchmarks/README.md).
-    sums = lax.platform_dependent(x, sums, cpu=lambda _, sums: sums, default=partial(_summed_again, lrn=lrn))
-    a, g = x.astype(sums.dtype), gradient.astype(sums.dtype)
-    scale = _inverse_power(sums, lrn.beta)
-    # Each map is in the sums of its neighbours.
-    shares = (g * a * scale / sums).astype(x.dtype)  # a GPU stores them
-    from_neighbours = _window_sum(shares.astype(sums.dtype), lrn.n)
-    return ((g * scale - 2 * lrn.alpha * lrn.beta * a * from_neighbours).astype(x.dtype),)
+    again = partial(_root_again, lrn=lrn)
+    root, gradient = lax.platform_dependent(x, root, gradient, cpu=_kept_root, default=again)
+    a = x.astype(root.dtype)
+    scaled = made_once(gradient.astype(root.dtype) * _power(root, 2 * lrn.beta))
+    # Each map is in the sums of its neighbours. What they get of its gradient has the type of x: a GPU stores it.
+    shares = made_once((scaled * a * jnp.square(root)).astype(x.dtype))
+    from_neighbours = _window_sum(shares.astype(root.dtype), lrn.n)
+    return ((scaled - 2 * lrn.alpha * lrn.beta * a * from_neighbours).astype(x.dtype),)
 
 
 local_response_norm.defvjp(_normalised, _normalised_gradient)
@@ -120,7 +126,7 @@ local_response_norm.defvjp(_normalised, _normalised_gradient)
 def _window_sum(x: jax.Array, n: int) -> jax.Array:
     """For each map the sum over those within n // 2 of it; x [b, h, w, maps]."""
     reach, maps = n // 2, x.shape[-1]
-    padded = made_once(jnp.pad(x, [(0, 0), (0, 0), (0, 0), (reach, reach)]))  # for all its shifts
+    padded = jnp.pad(x, [(0, 0), (0, 0), (0, 0), (reach, reach)])
     total = padded[..., :maps]
     for shift in range(1, 2 * reach + 1):
         total = total + padded[..., shift : shift + maps]
@@ -143,14 +149,11 @@ def within_map_norm(x: jax.Array, norm: WithinMapNorm) -> jax.Array:
         band = np.abs(place[:, None] - place) <= norm.size // 2
         summed = jnp.tensordot(sums, jnp.asarray(band, dtype), axes=(axis, 0), precision=lax.Precision.HIGHEST)
         sums = jnp.moveaxis(summed, -1, axis)
-    return (a * _inverse_power(norm.k + norm.alpha * sums, norm.beta)).astype(x.dtype)
+    return (a * _power(lax.rsqrt(norm.k + norm.alpha * sums), 2 * norm.beta)).astype(x.dtype)
 
 
-def _inverse_power(x: jax.Array, beta: float) -> jax.Array:
-    if beta == 0.75:  # two square roots cost less than a power
-        root = lax.rsqrt(x)
-        return root * jnp.sqrt(root)
-    return x**-beta
+def _power(x: jax.Array, exponent: float) -> jax.Array:
+    return x * jnp.sqrt(x) if exponent == 1.5 else x**exponent  # a square root costs less than a power
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
