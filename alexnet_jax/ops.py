@@ -52,8 +52,8 @@ def centre(
 def made_once(x: jax.Array) -> jax.Array:
     """X itself, which a CPU computes once for all that read it, and not anew in each of them.
 
-    Elsewhere XLA is left to choose: on a GPU what is kept for several readers goes through memory, a third more of
-    it in a step (benchmarks/README.md).
+    Elsewhere XLA is left to choose: on a GPU what is kept for several readers goes through memory, two fifths more
+    of it in a step (benchmarks/README.md).
     """
     return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)
 
