@@ -29,8 +29,8 @@ class Collective:
     bytes: int
 
 
-def compiled_step(recipe: step.Recipe, mesh: Mesh, batch_size: int, mean_size: int) -> Any:
-    """XLA's program of one training step on the mesh, a `jax.stages.Compiled`; nothing is computed."""
+def lowered_step(recipe: step.Recipe, mesh: Mesh, batch_size: int, mean_size: int) -> Any:
+    """One training step on the mesh as XLA is given it, a `jax.stages.Lowered`; nothing is computed."""
     by_example = towers.shardings(towers.batch_spec(mesh), mesh)
     batch = {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_example)
@@ -38,7 +38,7 @@ def compiled_step(recipe: step.Recipe, mesh: Mesh, batch_size: int, mean_size: i
     }
     mean_image = jax.ShapeDtypeStruct((mean_size, mean_size, 3), jnp.float32)
     train_step, _ = step.compiled(recipe, mesh)
-    return train_step.lower(step.abstract_state(recipe, mesh), batch, mean_image).compile()
+    return train_step.lower(step.abstract_state(recipe, mesh), batch, mean_image)
 
 
 def count(text: str) -> list[Collective]:
@@ -131,7 +131,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     configs.check_batches(config, mesh.shape[towers.DATA])
     recipe = configs.recipe(config, describe.classes(config), steps_per_epoch=1)
     size = config.train.batch_size
-    listed = count(compiled_step(recipe, mesh, size, config.data.resize).as_text())
+    listed = count(lowered_step(recipe, mesh, size, config.data.resize).compile().as_text())
     predicted = predict(recipe.architecture, mesh, size, recipe.dtype)
     say(f"{'collective':<16}{'layer':<11}{'pass':<10}{'bytes':>13}")
     for one in listed:

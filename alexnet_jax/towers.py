@@ -6,7 +6,7 @@ single device is ever compiled.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -51,12 +51,18 @@ def make_mesh(data: int, model: int, towers: int = 2) -> Mesh:
         if towers == 2
         else f"mesh: data {chosen_data} on {needed} of {len(devices)} {devices[0].platform} devices"
     )
-    grid = np.asarray(devices[:needed]).reshape(chosen_data, chosen_model)
+    return mesh_of(devices[:needed], chosen_data, chosen_model)
+
+
+def mesh_of(devices: Sequence[jax.Device], data: int, model: int) -> Mesh:
+    """The data x model mesh of these devices, whether they are here or only described."""
+    grid = np.asarray(devices).reshape(data, model)
     return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def _virtual_cpu_devices(wanted: int) -> None:
-    # JAX makes the attributes of its settings as it is imported, where no type checker sees them.
+    # JAX has its settings read as attributes (config.read refuses this one) and makes those as it is imported, where
+    # no type checker sees them.
     given = jax.config.jax_num_cpu_devices != -1  # type: ignore[attr-defined]
     if not given and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", wanted)

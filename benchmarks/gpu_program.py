@@ -26,14 +26,12 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # which looks for a GPU
 
 import jax
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
 
 from alexnet_jax import communication, step, towers
 from alexnet_jax.messages import say
+from benchmarks.step import SQUARE, mesh_sides
 
-SQUARE = 256  # side of the mean image, pixels
 H100 = """
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
@@ -88,20 +86,14 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--rows", type=int, default=20, help="kernels listed")
     args = parser.parse_args()
-    sides = re.fullmatch(r"([1-9]\d*)x([12])", args.mesh)
-    if not sides:
-        parser.error(f"--mesh={args.mesh} is not DATAxMODEL: give two numbers such as 1x2, MODEL 1 or 2")
-    data, model = int(sides[1]), int(sides[2])
-    if args.batch < 1 or args.batch % data:
-        parser.error(f"--batch={args.batch} cannot be divided by --mesh={args.mesh}: give a multiple of {data}")
+    data, model = mesh_sides(parser, args)
     try:
         devices = topologies.get_topology_desc("", "cuda", target_config=H100, topology=f"1x1x{data * model}").devices
-    except NotImplementedError:
+    except NotImplementedError:  # what JAX raises where no plugin can describe a CUDA device
         parser.error('finds no CUDA plugin of JAX: pip install "jax[cuda12]"')
-    names = (towers.DATA, towers.MODEL)
-    mesh = Mesh(np.asarray(devices).reshape(data, model), names, axis_types=(AxisType.Auto, AxisType.Auto))
+    mesh = towers.mesh_of(devices, data, model)
     recipe = step.Recipe(dtype=args.dtype)
-    program = communication.compiled_step(recipe, mesh, args.batch, SQUARE)
+    program = communication.lowered_step(recipe, mesh, args.batch, SQUARE).compile()
     text, memory = program.as_text(), program.memory_analysis()
     found = kernels(text)
     say(f"{'MB read':>9}{'MB written':>12}  kernel")

@@ -72,17 +72,25 @@ def flags() -> argparse.ArgumentParser:
     return parser
 
 
-def devices(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Mesh:
-    """Checks the flags, then makes the mesh. Ends the program at a flag that cannot be."""
+def mesh_sides(parser: argparse.ArgumentParser, args: argparse.Namespace) -> tuple[int, int]:
+    """How many slices and towers' devices --mesh names. Ends the program if they or --batch cannot be."""
     sides = re.fullmatch(r"(\d+)x([12])", args.mesh)
     if not sides or int(sides[1]) < 1:
         parser.error(f"--mesh={args.mesh} is not DATAxMODEL: give two numbers such as 1x2, MODEL 1 or 2")
     data, model = int(sides[1]), int(sides[2])
-    for name in ("batch", "turns", "steps"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name}={getattr(args, name)} is too small: give 1 or more")
+    if args.batch < 1:
+        parser.error(f"--batch={args.batch} is too small: give 1 or more")
     if args.batch % data:
         parser.error(f"--batch={args.batch} cannot be divided by --mesh={args.mesh}: give a multiple of {data}")
+    return data, model
+
+
+def devices(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Mesh:
+    """Checks the flags, then makes the mesh. Ends the program at a flag that cannot be."""
+    data, model = mesh_sides(parser, args)
+    for name in ("turns", "steps"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name}={getattr(args, name)} is too small: give 1 or more")
     if args.devices and args.devices < data * model:
         parser.error(f"--devices={args.devices} is less than --mesh={args.mesh} needs: give {data * model} or more")
     jax.config.update("jax_num_cpu_devices", args.devices or data * model)

@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from alexnet_jax import architecture, communication, step, towers
@@ -18,7 +17,7 @@ BATCH = 128
 
 
 def listed(mesh_shape: tuple[int, int]) -> list[Collective]:
-    text = communication.compiled_step(step.Recipe(), towers.make_mesh(*mesh_shape), BATCH, 256).as_text()
+    text = communication.lowered_step(step.Recipe(), towers.make_mesh(*mesh_shape), BATCH, 256).compile().as_text()
     return communication.count(text)
 
 
@@ -65,9 +64,7 @@ def test_bytes_equal_the_prediction(mesh_shape: tuple[int, int]) -> None:
 def test_gradients_are_summed_in_float32_whatever_the_activations_are() -> None:
     # Before XLA has it: on a CPU it would do without bfloat16 anyway.
     mesh, recipe = towers.make_mesh(2, 1), step.Recipe(dtype="bfloat16")
-    batch = step.abstract_batch(recipe, BATCH)
-    mean_image = jax.ShapeDtypeStruct((256, 256, 3), jnp.float32)
-    text = step.compiled(recipe, mesh)[0].lower(step.abstract_state(recipe, mesh), batch, mean_image).as_text()
+    text = communication.lowered_step(recipe, mesh, BATCH, 256).as_text()
     reduced = re.findall(r"stablehlo\.all_reduce.*?\}\) : \(tensor<([^>]*)>\)", text, re.DOTALL)
     parameters = jax.tree.leaves(step.abstract_state(recipe, mesh).params)
     assert sorted(reduced) == sorted("x".join(map(str, (*x.shape, "f32"))) for x in parameters)
@@ -118,7 +115,7 @@ replica_groups={{0,2},{1,3}}, metadata={scheduling_name="all-reduce-start"}
 def test_an_odd_number_of_classes_is_padded_on_every_mesh(mesh_shape: tuple[int, int]) -> None:
     mesh, size = towers.make_mesh(*mesh_shape), 8
     assert NARROW.classes == 7
-    found = communication.count(communication.compiled_step(step.Recipe(NARROW), mesh, size, 72).as_text())
+    found = communication.count(communication.lowered_step(step.Recipe(NARROW), mesh, size, 72).compile().as_text())
     predicted = communication.predict(NARROW, mesh, size, "float32")
     assert sum(one.bytes for one in found) == sum(one.bytes for one in predicted)
     if mesh_shape == (2, 1):

@@ -149,8 +149,9 @@ def crossings(config: ConfigDict, devices: int) -> list[tuple[str, str]]:
     """Of the compiled step: gathers and scatters, and all other collectives of the layers."""
     recipe = configs.recipe(config, config.model.classes or 1000, steps_per_epoch=1)
     mesh = towers.make_mesh(1, devices, config.model.towers)
-    text = communication.compiled_step(recipe, mesh, config.train.batch_size, config.data.resize).as_text()
-    return [(one.op, one.layer) for one in communication.count(text) if one.layer not in ("softmax", "rank")]
+    lowered = communication.lowered_step(recipe, mesh, config.train.batch_size, config.data.resize)
+    listed = communication.count(lowered.compile().as_text())
+    return [(one.op, one.layer) for one in listed if one.layer not in ("softmax", "rank")]
 
 
 def expected_crossings(base: str, variant: str) -> list[tuple[str, str]]:
