@@ -28,8 +28,10 @@ os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # which looks for a GPU
 import jax
 from jax.experimental import topologies
 
-from alexnet_jax import communication, step, towers
+from alexnet_jax.devices import towers
 from alexnet_jax.messages import say
+from alexnet_jax.modes import communication
+from alexnet_jax.training.step import Recipe
 from benchmarks.step import SQUARE, mesh_sides
 
 H100 = """
@@ -92,7 +94,7 @@ def main() -> None:
     except NotImplementedError:  # what JAX raises where no plugin can describe a CUDA device
         parser.error('finds no CUDA plugin of JAX: pip install "jax[cuda12]"')
     mesh = towers.mesh_of(devices, data, model)
-    recipe = step.Recipe(dtype=args.dtype)
+    recipe = Recipe(dtype=args.dtype)
     program = communication.lowered_step(recipe, mesh, args.batch, SQUARE).compile()
     text, memory = program.as_text(), program.memory_analysis()
     found = kernels(text)

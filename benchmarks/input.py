@@ -29,9 +29,9 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from alexnet_jax import pictures
+from alexnet_jax.data import pictures
+from alexnet_jax.data.pictures import Picture
 from alexnet_jax.messages import say
-from alexnet_jax.pictures import Picture
 
 flags.DEFINE_integer("pictures", 4096, "How many are prepared.", lower_bound=512)
 flags.DEFINE_integer("repeats", 3, "Turns of each measurement; the best counts.", lower_bound=1)

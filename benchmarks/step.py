@@ -46,8 +46,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from alexnet_jax import architecture, step, towers, views
+from alexnet_jax.devices import towers
 from alexnet_jax.messages import say
+from alexnet_jax.network import architecture, views
+from alexnet_jax.training.step import Recipe, abstract_batch, compiled_steps, create_state
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SQUARE = 256  # side of the mean image and of the pictures that ten views are cut from, pixels
@@ -111,12 +113,12 @@ def devices(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Mesh:
     return towers.make_mesh(data, model)
 
 
-def host_batch(recipe: step.Recipe, args: argparse.Namespace) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def host_batch(recipe: Recipe, args: argparse.Namespace) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Noise for pictures, as centre crops or as squares for ten views, and a mean image of noise."""
     rng = np.random.default_rng(0)
     size = recipe.architecture.input_size
     side = SQUARE if args.mode == "ten_views" else size
-    batch = {name: np.zeros(x.shape, x.dtype) for name, x in step.abstract_batch(recipe, args.batch).items()}
+    batch = {name: np.zeros(x.shape, x.dtype) for name, x in abstract_batch(recipe, args.batch).items()}
     batch["image"] = rng.integers(0, 256, (args.batch, side, side, 3), np.uint8)
     batch["label"] = rng.integers(0, recipe.architecture.classes, args.batch, np.int32)
     batch["offset"] += (SQUARE - size) // 2
@@ -125,10 +127,10 @@ def host_batch(recipe: step.Recipe, args: argparse.Namespace) -> tuple[dict[str,
     return batch, rng.uniform(100, 150, (SQUARE, SQUARE, 3)).astype(np.float32)
 
 
-def ours(recipe: step.Recipe, mesh: Mesh, args: argparse.Namespace, batch: Any, mean: Any) -> tuple[Any, Turn, float]:
+def ours(recipe: Recipe, mesh: Mesh, args: argparse.Namespace, batch: Any, mean: Any) -> tuple[Any, Turn, float]:
     """The compiled step, what runs it, and the seconds that compiling took."""
-    state = step.create_state(recipe, mesh)
-    train, evaluate = step.compiled(recipe, mesh, views.VIEWS if args.mode == "ten_views" else 1)
+    state = create_state(recipe, mesh)
+    train, evaluate = compiled_steps(recipe, mesh, views.VIEWS if args.mode == "ten_views" else 1)
     if args.mode == "train":
         lowered = train.lower(state, batch, mean)
     else:
@@ -175,7 +177,7 @@ def check_losses(
 
     grown = jax.tree.map(lambda x: x if x.ndim == 1 else np.float32(ENLARGED) * x, params)
     on_mesh = jax.device_put(grown, towers.shardings(towers.parameter_specs(grown, mesh), mesh))
-    _, evaluate = step.compiled(step.Recipe(), mesh, views.VIEWS if args.mode == "ten_views" else 1)
+    _, evaluate = compiled_steps(Recipe(), mesh, views.VIEWS if args.mode == "ten_views" else 1)
     with jax.default_matmul_precision("float32"):
         mine = float(evaluate(on_mesh, *placed)["loss"]) / args.batch
     torch_peer.precise(True)
@@ -265,7 +267,7 @@ def main() -> None:
     gpu = jax.default_backend() == "gpu"
     if gpu and args.dtype != "bfloat16":  # XLA's default for float32 is TF32 there
         jax.config.update("jax_default_matmul_precision", {"float32": "float32", "tf32": "tensorfloat32"}[args.dtype])
-    recipe = step.Recipe(dtype="bfloat16" if args.dtype == "bfloat16" else "float32")
+    recipe = Recipe(dtype="bfloat16" if args.dtype == "bfloat16" else "float32")
     host = host_batch(recipe, args)
     placed = towers.put_batch(host[0], mesh), towers.replicate(host[1], mesh)
     program, run, compile_seconds = ours(recipe, mesh, args, *placed)
@@ -279,7 +281,7 @@ def main() -> None:
         import torch_peer
 
         device = "cuda" if gpu else "cpu"
-        params = jax.device_get(step.create_state(step.Recipe(), mesh).params)
+        params = jax.device_get(create_state(Recipe(), mesh).params)
         torch_peer.prepare(CORES, args.dtype)
         loss_check = check_losses(args, mesh, params, host, placed, device)
         torch_peer.prepare(CORES, args.dtype)  # anew: the check was in full float32

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from alexnet_jax import architecture
+from alexnet_jax.network import architecture
 
 ROOT = Path(__file__).parent.parent
 NARROW = architecture.alexnet(
@@ -57,7 +57,7 @@ def launch_anew(*arguments: Any, timeout: float = 300, **environment: str) -> su
 def launch(*arguments: Any, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Runs launch.py in a process of its own that has imported TensorFlow and JAX already, which takes 7 s."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alexnet_jax.train"])
+    context.set_forkserver_preload(["alexnet_jax.modes.train"])
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.delenv("JAX_NUM_CPU_DEVICES")  # for the server, which starts with the first call
         out, err = Path(folder, "out"), Path(folder, "err")

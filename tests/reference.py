@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.architecture import LRN, Architecture, Conv, Dropout, MaxPool, ReLU
+from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dropout, MaxPool, ReLU
 
 
 def convolve(x: np.ndarray, kernel: np.ndarray, stride: int, padding: tuple[int, int]) -> np.ndarray:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax import config as configs
+from alexnet_jax.runs.config import flatten
 from configs import alexnet, alexnet_2012
 
 TEXT = (Path(__file__).parent.parent / "docs" / "paper_and_source.md").read_text()
-PAPER, SOURCE = configs.flatten(alexnet.get_config()), configs.flatten(alexnet_2012.get_config())
+PAPER, SOURCE = flatten(alexnet.get_config()), flatten(alexnet_2012.get_config())
 
 
 def rows(heading: str) -> list[list[str]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-import launch as entry
-from alexnet_jax import config as configs
+from alexnet_jax import command_line
+from alexnet_jax.modes import MODES
+from alexnet_jax.runs.config import check_config, config_to_json, flatten
 from configs import alexnet, digits
 from tests.conftest import ROOT, SMALL, launch, launch_anew, refusal, result
 
@@ -26,8 +27,12 @@ def imported_by(code: str, *blocked: str) -> set[str]:
 
 
 def test_the_core_imports_without_tensorflow_clu_and_ml_collections() -> None:
-    core = ("architecture", "ops", "model", "towers", "loss", "optimizer", "views", "step")
-    code = "".join(f"import alexnet_jax.{name}\n" for name in core)
+    rooms = ("network", "training", "devices")
+    code = "".join(
+        f"import alexnet_jax.{room}.{path.stem}\n"
+        for room in rooms
+        for path in (ROOT / "alexnet_jax" / room).glob("*.py")
+    )
     blocked = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections", "orbax")
     imported = imported_by(code, *blocked)
     assert "jax" in imported
@@ -35,13 +40,13 @@ def test_the_core_imports_without_tensorflow_clu_and_ml_collections() -> None:
 
 
 def test_the_table_of_layers_needs_no_jax() -> None:
-    assert "jax" not in imported_by("import alexnet_jax.architecture", "jax", "numpy")
+    assert "jax" not in imported_by("import alexnet_jax.network.architecture", "jax", "numpy")
 
 
 def test_help_lists_every_mode_and_imports_nothing_heavy() -> None:
     done = launch_anew("--help")
     assert done.returncode == 0
-    for mode in entry.MODES:
+    for mode in MODES:
         assert f"{mode}:" in done.stdout
     # Sub-second by importing neither: TensorFlow takes seconds, JAX more than one.
     assert not imported_by("import launch") & {"jax", "tensorflow", "clu", "sklearn", "matplotlib"}
@@ -108,9 +113,10 @@ def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir:
 def test_the_default_workdir_is_the_configs_name() -> None:
     from absl import flags
 
+    command_line._define_flags()
     flags.FLAGS(["launch.py"])
-    assert entry.workdir("configs/digits.py") == Path.cwd() / "runs" / "digits"
-    assert entry.workdir("configs/alexnet.py:one_gpu") == Path.cwd() / "runs" / "alexnet-one_gpu"
+    assert command_line._workdir("configs/digits.py") == Path.cwd() / "runs" / "digits"
+    assert command_line._workdir("configs/alexnet.py:one_gpu") == Path.cwd() / "runs" / "alexnet-one_gpu"
 
 
 @pytest.mark.parametrize(
@@ -259,6 +265,6 @@ def test_a_batch_larger_than_the_training_set_is_refused(data_dir: Path, tmp_pat
 @pytest.mark.parametrize("get_config", [alexnet.get_config, digits.get_config])
 def test_configs_are_complete_and_pass_their_own_check(get_config: Any) -> None:
     config = get_config()
-    configs.check(config)
-    assert list(configs.flatten(config)) == list(configs.flatten(alexnet.get_config()))
-    assert json.loads(configs.to_json(config))["mesh"] == {"data": 0, "model": 0}
+    check_config(config)
+    assert list(flatten(config)) == list(flatten(alexnet.get_config()))
+    assert json.loads(config_to_json(config))["mesh"] == {"data": 0, "model": 0}

@@ -2,8 +2,8 @@
 
 import re
 
-import launch as entry
-from alexnet_jax import paper_table
+from alexnet_jax.modes import MODES
+from alexnet_jax.modes import table as paper_table
 from benchmarks import table
 from configs import variants
 from tests.conftest import ROOT
@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_table_of_modes_is_the_programs() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.MULTILINE))
-    assert rows == {name: what for name, (_, what) in entry.MODES.items()}
+    assert rows == MODES
 
 
 def test_the_rows_of_the_paper_are_the_tables() -> None:
@@ -33,8 +33,12 @@ def test_the_rows_of_the_paper_are_the_tables() -> None:
 def test_every_room_and_picture_is_there() -> None:
     block = README.split("## How the code is laid out")[1].split("```")[1]
     named = set(re.findall(r"\b(\w+\.py)\b", block))
-    there = {path.name for path in (ROOT / "alexnet_jax").glob("*.py")} - {"__init__.py"}
-    assert there - {"messages.py"} <= named
+    package = ROOT / "alexnet_jax"
+    there = {path.name for path in package.rglob("*.py") if path.parent.name != "modes"} - {"__init__.py"}
+    assert there <= named
+    assert {path.name for path in package.iterdir() if path.is_dir()} - {"__pycache__"} <= set(
+        re.findall(r"(\w+)/", block)
+    )
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / picture).is_file()
 

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from alexnet_jax import architecture, communication, evaluate, towers, train
-from alexnet_jax import config as configs
-from alexnet_jax.architecture import MaxPool
+from alexnet_jax.devices import towers
+from alexnet_jax.modes import Invocation, communication, evaluate, train
+from alexnet_jax.network import architecture
+from alexnet_jax.network.architecture import MaxPool
+from alexnet_jax.runs.config import check_config, flatten, network_of, recipe_of
+from alexnet_jax.runs.folder import evaluations
 from configs import alexnet, alexnet_2012, variants
 from tests.conftest import launch, narrowed, refusal
 
@@ -79,8 +82,8 @@ def config_of(base: str, variant: str) -> ConfigDict:
 
 def table_of(base: str, variant: str) -> tuple[architecture.Row, ...]:
     config = config_of(base, variant)
-    configs.check(config)
-    return architecture.table(configs.network(config, config.model.classes or 1000))
+    check_config(config)
+    return architecture.table(network_of(config, config.model.classes or 1000))
 
 
 def test_every_row_is_counted_here() -> None:
@@ -123,9 +126,9 @@ def test_what_follows_a_removed_layer_stays() -> None:
 
 
 def test_only_the_named_fields_differ_from_the_base() -> None:
-    base = configs.flatten(alexnet.get_config())
+    base = flatten(alexnet.get_config())
     for name, variant in variants.VARIANTS.items():
-        fields = configs.flatten(alexnet.get_config(name))
+        fields = flatten(alexnet.get_config(name))
         differ = {field for field in fields if fields[field] != base[field]}
         assert differ == {"name", *variant.changes} - {"model.pool_stride"}, name
 
@@ -147,7 +150,7 @@ def test_two_devices_of_a_net_with_one_tower_are_refused() -> None:
 
 def crossings(config: ConfigDict, devices: int) -> list[tuple[str, str]]:
     """Of the compiled step: gathers and scatters, and all other collectives of the layers."""
-    recipe = configs.recipe(config, config.model.classes or 1000, steps_per_epoch=1)
+    recipe = recipe_of(config, config.model.classes or 1000, steps_per_epoch=1)
     mesh = towers.make_mesh(1, devices, config.model.towers)
     lowered = communication.lowered_step(recipe, mesh, config.train.batch_size, config.data.resize)
     listed = communication.count(lowered.compile().as_text())
@@ -168,14 +171,14 @@ def test_what_crosses_in_the_compiled_step(base: str, variant: str, quick_compil
 
 def goes_through(config: ConfigDict, workdir: Path) -> None:
     """Two steps, evaluation, and two more after a restart."""
-    invocation = configs.Invocation(workdir, restart=False)
-    configs.check(config)
+    invocation = Invocation(workdir, restart=False)
+    check_config(config)
     config.train.steps, config.train.log_every = 2, 1
     first = train.run(config, invocation)
     assert first["step"] == 2
     seen = evaluate.run(config, invocation)
     assert seen["examples"] == 360
-    assert seen["loss"] == pytest.approx(evaluate.runs.evaluations(workdir)[-1]["loss"])
+    assert seen["loss"] == pytest.approx(evaluations(workdir)[-1]["loss"])
     assert seen["top1_error"] == pytest.approx(first["top1_error"])
     config.train.steps = 4
     second = train.run(config, invocation)
@@ -221,7 +224,7 @@ def test_every_variant_trains_full_size(base: str, variant: str, data_dir: Path,
     config.train.batch_size, config.train.steps, config.train.init_after = 4, 2, ""
     config.train.log_every = 1
     config.mesh.data, config.mesh.model = 1, config.model.towers
-    invocation = configs.Invocation(tmp_path, restart=False)
+    invocation = Invocation(tmp_path, restart=False)
     assert train.run(config, invocation)["step"] == 2
     assert evaluate.run(config, invocation)["examples"] == 8
     config.train.steps = 3

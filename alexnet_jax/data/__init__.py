@@ -1,11 +1,1 @@
-"""Pictures in. The only package that imports TensorFlow, and TensorFlow gets no accelerator."""
-
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before its import, or its start-up notices are printed
-
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # likewise, and no network runs in TensorFlow here
-
-import tensorflow as tf
-
-tf.config.set_visible_devices([], "GPU")
+"""Pictures in: sources, the prepared set, batches."""

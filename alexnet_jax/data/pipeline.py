@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-import tensorflow as tf
 
 from alexnet_jax.data.prepared import INDEX, Prepared, Preprocessing, index_name
+from alexnet_jax.data.tensorflow import tf
 from alexnet_jax.messages import UserError
 
 Batch = dict[str, np.ndarray]

@@ -26,13 +26,11 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from alexnet_jax import pictures
-from alexnet_jax.data import pipeline, sources
+from alexnet_jax.data import pictures, pipeline, sources
+from alexnet_jax.data.pictures import Picture, Squares
 from alexnet_jax.data.prepared import (
     INDEX,
     REJECTED,
@@ -53,8 +51,8 @@ from alexnet_jax.data.prepared import (
     settings,
 )
 from alexnet_jax.data.sources import Source
+from alexnet_jax.data.tensorflow import tf, tfds
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.pictures import Picture, Squares
 
 CHUNK = 32  # pictures that one process works on at a time
 ROUND = 256  # pictures between two states on disk
@@ -443,22 +441,3 @@ def _load(path: Path) -> Preprocessing:
         return load(path)
     except ValueError as error:
         raise UserError(f"{error}; remove '{path.parent}' to prepare anew") from error
-
-
-def run(config: ConfigDict, invocation: Any) -> dict[str, Any]:
-    """`--mode=prepare`: the dataset and its statistics, ready for training."""
-    prepared = open_or_prepare(config)
-    statistics = preprocessing(prepared, config)
-    say(f"{prepared.name} is ready in {prepared.folder}")
-    text = (prepared.folder / REJECTED).read_text()
-    return {
-        "name": prepared.name,
-        "data_dir": str(prepared.folder),
-        "examples": prepared.examples(config.data.train_split),
-        "splits": {name: int(info.num_examples) for name, info in prepared.builder.info.splits.items()},
-        "classes": len(prepared.classes),
-        "rejected": len(text.splitlines()),
-        "bytes": sum(path.stat().st_size for path in prepared.folder.iterdir()),
-        "mean_rgb": [float(x) for x in statistics.mean_image.mean(axis=(0, 1))],
-        "rgb_covariance": statistics.rgb_covariance.tolist(),
-    }

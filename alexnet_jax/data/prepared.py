@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from alexnet_jax import cache
 from alexnet_jax.data import sources
+from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError
 
 VERSION = "1.0.0"

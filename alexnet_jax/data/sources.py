@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from tensorflow_datasets.datasets.imagenet2012 import imagenet_common
 
+from alexnet_jax.data.pictures import Picture
+from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.pictures import Picture
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of pictures in folders, in any case

@@ -1,15 +1,15 @@
 """Figure 1: training error by epoch of the four-layer network, ReLUs against tanh units."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
-from alexnet_jax import report, runs
-from alexnet_jax.config import Invocation
 from alexnet_jax.messages import UserError, say
+from alexnet_jax.runs import report
+from alexnet_jax.runs.folder import open_run
 
 TARGET = 0.25  # training error, the dotted line of the paper's figure
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # the grid that the fastest learning rate of each is taken from
@@ -31,20 +31,15 @@ class Curve:
         return next((epoch for epoch, error in self.points if error <= TARGET), None)
 
 
-def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
-    """Trains what is not there yet, or takes the runs of `--runs`; draws, and returns the ratio.
+def compare(folders: Sequence[Path], path: Path) -> dict[str, Any]:
+    """Draws the fastest run of either kind of unit as the picture `path`, and returns the figure's numbers.
 
-    Args:
-      config: of the runs to train, each with its own activation and learning rate; None with `--runs`.
+    Raises:
+      UserError: a folder holds no run of the four layers, or there is none of one kind.
     """
-    folders = [Path(folder).expanduser().absolute() for folder in invocation.runs]
-    if not folders:
-        assert config is not None
-        folders = search(config, invocation.workdir)
     curves = [curve(folder) for folder in folders]
     best = {activation: fastest(curves, activation) for activation in ACTIVATIONS}
-    path = invocation.workdir / "figure1.png"
-    invocation.workdir.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     draw(best, path)
     relu, tanh = (best[activation].epochs_to_target for activation in ACTIVATIONS)
     ratio = tanh / relu if relu and tanh else None
@@ -60,28 +55,9 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     }
 
 
-def search(config: ConfigDict, workdir: Path) -> list[Path]:
-    """Trains both networks at every rate of the grid, each in a folder of `workdir`; finished ones stay."""
-    from alexnet_jax import train  # TensorFlow takes seconds to import, and drawing needs none
-
-    folders = []
-    for activation in ACTIVATIONS:
-        for rate in RATES:
-            one = config.copy_and_resolve_references()
-            one.model.activation, one.optimizer.learning_rate = activation, rate
-            folders.append(workdir / f"{activation}-{rate:g}")
-            try:
-                train.run(one, Invocation(folders[-1], restart=False))
-            except UserError as error:  # a rate that is too high ends in NaN, and is not the fastest
-                if not isinstance(error.__cause__, FloatingPointError):
-                    raise
-                say(f"{activation} at {rate:g}: {error}")
-    return folders
-
-
 def curve(folder: Path) -> Curve:
     """What a run's folder holds. Raises UserError if there is no run of the four layers."""
-    found = runs.open_run(folder)
+    found = open_run(folder)
     model = found.config["model"]
     if model["network"] != "four_layers":
         raise UserError(f"--runs names {folder}, which is no run of configs/cifar10.py; give such runs alone")

@@ -1,0 +1,135 @@
+"""The command line: flags -> config -> mode. See README.md, or --help."""
+
+import difflib
+import importlib
+import json
+import os
+import re
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from alexnet_jax import cache
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.modes import MODES, Invocation
+from alexnet_jax.runs.config import check_config, flatten
+
+flags.disclaim_key_flags()  # they are those of the program that calls `main`, and its --help shows them
+
+
+def main() -> None:
+    """Runs the mode that the command line asks for, and ends the process: 0 done, 1 a mistake or a failure."""
+    _define_flags()
+    try:
+        app.run(_run, flags_parser=parse_command_line)
+    except UserError as error:
+        say(f"error: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say("error: stopped by SIGINT")
+        sys.exit(130)
+
+
+def _define_flags() -> None:
+    config_flags.DEFINE_config_file(
+        "config", None, "The config file, FILE[:VARIANT]; change a field with --config.KEY=VALUE."
+    )
+    flags.DEFINE_enum("mode", "train", list(MODES), "\n".join(f"{name}: {what}." for name, what in MODES.items()))
+    flags.DEFINE_string("workdir", None, "The run's folder; runs/<config>[-<variant>] by default.")
+    flags.DEFINE_bool("restart", False, "Set aside a run that is in the folder and begin anew.")
+    flags.DEFINE_bool(
+        "compilation_cache", True, "Keep compiled programs in the user's cache: the next start is faster."
+    )
+    flags.DEFINE_list("ensemble", [], "evaluate: folders of runs, with commas between; their softmax is averaged.")
+    flags.DEFINE_list("runs", [], "figures, table: folders of runs, with commas between.")
+    flags.DEFINE_integer("figure", 1, "figures: which one of the paper.")
+
+
+def _run(argv: Sequence[str]) -> None:
+    """Runs the mode and prints its result as one JSON object."""
+    logging.set_verbosity(logging.ERROR)
+    if argv[1:]:
+        raise UserError(f"'{argv[1]}' is not expected; flags begin with --, see --help")
+    flag = flags.FLAGS["config"]
+    if flag.value is not None:
+        check_config(flag.value)
+    invocation = Invocation(
+        _workdir(config_flags.get_config_filename(flag) if flag.value is not None else None),
+        flags.FLAGS.restart,
+        ensemble=tuple(flags.FLAGS.ensemble),
+        runs=tuple(flags.FLAGS.runs),
+        figure=flags.FLAGS.figure,
+    )
+    cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
+    mode = importlib.import_module(f"alexnet_jax.modes.{flags.FLAGS.mode}")
+    print(json.dumps(mode.run(flag.value, invocation)), flush=True)
+
+
+def _workdir(filename: str | None) -> Path:
+    """The run's folder, absolute: the flag's, or by the config's name and variant, or the mode's."""
+    path, _, variant = (filename or flags.FLAGS.mode).partition(":")
+    default = f"runs/{Path(path).stem}{'-' if variant else ''}{variant}"
+    return Path(os.path.abspath(os.path.expanduser(flags.FLAGS.workdir or default)))
+
+
+def parse_command_line(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; for `absl.app.run`.
+
+    The config file and the names of the fields are looked at first: what absl would say of them is
+    a traceback.
+
+    Raises:
+      UserError: a flag, a config file, a variant or a field that does not exist, or a wrong type.
+    """
+    asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv)
+    config = _config_argument(argv)
+    if config is not None and not asks_for_help:
+        _require_known_fields(argv, sorted(flatten(_load(config))))
+    try:
+        rest = flags.FLAGS(list(argv))
+    except SystemExit:  # absl calls help a failure
+        sys.exit(0 if asks_for_help else 1)
+    except flags.Error as error:
+        text = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{text}; see --help, and the config file for its fields") from error
+    if config is None and not (flags.FLAGS.ensemble or flags.FLAGS.runs or flags.FLAGS.mode == "table"):
+        raise UserError("--config is missing; give one, such as --config=configs/digits.py")
+    return rest
+
+
+def _config_argument(argv: Sequence[str]) -> str | None:
+    for place, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config") and (equals or argv[place + 1 :]):
+            return value if equals else argv[place + 1]
+    return None
+
+
+def _load(argument: str) -> ConfigDict:
+    path, _, variant = argument.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config names '{path}', which is not there; give a file, such as configs/digits.py")
+    try:
+        get_config = runpy.run_path(path).get("get_config")
+        config = get_config(*([variant] if variant else [])) if get_config else None
+    except Exception as error:  # whatever a config file of the user's may raise
+        sentence, *rows = str(error).splitlines() or [type(error).__name__]
+        for row in rows:  # the variants there are
+            say(row)
+        raise UserError(f"--config={argument} cannot be used: {sentence}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config={argument} has no get_config that returns a ConfigDict; see configs/digits.py")
+    return config
+
+
+def _require_known_fields(argv: Sequence[str], known: list[str]) -> None:
+    groups = {field.split(".")[0] for field in known}
+    for argument in argv:
+        field = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        if field and field[1] not in known and field[1] not in groups:
+            nearest = difflib.get_close_matches(field[1], known, 1, 0)[0]
+            raise UserError(f"--config.{field[1]} is no field of the config; the nearest is --config.{nearest}")

@@ -1,0 +1,25 @@
+"""What the program does, one file a mode, each with run(config, invocation) -> the JSON of its last line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MODES = {  # name, which is the file's: what it does; README's table is this one
+    "train": "a new run, or a run gone on with from its newest checkpoint",
+    "prepare": "the dataset and its mean image and RGB covariance, ready for training",
+    "evaluate": "loss and errors of a run's best or newest checkpoint on a whole split",
+    "describe": "the network layer by layer: shapes, parameters, neurons, FLOPs, memory",
+    "figures": "a figure of the paper, drawn from runs",
+    "table": "the paper's tables with published errors and those of the runs there are",
+    "communication": "what crosses between the devices in one step, compiled and predicted",
+}
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What the command line says beside the config."""
+
+    workdir: Path  # absolute
+    restart: bool  # set aside a run that is there
+    ensemble: tuple[str, ...] = ()  # folders of runs whose softmax outputs are averaged
+    runs: tuple[str, ...] = ()  # folders of runs that a table or a figure is made from
+    figure: int = 1  # of the paper, to be drawn

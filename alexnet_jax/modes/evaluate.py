@@ -1,0 +1,188 @@
+"""The error of a trained network on a whole set, and of several whose softmax is averaged."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data.prepared import Prepared
+from alexnet_jax.devices import towers
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.modes import Invocation
+from alexnet_jax.network import views
+from alexnet_jax.runs.config import OF_THE_NETWORK, check_batches, recipe_of
+from alexnet_jax.runs.folder import Run, open_run, own_recipe, record_evaluation, require_same_config, restore_params
+from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
+
+
+def whole_set(
+    eval_step: Callable[..., dict[str, jax.Array]],
+    params: Any,
+    batches: Iterator[dict[str, Any]],
+    mean_image: jax.Array,
+    mesh: Mesh,
+) -> dict[str, float]:
+    """`examples`, mean `loss`, `top1_error` and `top5_error` (fractions) over all the batches.
+
+    Sums of what was seen, divided once: a short last batch counts for what it holds.
+    """
+    sums = [eval_step(params, towers.put_batch(batch, mesh), mean_image) for batch in batches]
+    total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *sums)
+    seen = total.pop("examples")
+    return {"examples": seen, **{name: value / seen for name, value in total.items()}}
+
+
+def batches_of(config: ConfigDict, source: Prepared) -> Iterator[dict[str, Any]]:
+    """The split to evaluate on: centre crops, or whole squares for ten views."""
+    whole = config.evaluate.views == views.VIEWS
+    return pipeline.evaluation_batches(source, config, config.evaluate.split, whole)
+
+
+def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+    """`--mode=evaluate`: a run's best or newest checkpoint on the whole of a split, or an ensemble."""
+    if invocation.ensemble:
+        return ensemble(config, invocation)
+    assert config is not None
+    found = open_run(invocation.workdir)
+    require_same_config(config, found, OF_THE_NETWORK, "evaluated")
+    mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
+    check_batches(config, mesh.shape[towers.DATA])
+    source = _source_of(config, found)
+    recipe = recipe_of(config, config.model.classes or len(found.classes), steps_per_epoch=1)
+    at, params = restore_params(found, recipe, mesh, config.evaluate.checkpoint)
+    say(f"evaluating the checkpoint of step {at} on {source.name}, {config.evaluate.split}")
+    _, eval_step = compiled_steps(recipe, mesh, config.evaluate.views)
+    mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
+    errors = whole_set(eval_step, params, batches_of(config, source), mean_image, mesh)
+    result = {**errors, "views": config.evaluate.views, "step": at, "workdir": str(found.workdir)}
+    record_evaluation(found.workdir, {**result, **_what(config, [found.config["name"]])})
+    return result
+
+
+def _source_of(config: ConfigDict, found: Run) -> Prepared:
+    source = prepare.open_or_prepare(config)
+    if source.classes != found.classes:
+        raise UserError(
+            f"'{source.name}' has other classes than {found.workdir / 'classes.txt'}; evaluate on the dataset that the "
+            "run was trained on"
+        )
+    source.examples(config.evaluate.split)
+    return source
+
+
+def _what(config: ConfigDict, members: list[str]) -> dict[str, Any]:
+    return {"members": members, "data": config.data.name, "split": config.evaluate.split}
+
+
+def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+    """Several runs' softmax outputs averaged (Table 2): each run's errors, and those of the mean.
+
+    One network is on the devices at a time, and the data is read once for each. The sum of the
+    probabilities lies in a file, so that memory does not grow with the number of pictures.
+
+    Args:
+      config: where the data lies and what of it is evaluated, how and on which mesh; None: as the
+        first run's own config has it. The network and what is subtracted from a picture are each run's own.
+    """
+    found = [open_run(Path(folder).expanduser().absolute()) for folder in invocation.ensemble]
+    for other in found[1:]:
+        if other.classes != found[0].classes:
+            raise UserError(
+                f"--ensemble names {found[0].workdir} and {other.workdir}, whose class lists (classes.txt) differ; "
+                "only networks of the same classes can be averaged"
+            )
+    ours = config or ConfigDict(found[0].config)
+    total: np.ndarray | None = None
+    labels: list[np.ndarray] = []
+    nets = []
+    with tempfile.TemporaryFile() as file:
+        for one in found:
+            theirs = _with_evaluation_of(ConfigDict(one.config), ours)
+            mesh = towers.make_mesh(theirs.mesh.data, theirs.mesh.model, theirs.model.towers)
+            check_batches(theirs, mesh.shape[towers.DATA])
+            source = _source_of(theirs, one)
+            if total is None:
+                shape = source.examples(theirs.evaluate.split), len(one.classes)
+                total = np.memmap(file, np.float32, "w+", shape=shape)
+            at, batches = outputs(one, theirs, mesh, source)
+            sums, seen, labels = np.zeros(3), 0, []
+            for probabilities, of_batch in batches:
+                sums += error_sums(probabilities, of_batch)
+                total[seen : seen + len(of_batch)] += probabilities
+                seen += len(of_batch)
+                labels.append(of_batch)
+            nets.append({**_errors(sums, seen), "step": at, "workdir": str(one.workdir)})
+        assert total is not None
+        sums, first = np.zeros(3), 0
+        for part in labels:
+            sums += error_sums(total[first : first + len(part)] / len(found), part)
+            first += len(part)
+    result = {**_errors(sums, first), "views": ours.evaluate.views, "nets": nets}
+    members = [one.config["name"] for one in found]
+    record_evaluation(invocation.workdir, {**result, **_what(ours, members)})
+    return result
+
+
+def outputs(
+    found: Run, config: ConfigDict, mesh: Mesh, source: Prepared
+) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """The step of a run's checkpoint, and its softmax float32 [b, classes] and the labels int32 [b] of each batch.
+
+    Args:
+      config: the run's own, with what is to be evaluated.
+    """
+    recipe = own_recipe(found)
+    at, params = restore_params(found, recipe, mesh, config.evaluate.checkpoint)
+    say(f"evaluating the checkpoint of step {at} of {found.workdir}")
+    mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
+    probabilities = jax.jit(
+        partial(class_probabilities, recipe, mesh, config.evaluate.views),
+        compiler_options=towers.compiler_options(mesh),
+    )
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in batches_of(config, source):
+            real = int(batch["mask"].sum())
+            whole = np.asarray(probabilities(params, towers.put_batch(batch, mesh), mean_image))
+            yield whole[:real, : len(found.classes)], batch["label"][:real]
+
+    return at, batches()
+
+
+def _with_evaluation_of(theirs: ConfigDict, ours: ConfigDict) -> ConfigDict:
+    """A run's config with the data, the evaluation and the mesh that were asked for.
+
+    A network of one tower has one device where the others have two.
+    """
+    for field in ours.data:
+        if field not in ("resize", "crop"):  # the network's own
+            theirs.data[field] = ours.data[field]
+    theirs.evaluate, theirs.mesh.data = ours.evaluate, ours.mesh.data
+    theirs.mesh.model = min(ours.mesh.model, theirs.model.towers)
+    return theirs
+
+
+def error_sums(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Sums over the rows of [b, classes]: loss in nats, top-1 errors, top-5 errors; float64 [3].
+
+    Of classes that tie with the label, those of lower index come before it. A NaN in a row is an error.
+    """
+    p = probabilities.astype(np.float64)
+    of_label = p[np.arange(len(labels)), labels][:, None]
+    before = (p > of_label) | ((p == of_label) & (np.arange(p.shape[1]) < labels[:, None]))
+    rank = np.where(np.isnan(p).any(axis=1), p.shape[1] + TOP_K, before.sum(axis=1))
+    with np.errstate(divide="ignore"):  # a probability that is 0 in float32 is a loss without bound
+        losses = -np.log(of_label)
+    return np.array([losses.sum(), (rank >= 1).sum(), (rank >= TOP_K).sum()])
+
+
+def _errors(sums: np.ndarray, examples: int) -> dict[str, Any]:
+    loss, top1, top5 = (float(value) / examples for value in sums)
+    return {"examples": examples, "loss": loss, "top1_error": top1, "top5_error": top5}

@@ -1,0 +1,75 @@
+"""A new run that starts from another one's layers: fine-tuning (sections 6 and 7)."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.network.architecture import Architecture
+from alexnet_jax.runs import checkpoint
+from alexnet_jax.runs.folder import Run, open_run, own_recipe, restore_params, run_exists
+
+
+def donor(config: ConfigDict, net: Architecture) -> Run | None:
+    """The run that a new run of the config starts from; None if it starts from scratch.
+
+    Raises:
+      UserError: it is not named though the config needs one; it is no run, has no checkpoint or
+        another number of towers; a layer that is to start anew does not exist.
+    """
+    folder, after = config.train.init_from, config.train.init_after
+    if not folder:
+        if after:
+            raise UserError(
+                f"this configuration goes on from another run's layers; first run python launch.py --config={after}, "
+                "then give its folder as --config.train.init_from=DIR"
+            )
+        return None
+    names = [layer.name for layer in net.layers]
+    for name in excepted(config):
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, 1, 0)[0]
+            raise UserError(
+                f"config.train.init_except names '{name}', and no layer is called so; the nearest is '{nearest}', "
+                f"the layers are {', '.join(names)}"
+            )
+    path = Path(folder).expanduser().absolute()
+    if not run_exists(path):
+        raise UserError(f"config.train.init_from={path} holds no run; name the folder of one that was trained")
+    found = open_run(path)
+    theirs, ours = found.config["model"]["towers"], net.towers
+    if theirs != ours:
+        raise UserError(
+            f"config.train.init_from={path} is a run with {theirs} tower{'s' if theirs > 1 else ''}, and this network "
+            f"has {ours}; name a run with {ours}"
+        )
+    if not (path / "checkpoints").is_dir() or not checkpoint.Checkpoints(path).steps():
+        raise UserError(f"config.train.init_from={path} has no checkpoint; train it first, or name another run")
+    return found
+
+
+def excepted(config: ConfigDict) -> list[str]:
+    """Layers that start anew even where their shapes agree."""
+    return [name.strip() for name in config.train.init_except.split(",") if name.strip()]
+
+
+def params_from(found: Run, params: Any, anew: list[str], mesh: Mesh) -> Any:
+    """The parameters with those layers of the run's best checkpoint whose shapes agree; says which."""
+    at, theirs = restore_params(found, own_recipe(found), mesh, "best")
+    taken = [name for name in params if name not in anew and shapes(params[name]) == shapes(theirs.get(name, {}))]
+    started = [name for name in params if name not in taken]
+    unused = [name for name in theirs if name not in params]
+    say(
+        f"from step {at} of {found.workdir}: {', '.join(taken) or 'no layer'}; "
+        f"started anew: {', '.join(started) or 'none'}"
+        + (f"; not in this network: {', '.join(unused)}" if unused else "")
+    )
+    return {name: theirs[name] if name in taken else params[name] for name in params}
+
+
+def shapes(layer: Any) -> dict[str, tuple[int, ...]]:
+    """Of a layer's parameters, by name."""
+    return {name: tuple(array.shape) for name, array in layer.items()}

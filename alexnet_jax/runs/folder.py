@@ -1,0 +1,135 @@
+"""A run's folder: what it holds beside checkpoints and metrics, and whether it may be gone on with."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from alexnet_jax.data.prepared import Preprocessing, load
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.config import config_to_json, differences, recipe_of
+from alexnet_jax.training.step import Recipe, abstract_state
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a folder holds: all that evaluation needs beside pictures and a checkpoint."""
+
+    workdir: Path
+    config: dict[str, Any]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+
+def run_exists(workdir: Path) -> bool:
+    """Whether there is a run in the folder."""
+    return (workdir / "config.json").is_file() or (workdir / "checkpoints").is_dir()
+
+
+def open_run(workdir: Path) -> Run:
+    """Raises UserError if there is no run, or a file of it is missing or not whole."""
+    if not run_exists(workdir):
+        raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
+    try:
+        saved = json.loads((workdir / "config.json").read_text())
+        if not isinstance(saved, dict):
+            raise ValueError("config.json holds no config")
+        classes = tuple((workdir / "classes.txt").read_text().splitlines())
+        preprocessing = load(workdir / "preprocessing.npz")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
+    return Run(workdir, saved, preprocessing, classes)
+
+
+def own_recipe(found: Run) -> Recipe:
+    """The run's own network, as its config and its classes give it."""
+    saved = ConfigDict(found.config)
+    return recipe_of(saved, saved.model.classes or len(found.classes), steps_per_epoch=1)
+
+
+def restore_params(found: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, Any]:
+    """The step and the parameters of the run's best or newest checkpoint that can be read.
+
+    Args:
+      own: the run's recipe.
+      which: best (of lowest validation error) or newest; best is newest where nothing was validated.
+
+    Raises:
+      UserError: there is none.
+    """
+    checkpoints = Checkpoints(found.workdir)
+    steps = checkpoints.steps()[::-1]
+    best = checkpoints.best_step()
+    if which == "best" and best is not None:
+        steps = [best, *(one for one in steps if one != best)]
+    at, state = checkpoints.restore(abstract_state(own, mesh), steps)
+    checkpoints.close()
+    return at, state.params
+
+
+def record_evaluation(workdir: Path, line: dict[str, Any]) -> None:
+    """Adds the line to `evaluations.jsonl`, for the paper's table; says so if it cannot."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with open(workdir / "evaluations.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        say(f"{workdir} cannot be written ({error.strerror}): the result is not kept for --mode=table")
+
+
+def evaluations(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of `evaluations.jsonl`; none if there is no such file."""
+    path = workdir / "evaluations.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def require_same_config(config: ConfigDict, run: Run, groups: Sequence[str], done: str) -> None:
+    """Raises UserError with the list of differences, if there are any within the groups."""
+    found = differences(config, run.config, groups, ("here", "there"))
+    if found:
+        raise UserError(
+            f"the run in {run.workdir} cannot be {done} with this config: {'; '.join(found)}; give it the run's own "
+            "values, or another --workdir"
+        )
+
+
+def create_run(workdir: Path, config: ConfigDict, preprocessing: Preprocessing, classes: tuple[str, ...]) -> Run:
+    """Makes the folder. config.json comes last: with it there is a run. Raises UserError if it cannot."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        preprocessing.save(workdir / "preprocessing.npz")
+        (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+        (workdir / ".config.json").write_text(config_to_json(config))
+        os.replace(workdir / ".config.json", workdir / "config.json")
+    except OSError as error:
+        raise _unwritable(workdir, error.strerror) from error
+    return open_run(workdir)
+
+
+def require_writable(workdir: Path) -> None:
+    """Raises UserError, before anything is computed, if the folder cannot be made or written."""
+    nearest = next(folder for folder in (workdir, *workdir.parents) if folder.exists())
+    if not nearest.is_dir():
+        raise _unwritable(workdir, f"'{nearest}' is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unwritable(workdir, f"no permission to write in '{nearest}'")
+
+
+def _unwritable(workdir: Path, reason: str | None) -> UserError:
+    return UserError(f"--workdir={workdir} cannot be written ({reason}); name a folder that can")
+
+
+def set_run_aside(workdir: Path) -> None:
+    """Moves a run to the first free name of the form `workdir.N`."""
+    if run_exists(workdir):
+        number = 1
+        while (target := workdir.with_name(f"{workdir.name}.{number}")).exists():
+            number += 1
+        workdir.rename(target)
+        say(f"the run in {workdir} was set aside as {target}")

@@ -1,0 +1,1 @@
+"""How it learns: the optimiser and the step, pure functions of arrays."""

@@ -1,0 +1,139 @@
+"""What the compiled step of configs/alexnet.py sends between devices, and nothing else."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import jax
+import pytest
+
+from alexnet_jax.devices import towers
+from alexnet_jax.modes import communication
+from alexnet_jax.modes.communication import Collective
+from alexnet_jax.network import architecture
+from alexnet_jax.network.architecture import ALEXNET
+from alexnet_jax.training.step import Recipe, abstract_state
+from tests.conftest import NARROW, launch, result
+
+CROSS = ("conv3", "fc6", "fc7", "fc8")
+BATCH = 128
+
+
+def listed(mesh_shape: tuple[int, int]) -> list[Collective]:
+    text = communication.lowered_step(Recipe(), towers.make_mesh(*mesh_shape), BATCH, 256).compile().as_text()
+    return communication.count(text)
+
+
+@pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 2)])
+def test_the_towers_talk_only_where_the_paper_says(mesh_shape: tuple[int, int]) -> None:
+    found = listed(mesh_shape)
+    talks = Counter((one.op, one.layer, one.direction) for one in found if one.op != "all-reduce")
+    assert talks == {
+        **{("all-gather", layer, "forward"): 1 for layer in CROSS},
+        **{("reduce-scatter", layer, "backward"): 1 for layer in CROSS},
+    }
+    reduced = {one.layer for one in found if one.op == "all-reduce"}
+    assert reduced == {"softmax", "rank"} | ({"gradients"} if mesh_shape[0] > 1 else set())
+
+
+def test_bytes_by_hand() -> None:
+    found = listed((1, 2))
+    maps = {"conv3": 13 * 13 * 256, "fc6": 6 * 6 * 256, "fc7": 4096, "fc8": 4096}
+    for op in ("all-gather", "reduce-scatter"):
+        assert {one.layer: one.bytes for one in found if one.op == op} == {
+            layer: BATCH * count * 4 for layer, count in maps.items()
+        }
+    # Of each picture: the largest logit, the sum of exponentials, the label's score; a count.
+    assert sum(one.bytes for one in found if one.layer == "softmax") == BATCH * 3 * 4
+    assert sum(one.bytes for one in found if one.layer == "rank") == BATCH * 4
+
+
+@pytest.mark.parametrize("mesh_shape", [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_bytes_equal_the_prediction(mesh_shape: tuple[int, int]) -> None:
+    predicted = communication.predict(ALEXNET, towers.make_mesh(*mesh_shape), BATCH, "float32")
+
+    def by_origin(collectives: list[Collective]) -> dict[tuple[str, str, str], int]:
+        sizes: Counter[tuple[str, str, str]] = Counter()
+        for one in collectives:
+            sizes[one.op, one.layer, one.direction] += one.bytes
+        return dict(sizes)
+
+    assert by_origin(listed(mesh_shape)) == by_origin(predicted)
+    if mesh_shape == (2, 1):
+        gradients = [one.bytes for one in predicted if one.layer == "gradients"]
+        assert gradients == [60_965_224 * 4]
+
+
+def test_gradients_are_summed_in_float32_whatever_the_activations_are() -> None:
+    # Before XLA has it: on a CPU it would do without bfloat16 anyway.
+    mesh, recipe = towers.make_mesh(2, 1), Recipe(dtype="bfloat16")
+    text = communication.lowered_step(recipe, mesh, BATCH, 256).as_text()
+    reduced = re.findall(r"stablehlo\.all_reduce.*?\}\) : \(tensor<([^>]*)>\)", text, re.DOTALL)
+    parameters = jax.tree.leaves(abstract_state(recipe, mesh).params)
+    assert sorted(reduced) == sorted("x".join(map(str, (*x.shape, "f32"))) for x in parameters)
+
+
+def test_merged_and_asynchronous_collectives_are_read() -> None:
+    text = """
+  %a = (f32[3]{0}, /*index=1*/bf16[2,5]{1,0}, s32[]) all-reduce(%x, %y, %z), channel_id=1, \
+replica_groups={{0,2},{1,3}}, \
+metadata={op_name="jit(f)/(transpose(jvp())/fc6/psum:softmax/psum:rank/sum)"}
+  %b = (f32[4]{0}, f32[8]{0}) all-gather-start(%x), \
+replica_groups=[2,2]<=[4], dimensions={0}, \
+metadata={op_name="jit(f)/conv3/all_gather"}
+  %c = f32[8]{0} all-gather-done(%b)
+  %d = f32[4]{0} reduce-scatter(%x), \
+replica_groups={{0,1}}, \
+metadata={op_name="jit(f)/transpose(jvp())/conv3/reduce_scatter"}
+  %f = (f32[3]{0}, f32[5]{0}, f32[7]{0}) all-reduce-start(%x, %y, %z), \
+replica_groups={{0,1}}, \
+metadata={op_name="jit(f)/transpose(jvp())/conv1/psum"}
+  %g = pred[6]{0} all-reduce(%x), \
+replica_groups={{0,1}}, \
+metadata={op_name="jit(f)/rank/any"}
+  %e = f32[4]{0} all-reduce(%x), \
+replica_groups={{0},{1}}, \
+metadata={op_name="jit(f)/softmax/psum"}
+  %h = ((bf16[2,3]{1,0}), bf16[1,3]{1,0}) reduce-scatter-start(%x), \
+replica_groups={{0,1}}, dimensions={0}, \
+metadata={op_name="jit(f)/transpose(jvp())/fc7/reduce_scatter"}
+  %i = bf16[1,3]{1,0} reduce-scatter-done(%h)
+  %j = f32[103]{0} all-reduce-start(%x), \
+replica_groups={{0,2},{1,3}}, metadata={scheduling_name="all-reduce-start"}
+"""
+    assert communication.count(text) == [
+        Collective("all-reduce", "gradients", "backward", 12),
+        Collective("all-reduce", "softmax", "forward", 20),
+        Collective("all-reduce", "rank", "forward", 4),
+        Collective("all-gather", "conv3", "forward", 32),
+        Collective("reduce-scatter", "conv3", "backward", 32),
+        Collective("all-reduce", "gradients", "backward", 60),
+        Collective("all-reduce", "rank", "forward", 6),
+        Collective("reduce-scatter", "fc7", "backward", 12),
+        Collective("all-reduce", "merged", "backward", 412),
+    ]
+
+
+@pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 1), (2, 2)])
+def test_an_odd_number_of_classes_is_padded_on_every_mesh(mesh_shape: tuple[int, int]) -> None:
+    mesh, size = towers.make_mesh(*mesh_shape), 8
+    assert NARROW.classes == 7
+    found = communication.count(communication.lowered_step(Recipe(NARROW), mesh, size, 72).compile().as_text())
+    predicted = communication.predict(NARROW, mesh, size, "float32")
+    assert sum(one.bytes for one in found) == sum(one.bytes for one in predicted)
+    if mesh_shape == (2, 1):
+        counted = sum(row.parameters for row in architecture.table(NARROW))
+        padding = 20 + 1  # an eighth class: weights from fc7's 20 units, and a bias
+        assert [one.bytes for one in predicted if one.layer == "gradients"] == [4 * (counted + padding)]
+
+
+def test_the_mode_needs_no_data_and_lists_what_crosses(tmp_path: Path) -> None:
+    flags = ("--config=configs/digits.py", "--mode=communication", f"--workdir={tmp_path / 'run'}")
+    found = result(launch(*flags, "--config.mesh.data=2", "--config.mesh.model=2"))
+    assert found["mesh"] == {"data": 2, "model": 2}
+    assert found["bytes_per_step"] == found["predicted_bytes_per_step"] > 0
+    assert sum(one["bytes"] for one in found["collectives"]) == found["bytes_per_step"]
+    assert {one["pass"] for one in found["collectives"]} == {"forward", "backward"}
+    rough = result(launch(*flags, "--config.model.dtype=bfloat16"))
+    assert "bfloat16" in rough["note"]
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,191 @@
+"""Runs that are averaged, and runs that start from others: narrow networks, trained for two steps."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from alexnet_jax.data import prepare
+from alexnet_jax.devices import towers
+from alexnet_jax.messages import UserError
+from alexnet_jax.modes import Invocation, evaluate, table, train
+from alexnet_jax.runs import finetune
+from alexnet_jax.runs.config import check_config, network_of
+from alexnet_jax.runs.folder import open_run, own_recipe, restore_params
+from configs import alexnet, alexnet_2012
+from tests.conftest import launch, narrowed, refusal
+from tests.photographs import write_folder
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run with two towers and one with one, of different widths."""
+    folder = tmp_path_factory.mktemp("runs")
+    jax.config.update("jax_disable_most_optimizations", True)
+    for name, variant in (("two", ""), ("one", "one_gpu")):
+        config = narrowed(alexnet.get_config(variant), data_dir)
+        config.train.steps, config.model.weight_stddev = 2, 0.1  # outputs that differ by picture
+        train.run(config, Invocation(folder / name, restart=False))
+    jax.config.update("jax_disable_most_optimizations", False)
+    return {"two": folder / "two", "one": folder / "one"}
+
+
+def ensemble(workdir: Path, *folders: Path) -> dict[str, Any]:
+    return evaluate.run(None, Invocation(workdir, restart=False, ensemble=tuple(map(str, folders))))
+
+
+def saved_probabilities(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Of a run's centre views, float32 [examples, classes], and the labels."""
+    found = open_run(folder)
+    config = ConfigDict(found.config)
+    mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
+    rows, labels = zip(*evaluate.outputs(found, config, mesh, prepare.open_or_prepare(config))[1], strict=True)
+    return np.concatenate(rows), np.concatenate(labels)
+
+
+def test_an_ensemble_is_the_mean_of_saved_probabilities(trained: dict[str, Path], tmp_path: Path) -> None:
+    result = ensemble(tmp_path, trained["two"], trained["one"])
+    (first, labels), (second, _) = saved_probabilities(trained["two"]), saved_probabilities(trained["one"])
+    mean = (first + second) / 2
+    assert result["examples"] == 360
+    for found, p in ((result, mean), (result["nets"][0], first), (result["nets"][1], second)):
+        of_label = p[np.arange(360), labels].astype(np.float64)
+        assert found["loss"] == pytest.approx(-np.log(of_label).mean(), rel=1e-9)
+        place = np.argsort(-p, axis=1, kind="stable") == labels[:, None]  # of classes that tie, the lower index first
+        assert found["top1_error"] == pytest.approx(1 - place[:, :1].any(axis=1).mean(), abs=1e-12)
+        assert found["top5_error"] == pytest.approx(1 - place[:, :5].any(axis=1).mean(), abs=1e-12)
+    assert result["nets"][0]["loss"] != pytest.approx(result["nets"][1]["loss"], rel=1e-4)
+
+
+def test_an_ensemble_of_one_is_that_one(trained: dict[str, Path], tmp_path: Path) -> None:
+    config = ConfigDict(open_run(trained["two"]).config)
+    alone = evaluate.run(config, Invocation(trained["two"], restart=False))
+    result = ensemble(tmp_path, trained["two"])
+    for name in ("examples", "top1_error", "top5_error"):
+        assert result[name] == alone[name]
+    assert result["loss"] == pytest.approx(alone["loss"], rel=1e-6)
+
+
+def test_the_table_shows_what_was_measured(trained: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
+    result = ensemble(tmp_path, *[trained["two"]] * 5)
+    folders = tuple(map(str, (tmp_path, trained["one"])))
+    found_table = table.run(None, Invocation(tmp_path, restart=False, runs=folders))
+    rows = {row["row"]: row for row in found_table["rows"]}
+    five = rows["5 CNNs"]["alexnet"]
+    assert rows["1 CNN"]["alexnet"] is None  # its only result is of the centre view
+    assert rows["5 CNNs"]["views"] == 10 and five is None  # and so is the ensemble's
+    assert rows["one GPU"]["published"] == [1.7, 1.2] and rows["one GPU"]["relative"]
+    line = json.loads((tmp_path / "evaluations.jsonl").read_text())
+    assert line["members"] == ["alexnet"] * 5 and line["top1_error"] == result["top1_error"]
+    (tmp_path / "evaluations.jsonl").write_text(json.dumps({**line, "views": 10, "top1_error": 0.381}) + "\n")
+    found_table = table.run(None, Invocation(tmp_path, restart=False, runs=(str(tmp_path),)))
+    five = next(row for row in found_table["rows"] if row["row"] == "5 CNNs")["alexnet"]
+    assert five == {
+        "top1": pytest.approx(38.1),
+        "top5": 100 * line["top5_error"],
+        "data": "digits",
+        "split": "validation",
+    }
+    printed = capsys.readouterr().out
+    assert "| 5 CNNs |" in printed and "38.1 / " in printed and "(digits, validation)" in printed
+
+
+def test_class_lists_must_be_the_same(trained: dict[str, Path], tmp_path: Path) -> None:
+    other = shutil.copytree(trained["one"], tmp_path / "other")
+    (other / "classes.txt").write_text("".join(f"class {i}\n" for i in range(10)))
+    with pytest.raises(UserError, match=r"class lists .* differ"):
+        ensemble(tmp_path, trained["two"], other)
+
+
+def test_a_folder_without_a_run_is_no_member(trained: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        ensemble(tmp_path, trained["two"], tmp_path / "nothing")
+
+
+def fine_tuning(trained: dict[str, Path], data_dir: Path, **train_fields: str) -> ConfigDict:
+    config = narrowed(alexnet.get_config("star"), data_dir)
+    config.train.steps, config.train.init_from = 1, str(trained["two"])
+    config.train.update(train_fields)
+    return config
+
+
+def test_layers_whose_shapes_agree_are_taken(
+    trained: dict[str, Path], data_dir: Path, tmp_path: Path, capsys: Any, quick_compile: None
+) -> None:
+    config = fine_tuning(trained, data_dir, init_except="fc7, fc8")
+    config.model.kernels = (12, 32, 48, 48, 64)  # another conv5, and so another fc6 behind conv6
+    config.model.sixth_convolution = 64
+    config.train.seed = 1  # what starts anew is not as it was
+    config.optimizer.learning_rate = 1e-30  # what was taken stays as it was
+    train.run(config, Invocation(tmp_path, restart=False))
+    said = capsys.readouterr().err
+    assert "conv1, conv2, conv3, conv4; started anew: conv5, conv6, fc6, fc7, fc8" in said
+    mesh = towers.make_mesh(1, 1)
+    found = {"mine": open_run(tmp_path), "theirs": open_run(trained["two"])}
+    params = {name: restore_params(run, own_recipe(run), mesh, "newest")[1] for name, run in found.items()}
+    for layer in params["mine"]:
+        same = finetune.shapes(params["mine"][layer]) == finetune.shapes(params["theirs"].get(layer, {}))
+        if layer in ("conv1", "conv2", "conv3", "conv4"):
+            np.testing.assert_array_equal(params["mine"][layer]["kernel"], params["theirs"][layer]["kernel"])
+        elif same:
+            assert np.abs(params["mine"][layer]["kernel"] - params["theirs"][layer]["kernel"]).max() > 0.01
+
+
+def test_ones_own_photographs_start_from_any_run(trained: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
+    write_folder(tmp_path / "photographs", {"beach": 12, "garden": 12})
+    config = narrowed(alexnet.get_config(), tmp_path)
+    config.data.name, config.data.manual_dir = "folder", str(tmp_path / "photographs")
+    config.model.classes = 0
+    config.train.steps, config.train.init_from = 1, str(trained["two"])
+    result = train.run(config, Invocation(tmp_path / "run", restart=False))
+    assert result["step"] == 1 and result["top1_error"] is not None
+    assert "conv1, conv2, conv3, conv4, conv5, fc6, fc7; started anew: fc8" in capsys.readouterr().err
+    assert open_run(tmp_path / "run").classes == ("beach", "garden")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"init_except": "fc9"}, "names 'fc9', and no layer is called so; the nearest is 'fc"),
+        ({"init_from": "one"}, "is a run with 1 tower, and this network has 2"),
+        ({"init_from": "bare"}, "has no checkpoint"),
+        ({"init_from": "nothing"}, "holds no run"),
+        ({"init_from": "", "init_after": "configs/alexnet.py:fall2011"}, "first run .*configs/alexnet.py:fall2011"),
+    ],
+)
+def test_a_start_that_cannot_be(
+    changes: dict[str, str], problem: str, trained: dict[str, Path], data_dir: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(trained["two"], tmp_path / "bare")
+    shutil.rmtree(bare / "checkpoints")
+    places = {"one": trained["one"], "bare": bare, "nothing": tmp_path / "nothing"}
+    changes = {name: str(places.get(value, value)) for name, value in changes.items()}
+    with pytest.raises(UserError, match=problem):
+        train.run(fine_tuning(trained, data_dir, **changes), Invocation(tmp_path / "new", restart=False))
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_comes_first_is_said_before_pictures_are_looked_for(tmp_path: Path) -> None:
+    done = launch("--config=configs/alexnet.py:star", f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path}/run")
+    assert "first run python launch.py --config=configs/alexnet.py:fall2011" in refusal(done)
+    assert not any(tmp_path.iterdir())
+
+
+def test_star_and_the_sources_pretraining_say_what_comes_first() -> None:
+    needs = {name: alexnet_2012.get_config(name).train.init_after for name in ("fall2009", "fall2011", "star")}
+    assert needs == {
+        "fall2009": "configs/alexnet_2012.py",
+        "fall2011": "configs/alexnet_2012.py:fall2009",
+        "star": "configs/alexnet_2012.py:fall2011",
+    }
+    config = alexnet.get_config("star")
+    with pytest.raises(UserError, match=r"first run python launch\.py --config=configs/alexnet\.py:fall2011"):
+        finetune.donor(config, network_of(config, 1000))
+    with pytest.raises(UserError, match=r"evaluate\.views is 4 and must be 1"):
+        config.evaluate.views = 4
+        check_config(config)

@@ -1,0 +1,262 @@
+"""Runs of launch.py: gone on with, stopped, broken, evaluated."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alexnet_jax.data import prepared
+from alexnet_jax.messages import UserError
+from alexnet_jax.runs import report
+from alexnet_jax.runs.folder import open_run, run_exists
+from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, refusal, result
+
+
+@pytest.fixture(scope="module")
+def at(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Flags of a small run in a folder of the module's own."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def flags(name: str) -> tuple[str, ...]:
+        return (*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={folder / name}")
+
+    return flags
+
+
+@pytest.fixture(scope="module")
+def whole(at: Any) -> dict[str, Any]:
+    """A run of 60 steps in one go, two epochs of 22 and a part, in a folder that is given as a relative path."""
+    *flags, workdir = at("whole")
+    relative = os.path.relpath(workdir.split("=")[1], ROOT)
+    found = result(launch(*flags, f"--workdir={relative}", "--config.train.steps=60"))
+    assert f"--workdir={found['workdir']}" == workdir
+    return found
+
+
+def without_speed(workdir: str) -> list[dict[str, float]]:
+    return [
+        {key: value for key, value in line.items() if key != "images_per_second"}
+        for line in report.read_metrics(Path(workdir))
+    ]
+
+
+def test_a_run_leaves_all_that_later_modes_need(whole: dict[str, Any], at: Any) -> None:
+    workdir = Path(whole["workdir"])
+    names = {path.name for path in workdir.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "curves.png", "preprocessing.npz", "classes.txt"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert (workdir / "classes.txt").read_text().split() == list("0123456789")
+    assert prepared.load(workdir / "preprocessing.npz").mean_image.shape == (72, 72, 3)
+    assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 60
+    assert whole["step"] == 60
+    assert whole["epoch"] == pytest.approx(60 / 22)
+    lines = report.read_metrics(workdir)
+    assert [line["step"] for line in lines if "validation/top1_error" in line] == [22, 44, 60]
+    best = min(line["validation/top1_error"] for line in lines if "validation/top1_error" in line)
+    assert whole["top1_error"] == best
+    assert whole["loss"] == [line["train/loss"] for line in lines if "train/loss" in line][-1]
+    assert whole["images_per_second"] > 0
+
+
+def test_a_run_gone_on_with_is_the_run_in_one_go(whole: dict[str, Any], at: Any) -> None:
+    first = result(launch(*at("parts"), "--config.train.steps=30"))
+    shutil.rmtree(Path(first["workdir"], "checkpoints", "30"))  # as if it had died between 22 and 30
+    second = launch(*at("parts"), "--config.train.steps=60")
+    assert f"going on with the run in {first['workdir']} from step 22" in second.stderr
+    ours, theirs = without_speed(result(second)["workdir"]), without_speed(whole["workdir"])
+    assert theirs[0]["train/loss"] - theirs[-1]["validation/loss"] > 0.02  # something is learnt
+    assert [line.keys() for line in ours] == [line.keys() for line in theirs]
+    for line, expected in zip(ours, theirs, strict=True):
+        assert line == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_finished_run_says_so_and_restart_sets_it_aside(at: Any) -> None:
+    flags = (*at("finished"), "--config.train.steps=3")
+    first = result(launch(*flags))
+    again = launch(*flags)
+    assert "is finished at step 3" in again.stderr
+    assert result(again) == {**first, "images_per_second": result(again)["images_per_second"]}
+    anew = launch(*flags, "--restart")
+    assert result(anew)["loss"] == pytest.approx(first["loss"], rel=1e-4)
+    assert Path(first["workdir"] + ".1", "config.json").is_file()
+
+
+def test_evaluate_finds_what_training_found(whole: dict[str, Any], at: Any) -> None:
+    best = result(launch(*at("whole"), "--mode=evaluate"))
+    assert {"examples", "loss", "top1_error", "top5_error", "views"} <= best.keys()
+    assert best["examples"] == 360
+    assert (best["step"], best["views"]) == (whole["best_step"], 1)
+    assert (best["top1_error"], best["top5_error"]) == (whole["top1_error"], whole["top5_error"])
+    newest = result(
+        launch(*at("whole"), "--mode=evaluate", "--config.evaluate.checkpoint=newest", "--config.mesh.model=1")
+    )
+    assert newest["step"] == 60
+    on_train = result(launch(*at("whole"), "--mode=evaluate", "--config.evaluate.split=train"))
+    assert on_train["examples"] == 1437
+
+
+def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(at: Any) -> None:
+    flags = at("nan")
+    result(launch(*flags, "--config.train.steps=22"))
+    workdir = Path(next(flag for flag in flags if flag.startswith("--workdir")).split("=")[1])
+    preprocessing = prepared.load(workdir / "preprocessing.npz")
+    mean = preprocessing.mean_image.copy()
+    mean[36, 36] = np.nan
+    prepared.Preprocessing(mean, preprocessing.rgb_covariance).save(workdir / "preprocessing.npz")
+    sentence = refusal(launch(*flags, "--config.train.steps=44"))
+    assert "the loss of step 23 is nan" in sentence
+    assert "the checkpoint of step 22 is the last good one" in sentence
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["22"]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("config.json", "[]"), ("config.json", "{"), ("config.json", None), ("preprocessing.npz", "half")],
+)
+def test_a_run_that_is_not_whole_is_refused(
+    whole: dict[str, Any], tmp_path: Path, name: str, damage: str | None
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(whole["workdir"], workdir)
+    (workdir / name).unlink() if damage is None else (workdir / name).write_text(damage)
+    assert run_exists(workdir)
+    with pytest.raises(UserError, match=r"is not a whole run .*--restart"):
+        open_run(workdir)
+
+
+def test_the_plateau_rule_ends_a_run_and_it_stays_ended(at: Any) -> None:
+    flags = (
+        *(
+            *at("plateau"),
+            "--config.schedule.kind=plateau",
+            "--config.schedule.patience=1",
+            "--config.schedule.drops=2",
+        ),
+        *("--config.optimizer.learning_rate=1e-12", "--config.train.epochs=9", "--config.train.checkpoint_every=10"),
+    )
+    done = launch(*flags)
+    # The first evaluation is the best one; each after it, of the same weights, is a plateau.
+    assert result(done)["epoch"] == 4
+    assert "the plateau rule ends training at step 88" in done.stderr
+    lines = report.read_metrics(Path(result(done)["workdir"]))
+    rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
+    assert rates == pytest.approx([1e-12, 1e-12, 1e-13, 1e-14])
+    again = launch(*flags)
+    assert "is finished at step 88" in again.stderr
+
+
+def test_checkpoints_within_an_epoch(at: Any) -> None:
+    first = result(launch(*at("within"), "--config.train.steps=19", "--config.train.checkpoint_every=6"))
+    kept = sorted(int(path.name) for path in Path(first["workdir"], "checkpoints").iterdir())
+    assert kept == [12, 18, 19]
+
+
+def test_bfloat16_trains(at: Any) -> None:
+    flags = (*at("bfloat16"), "--config.model.dtype=bfloat16", "--config.train.steps=44")
+    lines = report.read_metrics(Path(result(launch(*flags))["workdir"]))
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert losses[-1] < losses[0]
+
+
+def test_a_stall_is_one_warning_with_causes_and_dead_units(at: Any) -> None:
+    stalled = (
+        *(*at("stall"), "--config.train.steps=60", "--config.train.stall_steps=44", "--config.train.log_every=5"),
+        *("--config.model.weight_stddev=0.001", "--config.model.hidden_bias=1.0"),
+    )
+    done = launch(*stalled)
+    result(done)
+    (warning,) = [line for line in done.stderr.splitlines() if "WARNING" in line]
+    assert "After 44 steps" in warning or "After 45 steps" in warning
+    for word in ("ln(10) = 2.3026", "0..1", "hidden_bias", "shuffled", "conv1 ", "fc7 "):
+        assert word in warning
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(at: Any) -> None:
+    flags = (*at("signal"), "--config.train.steps=100000", "--config.train.log_every=1")
+    process = subprocess.Popen(
+        [sys.executable, "launch.py", *flags],
+        cwd=ROOT,
+        env=environment_of_a_user(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line.startswith("step 5/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    seen += process.communicate(timeout=120)[1].splitlines()
+    assert process.returncode == 1
+    assert seen[-1].startswith("error: stopped by SIGTERM after step"), seen
+    step = int(seen[-1].split("after step ")[1].split(",")[0])
+    on = launch(*at("signal"), f"--config.train.steps={step + 1}", "--config.train.log_every=1")
+    assert f"from step {step}" in on.stderr
+    assert result(on)["step"] == step + 1
+
+
+def test_shuffled_labels_teach_nothing(tmp_path: Path, data_dir: Path) -> None:
+    shuffled = tmp_path / "data"
+    shutil.copytree(data_dir, shuffled)
+    shutil.rmtree(shuffled / "digits_72")  # the prepared squares: they are made anew
+    _shuffle_labels(shuffled / "digits" / "1.0.0")
+    losses = {}
+    for name, folder in (("shuffled", shuffled), ("true", data_dir)):
+        flags = (f"--config.data.data_dir={folder}", f"--workdir={tmp_path / name}", "--config.train.epochs=4")
+        result(launch("--config=configs/digits.py", *flags))
+        lines = report.read_metrics(tmp_path / name)
+        losses[name] = min(line["validation/loss"] for line in lines if "validation/loss" in line)
+    # The loss of guessing is ln 10. Errors would say less: a network that has learnt nothing still gives most pictures
+    # of a digit one class, so that its error leaves 90 % by tenths.
+    assert losses["shuffled"] > np.log(10) - 0.02
+    assert losses["true"] < 1
+
+
+def _shuffle_labels(folder: Path) -> None:
+    import tensorflow as tf
+
+    path = next(folder.glob("*train*"))
+    examples = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+    labels = [example.features.feature["label"].int64_list.value[0] for example in examples]
+    np.random.default_rng(0).shuffle(labels)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example, label in zip(examples, labels, strict=True):
+            example.features.feature["label"].int64_list.value[0] = label
+            writer.write(example.SerializeToString())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_default_run_learns_the_digits(data_dir: Path, tmp_path: Path, seed: int) -> None:
+    found = result(
+        launch(
+            *("--config=configs/digits.py", f"--config.data.data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"),
+            f"--config.train.seed={seed}",
+            timeout=900,
+        )
+    )
+    assert found["top1_error"] <= 0.03
+    assert found["top5_error"] <= 0.005
+
+
+@pytest.mark.slow
+def test_the_full_network_trains_on_digits(data_dir: Path, tmp_path: Path) -> None:
+    found = result(
+        launch(
+            *("--config=configs/alexnet.py", "--config.data.name=digits", f"--config.data.data_dir={data_dir}"),
+            *("--config.train.steps=5", "--config.mesh.model=2", f"--workdir={tmp_path / 'full'}"),
+            timeout=900,
+        )
+    )
+    assert found["step"] == 5
+    assert 0 < found["loss"] < 20
+    assert found["images_per_second"] > 0

@@ -1,0 +1,65 @@
+"""Imports run downwards only: a file may import from its own room and from those below it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "alexnet_jax"
+FLOORS = (  # from the top down; a file beside the rooms is named as itself
+    ("command_line",),
+    ("modes",),
+    ("figures",),
+    ("runs",),
+    ("weights",),
+    ("training",),
+    ("network",),
+    ("data",),
+    ("devices",),
+    ("cache", "messages"),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def imports_of(path: Path, package: Path) -> Iterator[str]:
+    """The modules of the package that a file imports anywhere in it, by their dotted names in the package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by a relative name"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == package.name:
+                yield name.removeprefix(f"{package.name}.")
+
+
+def upward(package: Path) -> list[str]:
+    """One line for each import that runs up, naming both files."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        room = path.relative_to(package).parts[0].removesuffix(".py")
+        for name in imports_of(path, package) if room != "__init__" else ():
+            if FLOOR[name.split(".")[0]] < FLOOR[room]:
+                target = package.joinpath(*name.split("."))
+                while not (target.is_dir() or target.with_suffix(".py").is_file()):  # a name within a module
+                    target = target.parent
+                there = target if target.is_dir() else target.with_suffix(".py")
+                found.append(f"{path.relative_to(package.parent)} imports {there.relative_to(package.parent)}")
+    return found
+
+
+def test_imports_run_downwards() -> None:
+    assert upward(PACKAGE) == []
+
+
+def test_an_import_that_runs_up_is_named_with_both_files(tmp_path: Path) -> None:
+    package = tmp_path / "alexnet_jax"
+    for room in ("modes", "network"):
+        (package / room).mkdir(parents=True)
+    (package / "modes" / "train.py").write_text("from alexnet_jax.network.ops import convolve\n")
+    inside = "def late():\n    from alexnet_jax.modes.train import run\n    return run\n"
+    (package / "network" / "ops.py").write_text(inside)
+    assert upward(package) == ["alexnet_jax/network/ops.py imports alexnet_jax/modes/train.py"]

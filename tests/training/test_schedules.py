@@ -1,0 +1,181 @@
+"""The source's optimiser and its logged learning rates, and the plateau rule across a restart."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from alexnet_jax.messages import UserError
+from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.config import check_config, recipe_of
+from alexnet_jax.training import optimizer
+from configs import alexnet_2012
+
+RATES = (
+    *((0, "*/kernel", 0.1), (0, "*/bias", 0.2)),
+    *((6, "*/kernel", 0.01), (12, "conv1/kernel", 0.001), (18, "conv1/*", 0.0)),
+    *((24, "*/kernel", 0.005), (24, "conv1/*", 0.0), (27, "conv1/kernel", 0.05)),
+)
+
+
+def by_hand(layer: str, kind: str, step: int) -> float:
+    if kind == "bias":
+        return 0.2 if layer == "fc8" or step < 18 else 0.0
+    if layer == "fc8":
+        return 0.1 if step < 6 else 0.01 if step < 24 else 0.005
+    return 0.1 if step < 6 else 0.01 if step < 12 else 0.001 if step < 18 else 0.0 if step < 27 else 0.05
+
+
+def test_thirty_steps_of_the_sources_optimiser() -> None:
+    rng = np.random.default_rng(0)
+    names = [(layer, kind) for layer in ("conv1", "fc8") for kind in ("kernel", "bias")]
+    w = {name: rng.normal(0, 1, (3, 4)) for name in names}
+    v = {name: np.zeros((3, 4)) for name in names}
+    schedule = optimizer.Schedule(kind="listed", rates=RATES)
+    sgd = optimizer.paper_sgd(momentum=0.9, weight_decay=0.05, decay_biases=False)
+
+    def tree(values: Any) -> Any:
+        return {
+            layer: {kind: jnp.asarray(values[layer, kind], jnp.float32) for kind in ("kernel", "bias")}
+            for layer in ("conv1", "fc8")
+        }
+
+    params = tree(w)
+    state = sgd.init(params)
+
+    @jax.jit
+    def update(params: Any, state: Any, gradients: Any, step: jax.Array) -> Any:
+        rates = optimizer.learning_rates(schedule, step, optimizer.new_plateau(), params)
+        moves, state = sgd.update(gradients, state, params, learning_rate=rates)
+        return optax.apply_updates(params, moves), state
+
+    frozen_at = None
+    for step in range(30):
+        gradients = {name: rng.normal(0, 1, (3, 4)) for name in names}
+        params, state = update(params, state, tree(gradients), jnp.int32(step))
+        for layer, kind in names:
+            rate = by_hand(layer, kind, step)
+            if rate == 0:
+                continue
+            name, decay = (layer, kind), 0.05 if kind == "kernel" else 0.0
+            v[name] = 0.9 * v[name] - decay * rate * w[name] - rate * gradients[name]
+            w[name] = w[name] + v[name]
+        for layer, kind in names:
+            np.testing.assert_allclose(params[layer][kind], w[layer, kind], rtol=1e-5, atol=1e-6, err_msg=str(step))
+        if step == 17:
+            frozen_at = np.asarray(params["conv1"]["kernel"])
+        if 18 <= step < 27:
+            np.testing.assert_array_equal(params["conv1"]["kernel"], frozen_at)
+
+
+# Of every run: its end, the weights' drops, conv1's own two epochs, the rate of biases.
+LOGS: dict[str, tuple[float, tuple[float, ...], tuple[tuple[float, float], ...], float]] = {
+    "": (91, (25, 51, 79), ((67, 1e-5), (72, 0.0)), 0.02),
+    "ilsvrc2010": (93, (23, 51, 78), ((68, 1e-5), (72, 0.0)), 0.002),
+    "one_gpu": (96, (20, 48), ((66, 1e-5), (72, 0.0)), 0.02),
+    "no_lrn": (97, (22, 44, 86), ((69, 1e-5), (73, 0.0)), 0.02),
+    "nonoverlapping_pooling": (90, (23, 51, 79), ((79, 0.0),), 0.002),
+    "no_cross": (92, (25, 49, 79), ((66, 1e-5), (72, 0.0)), 0.02),
+}
+STEPS_PER_EPOCH = 10_009
+
+
+def logged(variant: str) -> Any:
+    """Epoch -> {layer: {kind: rate}}, of the config as it is given to the step."""
+    config = alexnet_2012.get_config(variant)
+    recipe = recipe_of(config, config.model.classes or 1000, STEPS_PER_EPOCH)
+    params = {layer.name: {"kernel": jnp.zeros(()), "bias": jnp.zeros(())} for layer in recipe.architecture.layers}
+    rates = jax.jit(lambda step: optimizer.learning_rates(recipe.schedule, step, optimizer.new_plateau(), params))
+    return lambda epoch: jax.tree.map(float, rates(jnp.int32(round(epoch * STEPS_PER_EPOCH))))
+
+
+@pytest.mark.parametrize("variant", LOGS)
+def test_rates_of_the_logs_epoch_by_epoch(variant: str) -> None:
+    end, drops, own, bias = LOGS[variant]
+    assert alexnet_2012.get_config(variant).train.epochs == end
+    rates_at = logged(variant)
+    for epoch in np.arange(0, end, 0.5):
+        rates = rates_at(epoch)
+        weights = 0.01 / 10 ** sum(epoch >= drop for drop in drops)
+        conv1 = ([weights] + [rate for start, rate in own if epoch >= start])[-1]
+        for layer, found in rates.items():
+            expected = conv1 if layer == "conv1" else weights
+            first_two = variant == "one_gpu" and layer in ("conv1", "conv2")
+            of_bias = 0.0 if layer == "conv1" and conv1 == 0 else 0.002 if first_two else bias
+            assert found["kernel"] == pytest.approx(expected), (epoch, layer)
+            assert found["bias"] == pytest.approx(of_bias), (epoch, layer)
+
+
+def test_rates_of_the_pretraining_and_fine_tuning_logs() -> None:
+    at = logged("fall2009")
+    assert [at(2.1)[layer]["kernel"] for layer in ("conv1", "conv5", "conv6", "fc8")] == pytest.approx(
+        [1e-3, 1e-3, 1e-2, 1e-2]
+    )
+    assert at(2.2)["fc8"]["kernel"] == pytest.approx(1e-3)
+    at = logged("fall2011")
+    assert [at(5.9)[layer]["kernel"] for layer in ("conv1", "conv6", "fc6", "bottleneck")] == pytest.approx(
+        [1e-3, 1e-3, 1e-2, 1e-2]
+    )
+    assert [rates["kernel"] for rates in at(6).values()] == pytest.approx([1e-3] * 10)
+    at = logged("star")
+    assert [at(e)["conv1"]["kernel"] for e in (0, 4.9, 5, 7, 22, 42)] == pytest.approx([1e-4, 1e-4, 1e-5, 0, 0, 0])
+    assert at(299 / STEPS_PER_EPOCH)["fc8"]["kernel"] == pytest.approx(1e-3)
+    assert at(300 / STEPS_PER_EPOCH)["fc8"]["kernel"] == pytest.approx(1e-2)
+    assert [at(e)["fc8"]["kernel"] for e in (8.9, 9, 22, 42)] == pytest.approx([1e-2, 1e-3, 1e-4, 1e-5])
+    assert [at(e)["fc6"]["kernel"] for e in (8.9, 9, 22, 42)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+    ends = {name: alexnet_2012.get_config(name).train.epochs for name in ("fall2009", "fall2011", "star")}
+    assert ends == {"fall2009": 6.65, "fall2011": 8.11, "star": 54}
+
+
+@pytest.mark.parametrize(
+    ("rates", "problem"),
+    [
+        (((0, "*/kernel", 0.1),), "gives conv1/bias no rate at epoch 0"),
+        (((0, "*", 0.1), (3, "cnv1/*", 0.0)), "names 'cnv1/\\*' at epoch 3"),
+        (((0, "*", 0.1), (3, "conv1/*", 0.0), (2, "*", 0.1)), "epochs that do not rise"),
+    ],
+)
+def test_a_list_of_rates_that_cannot_be(rates: Any, problem: str) -> None:
+    config = alexnet_2012.get_config()
+    config.schedule.rates = rates
+    with pytest.raises(UserError, match=problem):
+        check_config(config)
+
+
+# Patience 2: an improvement starts the wait anew; a tie or a NaN is none.
+ERRORS = (0.9, 0.8, 0.8, 0.85, 0.7, 0.75, float("nan"), 0.71, 0.7, 0.69, 0.69, 0.69, 0.69, 0.69)
+DROPS = (0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3)  # after each evaluation
+ENDED = (False,) * 11 + (True,) * 3
+
+
+@pytest.mark.parametrize("restart", [None, 5, 8])
+def test_plateau_rule_on_a_script(restart: int | None, tmp_path: Path) -> None:
+    schedule = optimizer.Schedule(kind="plateau", learning_rate=1.0, patience=2)
+    params = {"conv1": {"kernel": jnp.zeros(())}}
+    plateau = optimizer.new_plateau()
+    for place, error in enumerate(ERRORS):
+        if place == restart:
+            plateau = through_a_checkpoint(plateau, tmp_path)
+        plateau = optimizer.after_evaluation(plateau, error, schedule)
+        rate = optimizer.learning_rates(schedule, jnp.int32(place), plateau, params)["conv1"]["kernel"]
+        assert float(rate) == pytest.approx(0.1 ** DROPS[place]), place
+        assert optimizer.has_ended(plateau, schedule) == ENDED[place], place
+
+
+def through_a_checkpoint(plateau: optimizer.Plateau, workdir: Path) -> optimizer.Plateau:
+    checkpoints = Checkpoints(workdir)
+    checkpoints.save(1, {"plateau": jax.tree.map(jnp.asarray, plateau)}, None)
+    checkpoints.close()
+    checkpoints = Checkpoints(workdir)
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])),
+        plateau,
+    )
+    restored = checkpoints.restore({"plateau": abstract}, [1])
+    checkpoints.close()
+    assert restored is not None
+    return restored[1]["plateau"]
