@@ -275,7 +275,7 @@ LEFT = """
 import sys
 from pathlib import Path
 from alexnet_jax.data import pipeline, prepare
-from tests.test_pipeline import config_of
+from tests.data.test_pipeline import config_of
 config = config_of(Path(sys.argv[1]), "jpeg")
 source = prepare.open_or_prepare(config)
 kept = pipeline.training_batches(source, config, prepare.preprocessing(source, config), 0, 10**6)
@@ -301,7 +301,7 @@ def test_a_program_may_end_amid_its_batches(sets: dict[str, Prepared], photograp
 DIGEST = """
 import hashlib, sys
 from alexnet_jax.data import pipeline, prepare
-from tests.test_pipeline import config_of
+from tests.data.test_pipeline import config_of
 from pathlib import Path
 config = config_of(Path(sys.argv[1]), sys.argv[2])
 source = prepare.open_or_prepare(config)
