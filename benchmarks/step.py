@@ -46,10 +46,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from alexnet_jax.data.batch import Batch
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import say
 from alexnet_jax.network import architecture, views
-from alexnet_jax.training.step import Recipe, abstract_batch, compiled_steps, create_state
+from alexnet_jax.training.step import Recipe, compiled_steps, create_state
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SQUARE = 256  # side of the mean image and of the pictures that ten views are cut from, pixels
@@ -113,21 +114,24 @@ def devices(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Mesh:
     return towers.make_mesh(data, model)
 
 
-def host_batch(recipe: Recipe, args: argparse.Namespace) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def host_batch(recipe: Recipe, args: argparse.Namespace) -> tuple[Batch, np.ndarray]:
     """Noise for pictures, as centre crops or as squares for ten views, and a mean image of noise."""
     rng = np.random.default_rng(0)
     size = recipe.architecture.input_size
     side = SQUARE if args.mode == "ten_views" else size
-    batch = {name: np.zeros(x.shape, x.dtype) for name, x in abstract_batch(recipe, args.batch).items()}
-    batch["image"] = rng.integers(0, 256, (args.batch, side, side, 3), np.uint8)
-    batch["label"] = rng.integers(0, recipe.architecture.classes, args.batch, np.int32)
-    batch["offset"] += (SQUARE - size) // 2
-    batch["scale"] += 1
-    batch["mask"] = np.ones(args.batch, np.bool_)
+    batch = Batch(
+        image=rng.integers(0, 256, (args.batch, side, side, 3), np.uint8),
+        label=rng.integers(0, recipe.architecture.classes, args.batch, np.int32),
+        lighting=np.zeros((args.batch, 3), np.float32),
+        offset=np.full((args.batch, 2), (SQUARE - size) // 2, np.int32),
+        reflected=np.zeros(args.batch, np.bool_),
+        scale=np.ones(args.batch, np.float32),
+        mask=None if args.mode == "train" else np.ones(args.batch, np.bool_),
+    )
     return batch, rng.uniform(100, 150, (SQUARE, SQUARE, 3)).astype(np.float32)
 
 
-def ours(recipe: Recipe, mesh: Mesh, args: argparse.Namespace, batch: Any, mean: Any) -> tuple[Any, Turn, float]:
+def ours(recipe: Recipe, mesh: Mesh, args: argparse.Namespace, batch: Batch, mean: Any) -> tuple[Any, Turn, float]:
     """The compiled step, what runs it, and the seconds that compiling took."""
     state = create_state(recipe, mesh)
     train, evaluate = compiled_steps(recipe, mesh, views.VIEWS if args.mode == "ten_views" else 1)

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from alexnet_jax.data.batch import Batch
+
 FORMS = ("band", "LocalResponseNorm")
 SIZE = 224  # of a view, pixels
 VERSION = str(torch.__version__)
@@ -111,7 +113,7 @@ def views(images: torch.Tensor, mean: torch.Tensor) -> Iterator[tuple[torch.Tens
         yield crop.flip(2), under.flip(1)
 
 
-def losses(params: dict[str, Any], mode: str, batch: dict[str, Any], mean: np.ndarray, device: str) -> dict[str, float]:
+def losses(params: dict[str, Any], mode: str, batch: Batch, mean: np.ndarray, device: str) -> dict[str, float]:
     """The mean loss at test in float32, in nats, by each form of response normalisation."""
     net = network(params, device).eval()
     images, labels, means = _arrays(mode, batch, mean, device)
@@ -128,7 +130,7 @@ def losses(params: dict[str, Any], mode: str, batch: dict[str, Any], mean: np.nd
 
 
 def settings(
-    params: dict[str, Any], mode: str, dtype: str, batch: dict[str, Any], mean: np.ndarray, device: str
+    params: dict[str, Any], mode: str, dtype: str, batch: Batch, mean: np.ndarray, device: str
 ) -> dict[str, Callable[[int], None]]:
     """By name, what does so many steps and waits for them. The settings share their weights."""
     net = network(params, device).train(mode == "train")
@@ -142,13 +144,11 @@ def settings(
     }
 
 
-def _arrays(
-    mode: str, batch: dict[str, Any], mean: np.ndarray, device: str
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _arrays(mode: str, batch: Batch, mean: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     room = (mean.shape[0] - SIZE) // 2
     under = mean if mode == "ten_views" else mean[room : room + SIZE, room : room + SIZE].copy()
-    labels = batch["label"].astype(np.int64)
-    images, targets, means = (torch.tensor(array, device=device) for array in (batch["image"], labels, under))
+    labels = batch.label.astype(np.int64)
+    images, targets, means = (torch.tensor(array, device=device) for array in (batch.image, labels, under))
     return images, targets, means
 
 

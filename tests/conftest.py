@@ -19,11 +19,19 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the variable from th
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # of subprocesses too
+
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+# The shapes and types in signatures are checked at every call, in the tests alone; before the modules are imported.
+CHECKED = ["alexnet_jax.network", "alexnet_jax.training", "alexnet_jax.devices", "alexnet_jax.data"]
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
+
+from alexnet_jax.data.batch import Batch
 from alexnet_jax.network import architecture
 
 ROOT = Path(__file__).parent.parent
@@ -103,17 +111,17 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def random_batch(size: int, classes: int, crop: int, resize: int, seed: int = 0) -> dict[str, np.ndarray]:
+def random_batch(size: int, classes: int, crop: int, resize: int, seed: int = 0) -> Batch:
     """A batch of noise as the pipeline would make it, with crops, reflections and lighting."""
     rng = np.random.default_rng(seed)
-    return {
-        "image": rng.integers(0, 256, (size, crop, crop, 3), dtype=np.uint8),
-        "label": rng.integers(0, classes, size, dtype=np.int32),
-        "lighting": rng.normal(0, 5, (size, 3)).astype(np.float32),
-        "offset": rng.integers(0, resize - crop + 1, (size, 2), dtype=np.int32),
-        "reflected": rng.integers(0, 2, size).astype(bool),
-        "scale": rng.uniform(0.9, 1, size).astype(np.float32),
-    }
+    return Batch(
+        image=rng.integers(0, 256, (size, crop, crop, 3), dtype=np.uint8),
+        label=rng.integers(0, classes, size, dtype=np.int32),
+        lighting=rng.normal(0, 5, (size, 3)).astype(np.float32),
+        offset=rng.integers(0, resize - crop + 1, (size, 2), dtype=np.int32),
+        reflected=rng.integers(0, 2, size).astype(bool),
+        scale=rng.uniform(0.9, 1, size).astype(np.float32),
+    )
 
 
 def narrowed(config: ConfigDict, data: Path | None = None) -> ConfigDict:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.data.batch import Batch
 from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dropout, MaxPool, ReLU
 
 
@@ -82,12 +83,12 @@ def rank(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.argmax(order == labels[:, None], axis=-1)
 
 
-def centre(batch: dict[str, np.ndarray], mean: np.ndarray) -> np.ndarray:
+def centre(batch: Batch, mean: np.ndarray) -> np.ndarray:
     """Each crop less the mean image under it, both mirrored alike, plus the lighting shift, scaled."""
-    size, out = batch["image"].shape[1], []
+    size, out = batch.image.shape[1], []
     for image, (row, column), mirrored, light in zip(
-        batch["image"], batch["offset"], batch["reflected"], batch["lighting"], strict=True
+        batch.image, batch.offset, batch.reflected, batch.lighting, strict=True
     ):
         under = mean[row : row + size, column : column + size]
         out.append(image.astype(np.float64) - (under[:, ::-1] if mirrored else under) + light)
-    return np.stack(out) * batch["scale"][:, None, None, None]
+    return np.stack(out) * batch.scale[:, None, None, None]

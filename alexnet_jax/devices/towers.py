@@ -7,7 +7,7 @@ single device is ever compiled.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,13 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Int32, PyTree, Shaped
 
 from alexnet_jax.messages import UserError, say
 
 DATA, MODEL = "data", "model"
+Tree = TypeVar("Tree")  # of arrays
+Returned = TypeVar("Returned")
 
 
 def make_mesh(data: int, model: int, towers: int = 2) -> Mesh:
@@ -96,15 +99,18 @@ def model_axis(mesh: Mesh) -> str | None:
     return MODEL if mesh.shape[MODEL] > 1 else None
 
 
-def parameter_specs(tree: Any, mesh: Mesh) -> Any:
+def parameter_specs(tree: PyTree, mesh: Mesh) -> PyTree[P]:
     """Every array's last axis (kernels, units, classes) over `model`; numbers everywhere alike."""
     axis = model_axis(mesh)
     return jax.tree.map(lambda x: P(*[None] * (x.ndim - 1), axis) if x.ndim else P(), tree)
 
 
-def shardings(specs: Any, mesh: Mesh) -> Any:
+def shardings(specs: PyTree[P], mesh: Mesh) -> PyTree[NamedSharding]:
     """The specifications as shardings on the mesh."""
-    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, P))
+    made: PyTree[NamedSharding] = jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, P)
+    )
+    return made
 
 
 def batch_spec(mesh: Mesh) -> P:
@@ -112,35 +118,37 @@ def batch_spec(mesh: Mesh) -> P:
     return P(data_axis(mesh))
 
 
-def put_batch(batch: Any, mesh: Mesh) -> Any:
+def put_batch(batch: PyTree, mesh: Mesh) -> PyTree[Array]:
     """Host arrays on the devices, their examples divided over `data`."""
-    return jax.device_put(batch, NamedSharding(mesh, batch_spec(mesh)))
+    placed: PyTree[Array] = jax.device_put(batch, NamedSharding(mesh, batch_spec(mesh)))
+    return placed
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree[Array]:
     """Host arrays whole on each device."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    placed: PyTree[Array] = jax.device_put(tree, NamedSharding(mesh, P()))
+    return placed
 
 
-def all_gather(x: jax.Array, axis: str | None) -> jax.Array:
-    """Both towers' maps or units, x [..., local] side by side along the last axis: a cross connection."""
+def all_gather(x: Shaped[Array, "*positions local"], axis: str | None) -> Shaped[Array, "*positions all_of_them"]:
+    """Both towers' maps or units, side by side along the last axis: a cross connection."""
     if axis is None:
         return x
     # Along a new first axis: to gather along the last one, XLA would have all that makes x lie maps first.
     return jnp.concatenate(list(lax.all_gather(x, axis)), axis=-1)
 
 
-def psum(x: jax.Array, axis: str | None) -> jax.Array:
+def psum(x: Shaped[Array, "*shape"], axis: str | None) -> Shaped[Array, "*shape"]:
     """The sum over the devices along the axis."""
     return x if axis is None else lax.psum(x, axis)
 
 
-def pmax(x: jax.Array, axis: str | None) -> jax.Array:
+def pmax(x: Shaped[Array, "*shape"], axis: str | None) -> Shaped[Array, "*shape"]:
     """The maximum over the devices along the axis."""
     return x if axis is None else lax.pmax(x, axis)
 
 
-def each_its_own(tree: Any, axis: str | None) -> Any:
+def each_its_own(tree: Tree, axis: str | None) -> Tree:
     """Arrays that the devices along the axis have alike, as each one's own: their gradients are summed in their type.
 
     Left to itself, JAX sums where a parameter first meets a device's own numbers: as bfloat16, if it was made that.
@@ -148,13 +156,15 @@ def each_its_own(tree: Any, axis: str | None) -> Any:
     return tree if axis is None else jax.tree.map(lambda x: lax.pcast(x, axis, to="varying"), tree)
 
 
-def position(axis: str | None) -> jax.Array | int:
+def position(axis: str | None) -> Int32[Array, ""] | int:
     """This device's place along the axis."""
     return 0 if axis is None else lax.axis_index(axis)
 
 
-def on_each_device(f: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    """F as each device runs it, on its own part of the arguments.
+def on_each_device(
+    f: Callable[..., Returned], mesh: Mesh, in_specs: PyTree[P], out_specs: PyTree[P]
+) -> Callable[..., Returned]:
+    """Returns `f` as each device runs it, on its own part of the arguments.
 
     Take gradients outside: then a weight's gradient is summed over `data` once, neither left out
     nor doubled.

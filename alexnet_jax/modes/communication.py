@@ -34,10 +34,9 @@ class Collective:
 def lowered_step(recipe: Recipe, mesh: Mesh, batch_size: int, mean_size: int) -> Any:
     """One training step on the mesh as XLA is given it, a `jax.stages.Lowered`; nothing is computed."""
     by_example = towers.shardings(towers.batch_spec(mesh), mesh)
-    batch = {
-        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_example)
-        for name, x in abstract_batch(recipe, batch_size).items()
-    }
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_example), abstract_batch(recipe, batch_size)
+    )
     mean_image = jax.ShapeDtypeStruct((mean_size, mean_size, 3), jnp.float32)
     train_step, _ = compiled_steps(recipe, mesh)
     return train_step.lower(abstract_state(recipe, mesh), batch, mean_image)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data.batch import Batch
 from alexnet_jax.data.prepared import Prepared
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
@@ -33,7 +34,7 @@ def whole_set(
 
     Sums of what was seen, divided once: a short last batch counts for what it holds.
     """
-    sums = [eval_step(params, towers.put_batch(batch, mesh), mean_image) for batch in batches]
+    sums = [eval_step(params, towers.put_batch(Batch(**batch), mesh), mean_image) for batch in batches]
     total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *sums)
     seen = total.pop("examples")
     return {"examples": seen, **{name: value / seen for name, value in total.items()}}
@@ -150,7 +151,7 @@ def outputs(
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch in batches_of(config, source):
             real = int(batch["mask"].sum())
-            whole = np.asarray(probabilities(params, towers.put_batch(batch, mesh), mean_image))
+            whole = np.asarray(probabilities(params, towers.put_batch(Batch(**batch), mesh), mean_image))
             yield whole[:real, : len(found.classes)], batch["label"][:real]
 
     return at, batches()

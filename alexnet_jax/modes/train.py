@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data.batch import Batch
 from alexnet_jax.data.prepared import Prepared
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
@@ -141,7 +142,7 @@ class Training:
         statistics = self.found.preprocessing
         every = self.config.train.checkpoint_every
         for batch in pipeline.training_batches(self.source, self.config, statistics, self.step, self.last_step):
-            placed = towers.put_batch(batch, self.mesh)
+            placed = towers.put_batch(Batch(**batch), self.mesh)
             self.state, metrics = self.train_step(self.state, placed, self.mean_image)
             self.step += 1
             meter.add(self.step, metrics)
@@ -167,7 +168,7 @@ class Training:
                 self.report.say(f"the plateau rule ends training at step {self.step}")
                 return
 
-    def _report(self, meter: "Meter", batch: dict[str, jax.Array]) -> None:
+    def _report(self, meter: "Meter", batch: Batch) -> None:
         means, images_per_second = meter.take()
         loss = means["loss"]
         batch_size = self.config.train.batch_size

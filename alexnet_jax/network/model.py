@@ -6,22 +6,29 @@ device's half inside `towers.on_each_device`.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int32, Key
 
 from alexnet_jax.devices import towers
 from alexnet_jax.network import ops
 from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dense, Dropout, MaxPool, ReLU, Tanh, WithinMapNorm
+from alexnet_jax.network.stages import Operation, Stage, stages
 
-Dtype = Any
+Params = Mapping[str, Mapping[str, Array]]  # {layer: {kernel, bias}}
+# Of each tower on this device, maps or units: what a layer reads, and what it makes of them.
+Parts = list[Float[Array, "batch *positions maps"]]
+Made = list[Float[Array, "batch *made outputs"]]
 
 
 def _normal(stddev: float) -> nn.initializers.Initializer:
-    def draw(key: jax.Array, shape: Sequence[int], dtype: Dtype = jnp.float32, out_sharding: Any = None) -> jax.Array:
+    def draw(
+        key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, out_sharding: None = None
+    ) -> Float[Array, "..."]:
         # The numbers of jax.random.normal(key, shape), which as a matrix compile six times faster.
         return stddev * jax.random.normal(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
@@ -44,14 +51,15 @@ class Layer(nn.Module):
     local_towers: int
     outputs: int
     axis: str | None
-    dtype: Dtype
+    dtype: DTypeLike
     logits: bool = False
 
     @nn.compact
-    def __call__(self, parts: list[jax.Array]) -> list[jax.Array]:
-        """What each of this device's towers has, or the one picture that all read -> the layer's, with its bias.
+    def __call__(self, parts: Parts) -> Made:
+        """The layer's sums, with its bias, on each of this device's towers.
 
-        Arrays [b, h, w, maps] or [b, units], one for each tower.
+        Args:
+          parts: what each of the towers has, or the one picture that all read; [b, h, w, maps] or [b, units].
         """
         layer = self.layer
         if layer.reads == "both":
@@ -75,7 +83,9 @@ class Layer(nn.Module):
         if len(sums) < self.local_towers:
             sums = jnp.split(sums[0], self.local_towers, axis=-1)
         biases = jnp.split(bias.astype(sums[0].dtype), self.local_towers)
-        return [ops.gradient_once(y + b) for y, b in zip(sums, biases, strict=True)]
+        return [
+            ops.gradient_once(y + b.reshape((1,) * (y.ndim - 1) + b.shape)) for y, b in zip(sums, biases, strict=True)
+        ]
 
 
 class AlexNet(nn.Module):
@@ -91,88 +101,76 @@ class AlexNet(nn.Module):
     architecture: Architecture
     shards: int = 1
     axis: str | None = None
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
-    def setup(self) -> None:
-        """The layers, each by its name."""
-        net = self.architecture
-        local_towers = max(1, net.towers // self.shards)
-        for layer in net.layers:
-            last = layer is net.layers[-1]
-            outputs = layer.kernels if isinstance(layer, Conv) else net.padded_classes if last else layer.units
-            setattr(self, layer.name, Layer(layer, local_towers, outputs // self.shards, self.axis, self.dtype, last))
-
-    def __call__(self, x: jax.Array, examples: jax.Array | None = None, key: jax.Array | None = None) -> jax.Array:
-        """The logits [b, padded classes on this device] of centred pictures x [b, size, size, 3].
+    def __call__(
+        self,
+        pictures: Float[Array, "batch size size 3"],
+        examples: Int32[Array, " batch"] | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "batch local_classes"]:
+        """The logits of centred pictures, for this device's share of the padded classes.
 
         Args:
-          x: float, see `ops.centre`.
-          examples: int32 [b], each one's place in the global batch; in training.
+          pictures: see `ops.centre`.
+          examples: each one's place in the global batch; in training.
           key: the step's random key; None at test. Dropout's masks depend on it, the layer, the
             tower and the example, and not on the devices.
         """
-        return self.classify(self.later_maps(self.first_maps(x)), examples, key)
+        every = stages(self.architecture)
+        return jnp.concatenate(self.through(every, [pictures.astype(self.dtype)], examples, key), axis=-1)
 
-    def first_maps(self, x: jax.Array) -> list[jax.Array]:
-        """The first layer's maps of pictures of any size, before they are pooled; [b, h, w, maps] of each tower."""
-        layer = self.architecture.layers[0]
-        parts = getattr(self, layer.name)([x.astype(self.dtype)])
-        return self._follow(parts, layer.name, layer.then[: _before_pooling(layer)])
-
-    def later_maps(self, parts: list[jax.Array]) -> list[jax.Array]:
-        """What `first_maps` made, through pooling and all other convolutions; [b, h, w, maps] of each tower."""
-        first = self.architecture.layers[0]
-        parts = self._follow(parts, first.name, first.then[_before_pooling(first) :])
-        for layer in self.architecture.layers[1:]:
-            if isinstance(layer, Conv):
-                # Each tower's maps are an array of their own, put together only where a layer reads both.
-                parts = self._follow(getattr(self, layer.name)(parts), layer.name, layer.then)
-        return parts
-
-    def classify(
-        self, parts: list[jax.Array], examples: jax.Array | None = None, key: jax.Array | None = None
-    ) -> jax.Array:
-        """The logits of what `later_maps` made; arguments as there are in all."""
-        for place, layer in enumerate(self.architecture.layers):
-            if isinstance(layer, Dense):
-                parts = self._follow(getattr(self, layer.name)(parts), layer.name, layer.then, place, examples, key)
-        return jnp.concatenate(parts, axis=-1)
-
-    def _follow(
+    @nn.compact
+    def through(
         self,
-        parts: list[jax.Array],
-        name: str,
-        then: Sequence[Any],
-        place: int = 0,
-        examples: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> list[jax.Array]:
-        """What comes after a layer's sums, on each of this device's towers."""
-        for step in then:
-            match step:
-                case ReLU():
-                    parts = [nn.relu(x) for x in parts]
-                    # Kept only where asked for: the units that are zero on the whole batch.
-                    dead = [(x <= 0).all(axis=tuple(range(x.ndim - 1))) for x in parts]
-                    self.sow("dead_units", f"{name}_relu", jnp.concatenate(dead).mean())
-                case Tanh():
-                    parts = [jnp.tanh(x) for x in parts]
-                case LRN():
-                    parts = [ops.local_response_norm(x, step) for x in parts]
-                case WithinMapNorm():
-                    parts = [ops.within_map_norm(x, step) for x in parts]
-                case MaxPool():
-                    parts = [ops.max_pool(x, step.window, step.stride, step.rounding) for x in parts]
-                case Dropout():
-                    parts = self._dropout(parts, step.rate, place, examples, key)
+        some: Sequence[Stage],
+        parts: Parts,
+        examples: Int32[Array, " batch"] | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Made:
+        """What consecutive stages of the network make of what the stage before them hands on.
+
+        Args:
+          some: a slice of `stages(architecture)`. The first stages, before anything is pooled to a fixed size, take
+            pictures of any size.
+          parts: an array for each of this device's towers, [b, h, w, maps] or [b, units]; before the first stage
+            the one picture that all read.
+          examples, key: as in `__call__`, where there is a dropout among the stages.
+
+        Returns:
+          An array for each of this device's towers; they are put together only where a layer reads both.
+        """
+        for stage in some:
+            if stage.operation is None:
+                parts = self._layer(stage.layer)(parts)
+            elif isinstance(stage.operation, Dropout):
+                parts = self._dropout(stage, stage.operation.rate, parts, examples, key)
+            else:
+                parts = [_apply(stage.operation, x) for x in parts]
+            if isinstance(stage.operation, ReLU):
+                # Kept only where asked for: the units that are zero on the whole batch.
+                dead = [(x <= 0).all(axis=tuple(range(x.ndim - 1))) for x in parts]
+                self.sow("dead_units", stage.name, jnp.concatenate(dead).mean())
         return parts
+
+    def _layer(self, layer: Conv | Dense) -> "Layer":
+        net = self.architecture
+        is_last = layer is net.layers[-1]
+        outputs = layer.kernels if isinstance(layer, Conv) else net.padded_classes if is_last else layer.units
+        towers_here = max(1, net.towers // self.shards)
+        return Layer(layer, towers_here, outputs // self.shards, self.axis, self.dtype, is_last, name=layer.name)
 
     def _dropout(
-        self, parts: list[jax.Array], rate: float, place: int, examples: jax.Array | None, key: Any
-    ) -> list[jax.Array]:
+        self,
+        stage: Stage,
+        rate: float,
+        parts: Parts,
+        examples: Int32[Array, " batch"] | None,
+        key: Key[Array, ""] | None,
+    ) -> Parts:
         if key is None:
             return [ops.dropout(x, rate, None) for x in parts]
-        layer_key = jax.random.fold_in(key, place)
+        layer_key = jax.random.fold_in(key, self.architecture.layers.index(stage.layer))
         first = towers.position(self.axis) * len(parts)
         dropped = []
         for i, x in enumerate(parts):
@@ -182,6 +180,16 @@ class AlexNet(nn.Module):
         return dropped
 
 
-def _before_pooling(layer: Conv | Dense) -> int:
-    """How many of the steps after a layer work position by position."""
-    return next((i for i, step in enumerate(layer.then) if isinstance(step, MaxPool)), len(layer.then))
+def _apply(operation: Operation, x: Float[Array, "batch *positions maps"]) -> Float[Array, "batch *outputs maps"]:
+    match operation:
+        case ReLU():
+            return nn.relu(x)
+        case Tanh():
+            return jnp.tanh(x)
+        case LRN():
+            return ops.local_response_norm(x, operation)
+        case WithinMapNorm():
+            return ops.within_map_norm(x, operation)
+        case MaxPool():
+            return ops.max_pool(x, operation.window, operation.stride, operation.rounding)
+    raise TypeError(f"{operation} is no operation on one tower's array")

@@ -5,41 +5,47 @@ the type of the arrays.
 """
 
 from functools import partial
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int8, Int32, Key, UInt8
 
 from alexnet_jax.network.architecture import LRN, Rounding, WithinMapNorm
 
+Maps = Float[Array, "batch height width maps"]
+Pooled = Float[Array, "batch rows columns maps"]
+AnyArray = TypeVar("AnyArray", bound=Array)
+
 
 def centre(
-    images: jax.Array,
-    mean_image: jax.Array,
-    offset: jax.Array,
-    reflected: jax.Array,
-    lighting: jax.Array,
-    scale: jax.Array,
-) -> jax.Array:
+    images: UInt8[Array, "batch crop crop 3"],
+    mean_image: Float[Array, "resize resize 3"],
+    offset: Int32[Array, "batch 2"],
+    reflected: Bool[Array, " batch"],
+    lighting: Float[Array, "batch 3"],
+    scale: Float[Array, " batch"],
+) -> Float[Array, "batch crop crop 3"]:
     """Subtracts the mean image under each crop, adds its lighting shift, scales (sections 2 and 4.1).
 
     Args:
-      images: uint8 [b, crop, crop, 3], cropped and reflected; RGB from 0 to 255.
-      mean_image: float [resize, resize, 3], RGB from 0 to 255.
-      offset: int32 [b, 2], row and column of the first pixel of the mean image under each crop.
-      reflected: bool [b], whether that part of it is mirrored left to right.
-      lighting: float32 [b, 3], added to every pixel of the picture, on the scale 0 to 255.
-      scale: float32 [b], multiplies the picture at the end; 1 in the paper.
+      images: cropped and reflected; RGB from 0 to 255.
+      mean_image: RGB from 0 to 255.
+      offset: row and column of the first pixel of the mean image under each crop.
+      reflected: whether that part of it is mirrored left to right.
+      lighting: added to every pixel of the picture, on the scale 0 to 255.
+      scale: multiplies the picture at the end; 1 in the paper.
 
     Returns:
-      float [b, crop, crop, 3] of mean_image's type.
+      The pictures, of mean_image's type.
     """
     size = images.shape[1:]
     means = jnp.stack([mean_image, mean_image[:, ::-1]])  # a mirrored crop is a crop of the mirrored image
     room = mean_image.shape[1] - size[1]
 
-    def mean_under(start: jax.Array, mirror: jax.Array) -> jax.Array:
+    def mean_under(start: Int32[Array, "2"], mirror: Bool[Array, ""]) -> Float[Array, "crop crop 3"]:
         column = jnp.where(mirror, room - start[1], start[1])
         place = (mirror.astype(start.dtype), start[0], column, jnp.zeros_like(column))
         return lax.dynamic_slice(means, place, (1, *size))[0]
@@ -49,17 +55,23 @@ def centre(
     return lit * scale[:, None, None, None].astype(mean_image.dtype)
 
 
-def made_once(x: jax.Array) -> jax.Array:
-    """X itself, which a CPU computes once for all that read it, and not anew in each of them.
+def made_once(x: AnyArray) -> AnyArray:
+    """Returns `x`, which a CPU computes once for all that read it, and not anew in each of them.
 
     Elsewhere XLA is left to choose: on a GPU what is kept for several readers goes through memory, two fifths more
     of it in a step (benchmarks/README.md).
     """
-    return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)
+    same: AnyArray = lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)
+    return same
 
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """Cross-correlates x [b, h, w, c] with kernel [size, size, c, maps], zeros around the picture."""
+def convolve(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "size size channels maps"],
+    stride: int,
+    padding: tuple[int, int],
+) -> Float[Array, "batch rows columns maps"]:
+    """The cross-correlation of `x` with `kernel`, with so many zeros before and after the picture on either axis."""
     x = made_once(x)  # for this product and for its kernel's gradient
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), (padding, padding), dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -67,8 +79,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, i
 
 
 @jax.custom_vjp
-def gradient_once(x: jax.Array) -> jax.Array:
-    """X itself, whose gradient is computed once and kept for all that read it, and not anew by each of them."""
+def gradient_once(x: AnyArray) -> AnyArray:
+    """Returns `x`, whose gradient is computed once and kept for all that read it, and not anew by each of them."""
     return x
 
 
@@ -76,37 +88,38 @@ gradient_once.defvjp(lambda x: (x, None), lambda _, gradient: (made_once(gradien
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def local_response_norm(x: jax.Array, lrn: LRN) -> jax.Array:
+def local_response_norm(x: Maps, lrn: LRN) -> Maps:
     """b_i = a_i / (k + alpha * sum_j a_j^2)^beta, j within n // 2 maps of i (section 3.3).
 
     Args:
-      x: [b, h, w, maps] of one tower: no sum reaches from one tower to the other.
+      x: of one tower: no sum reaches from one tower to the other.
     """
     return _normalised(x, lrn)[0]
 
 
-def _normalised(x: jax.Array, lrn: LRN) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _normalised(x: Maps, lrn: LRN) -> tuple[Maps, tuple[Maps, Maps]]:
     """The normalised maps, and what the gradient may need: x and (k + alpha * ...)^-1/2."""
     root = made_once(_inverse_root(x, lrn))
     return (x.astype(root.dtype) * _power(root, 2 * lrn.beta)).astype(x.dtype), (x, root)
 
 
-def _inverse_root(x: jax.Array, lrn: LRN) -> jax.Array:
+def _inverse_root(x: Maps, lrn: LRN) -> Maps:
     squares = jnp.square(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
     return lax.rsqrt(lrn.k + lrn.alpha * _window_sum(squares, lrn.n))
 
 
-def _kept_root(x: jax.Array, root: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _kept_root(x: Maps, root: Maps, gradient: Maps) -> tuple[Maps, Maps]:
     # What follows from the root is made when the gradient is there: XLA would make it earlier, and keep that too.
-    return lax.optimization_barrier((root, gradient))
+    kept: tuple[Maps, Maps] = lax.optimization_barrier((root, gradient))
+    return kept
 
 
-def _root_again(x: jax.Array, _: jax.Array, gradient: jax.Array, lrn: LRN) -> tuple[jax.Array, jax.Array]:
+def _root_again(x: Maps, _: Maps, gradient: Maps, lrn: LRN) -> tuple[Maps, Maps]:
     # Times a one that XLA does not know to be one: it would find the root equal to the first, and keep that.
     return _inverse_root(x * lax.optimization_barrier(jnp.ones((), x.dtype)), lrn), gradient
 
 
-def _normalised_gradient(lrn: LRN, kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
+def _normalised_gradient(lrn: LRN, kept: tuple[Maps, Maps], gradient: Maps) -> tuple[Maps]:
     x, root = kept
     # A CPU sums more slowly than it reads. On a GPU, kept roots would be an eighth of all that a step moves through
     # memory (benchmarks/README.md).
@@ -123,8 +136,8 @@ def _normalised_gradient(lrn: LRN, kept: tuple[jax.Array, jax.Array], gradient: 
 local_response_norm.defvjp(_normalised, _normalised_gradient)
 
 
-def _window_sum(x: jax.Array, n: int) -> jax.Array:
-    """For each map the sum over those within n // 2 of it; x [b, h, w, maps]."""
+def _window_sum(x: Maps, n: int) -> Maps:
+    """For each map the sum over those within n // 2 of it."""
     reach, maps = n // 2, x.shape[-1]
     padded = jnp.pad(x, [(0, 0), (0, 0), (0, 0), (reach, reach)])
     total = padded[..., :maps]
@@ -133,13 +146,13 @@ def _window_sum(x: jax.Array, n: int) -> jax.Array:
     return total
 
 
-def within_map_norm(x: jax.Array, norm: WithinMapNorm) -> jax.Array:
-    """B = a / (k + alpha * sum a^2)^beta, the sum over size x size positions of the same map.
+def within_map_norm(x: Maps, norm: WithinMapNorm) -> Maps:
+    """b = a / (k + alpha * sum a^2)^beta, the sum over size x size positions of the same map.
 
     The window is centred and clipped at the edges, as in the 2012 source (layers-145.cfg:107-117).
 
     Args:
-      x: [b, h, w, maps], of any number of towers.
+      x: of any number of towers.
     """
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     a = x.astype(dtype)
@@ -152,46 +165,56 @@ def within_map_norm(x: jax.Array, norm: WithinMapNorm) -> jax.Array:
     return (a * _power(lax.rsqrt(norm.k + norm.alpha * sums), 2 * norm.beta)).astype(x.dtype)
 
 
-def _power(x: jax.Array, exponent: float) -> jax.Array:
+def _power(x: Maps, exponent: float) -> Maps:
     return x * jnp.sqrt(x) if exponent == 1.5 else x**exponent  # a square root costs less than a power
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def max_pool(x: jax.Array, window: int, stride: int, rounding: Rounding = "down") -> jax.Array:
+def max_pool(x: Maps, window: int, stride: int, rounding: Rounding = "down") -> Pooled:
     """Maximum of every window x window positions, `stride` apart, without padding (section 3.4).
 
     With sizes rounded up a last window takes what there is. Where positions of a window tie, the first of them
     has the gradient.
-
-    Args:
-      x: [b, h, w, maps].
     """
-    over = [-(size - window) % stride if rounding == "up" else 0 for size in x.shape[1:3]]
+    return _max_pool(x, _Pooling(x.shape[1], x.shape[2], window, stride, rounding == "up"))
+
+
+class _Pooling(NamedTuple):
+    """What is known of a pooling when it is compiled."""
+
+    height: int  # of what it reads
+    width: int
+    window: int
+    stride: int
+    hangs_over: bool  # a last window takes what there is
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x: Maps, pooling: _Pooling) -> Pooled:
+    height, width, window, stride, hangs_over = pooling
+    over = [-(size - window) % stride if hangs_over else 0 for size in (height, width)]
     padding = [(0, 0), (0, over[0]), (0, over[1]), (0, 0)]
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), padding)
+    maxima: Pooled = lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), padding)
+    return maxima
 
 
-def _pooled(
-    x: jax.Array, window: int, stride: int, rounding: Rounding
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The maxima, and what the gradient needs: the place of each in its window, int8, and x's height and width."""
-    maxima = max_pool(x, window, stride, rounding)
+def _pooled(x: Maps, pooling: _Pooling) -> tuple[Pooled, Int8[Array, "batch rows columns maps"]]:
+    """The maxima, and what the gradient needs: the place of each in its window."""
+    height, width, window, stride, _ = pooling
+    maxima = _max_pool(x, pooling)
     rows, columns = ((size - 1) * stride + window for size in maxima.shape[1:3])
-    edges = [(0, 0, 0), (0, max(0, rows - x.shape[1]), 0), (0, max(0, columns - x.shape[2]), 0), (0, 0, 0)]
+    edges = [(0, 0, 0), (0, max(0, rows - height), 0), (0, max(0, columns - width), 0), (0, 0, 0)]
     padded = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), edges)
     place = jnp.full(maxima.shape, -1, jnp.int8)
     for i in reversed(range(window)):
         for j in reversed(range(window)):
             at = padded[:, i : i + rows - window + 1 : stride, j : j + columns - window + 1 : stride]
             place = jnp.where(at == maxima, jnp.int8(window * i + j), place)
-    return maxima, (place, jnp.zeros((*x.shape[1:3], 0)))
+    return maxima, place
 
 
-def _pooled_gradient(
-    window: int, stride: int, rounding: Rounding, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array]:
+def _pooled_gradient(pooling: _Pooling, place: Int8[Array, "batch rows columns maps"], gradient: Pooled) -> tuple[Maps]:
     """Each position gathers from the few windows that it lies in, where XLA's own gradient scatters."""
-    place, (height, width, _) = kept[0], kept[1].shape
+    height, width, window, stride, _ = pooling
     earlier = (window - 1) // stride  # how many windows before the last one a position may lie in, along an axis
     blocks = -(-height // stride), -(-width // stride)  # of stride x stride positions
     edges = [
@@ -200,8 +223,8 @@ def _pooled_gradient(
         (0, 0, 0),
     ]
     place, gradient = lax.pad(place, jnp.int8(-1), edges), lax.pad(gradient, jnp.zeros((), gradient.dtype), edges)
-    row = jnp.arange(stride, dtype=jnp.int8)[:, None, None, None]
-    column = jnp.arange(stride, dtype=jnp.int8)[:, None]
+    row = jnp.arange(stride, dtype=jnp.int8).reshape(1, 1, stride, 1, 1, 1)  # within a block
+    column = jnp.arange(stride, dtype=jnp.int8).reshape(1, 1, 1, 1, stride, 1)
     sums = jnp.zeros((), gradient.dtype)
     for i in range(earlier + 1):
         for j in range(earlier + 1):
@@ -215,16 +238,16 @@ def _pooled_gradient(
     return (whole[:, :height, :width],)
 
 
-max_pool.defvjp(_pooled, _pooled_gradient)
+_max_pool.defvjp(_pooled, _pooled_gradient)
 
 
-def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
-    """Zeroes outputs with probability `rate`; survivors are not rescaled (section 4.2).
+def dropout(
+    x: Float[Array, "batch units"], rate: float, keys: Key[Array, " batch"] | None
+) -> Float[Array, "batch units"]:
+    """Zeroes outputs of one tower with probability `rate`; survivors are not rescaled (section 4.2).
 
     Args:
-      x: [b, units] of one tower.
-      keys: [b] random keys, one an example; None at test, when all outputs are multiplied by
-        1 - rate instead.
+      keys: one an example; None at test, when all outputs are multiplied by 1 - rate instead.
     """
     if keys is None:
         return x * (1 - rate)

@@ -6,12 +6,18 @@ are all one number.
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from alexnet_jax.network.model import Params
+
+Rates = dict[str, dict[str, Float[Array, ""]]]  # {layer: {kernel, bias}}, of each parameter
+Scalar = Array | np.generic  # on the devices or on the host
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,9 @@ class Schedule:
 class Plateau(NamedTuple):
     """Where the plateau rule stands; saved with the run. Three numbers, as arrays."""
 
-    best_error: Any  # float32; the lowest validation error so far
-    waited: Any  # int32; evaluations since it, or since the last drop
-    plateaus: Any  # int32; how many have been reached
+    best_error: Scalar  # float32; the lowest validation error so far
+    waited: Scalar  # int32; evaluations since it, or since the last drop
+    plateaus: Scalar  # int32; how many have been reached
 
 
 def new_plateau() -> Plateau:
@@ -66,8 +72,8 @@ def has_ended(plateau: Plateau, schedule: Schedule) -> bool:
     return schedule.kind == "plateau" and int(plateau.plateaus) > schedule.drops
 
 
-def learning_rate(schedule: Schedule, step: jax.Array, plateau: Plateau) -> jax.Array:
-    """The one rate of the update that takes `step` steps to one more; float32 scalar.
+def learning_rate(schedule: Schedule, step: Int[Array, ""], plateau: Plateau) -> Float[Array, ""]:
+    """The one rate of the update that takes `step` steps to one more.
 
     Raises:
       ValueError: the schedule is `listed`, which has no one rate.
@@ -87,25 +93,22 @@ def learning_rate(schedule: Schedule, step: jax.Array, plateau: Plateau) -> jax.
     return rates[drops]
 
 
-def learning_rates(schedule: Schedule, step: jax.Array, plateau: Plateau, params: Any) -> Any:
+def learning_rates(schedule: Schedule, step: Int[Array, ""], plateau: Plateau, params: Params) -> Rates:
     """The rate of every parameter in the update that takes `step` steps to one more.
-
-    Args:
-      params: {layer: {kernel, bias}}.
-
-    Returns:
-      A tree like `params` of float32 scalars.
 
     Raises:
       ValueError: a `listed` schedule leaves a parameter without a rate at the start.
     """
     if schedule.kind == "listed":
-        return jax.tree_util.tree_map_with_path(lambda path, _: _listed(schedule, step, parameter_name(path)), params)
+        return {
+            layer: {kind: _listed(schedule, step, f"{layer}/{kind}") for kind in arrays}
+            for layer, arrays in params.items()
+        }
     rate = learning_rate(schedule, step, plateau)
-    return jax.tree.map(lambda _: rate, params)
+    return {layer: dict.fromkeys(arrays, rate) for layer, arrays in params.items()}
 
 
-def _listed(schedule: Schedule, step: jax.Array, name: str) -> jax.Array:
+def _listed(schedule: Schedule, step: Int[Array, ""], name: str) -> Float[Array, ""]:
     lines = [(start, rate) for start, pattern, rate in schedule.rates if fnmatchcase(name, pattern)]
     if not lines or lines[0][0] > 0:
         raise ValueError(f"the schedule gives {name} no rate at the start")
@@ -114,12 +117,7 @@ def _listed(schedule: Schedule, step: jax.Array, name: str) -> jax.Array:
     return jnp.asarray(rates, jnp.float32)[reached - 1]
 
 
-def parameter_name(path: Any) -> str:
-    """LAYER/kernel or LAYER/bias, of a path in the tree of parameters."""
-    return "/".join(key.key for key in path)
-
-
-def highest_rate(rates: Any) -> jax.Array:
+def highest_rate(rates: Rates) -> Float[Array, ""]:
     """The highest rate of any kernel: the one to report, as biases and single layers may differ."""
     kernels = [rate for path, rate in jax.tree_util.tree_leaves_with_path(rates) if path[-1].key == "kernel"]
     return jnp.stack(kernels).max()
@@ -128,7 +126,9 @@ def highest_rate(rates: Any) -> jax.Array:
 def _scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
     """Times minus the `learning_rate` that `update` is given."""
 
-    def update(updates: Any, state: Any, params: Any = None, *, learning_rate: Any, **_: Any) -> Any:
+    def update(
+        updates: PyTree, state: optax.EmptyState, params: PyTree = None, *, learning_rate: PyTree
+    ) -> tuple[PyTree, optax.EmptyState]:
         return jax.tree.map(lambda g, rate: -rate.astype(g.dtype) * g, updates, learning_rate), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
@@ -137,7 +137,9 @@ def _scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
 def _velocity(momentum: float) -> optax.GradientTransformationExtraArgs:
     """`optax.trace`, but a parameter whose rate is 0 stands still and keeps its velocity."""
 
-    def update(updates: Any, state: Any, params: Any = None, *, learning_rate: Any, **_: Any) -> Any:
+    def update(
+        updates: PyTree, state: optax.TraceState, params: PyTree = None, *, learning_rate: PyTree
+    ) -> tuple[PyTree, optax.TraceState]:
         trace = jax.tree.map(
             lambda u, v, rate: jnp.where(rate > 0, momentum * v + u, v), updates, state.trace, learning_rate
         )
@@ -148,14 +150,14 @@ def _velocity(momentum: float) -> optax.GradientTransformationExtraArgs:
 
 
 def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool = True) -> optax.GradientTransformationExtraArgs:
-    """V <- momentum v - weight_decay rate w - rate gradient; w <- w + v (section 5).
+    """Computes v <- momentum v - weight_decay rate w - rate gradient; w <- w + v (section 5).
 
     The rate is inside the velocity, so that a drop of the rate leaves the gathered velocity as it
     is (`optax.sgd` has it outside). `update` takes the rates as `learning_rate=`, a tree like the
     parameters. Without `decay_biases` only kernels decay, as in the 2012 source (src/layer.cu:565).
     """
 
-    def decays(params: Any) -> Any:
+    def decays(params: PyTree) -> PyTree[bool]:
         return jax.tree_util.tree_map_with_path(lambda path, _: decay_biases or path[-1].key == "kernel", params)
 
     return optax.chain(

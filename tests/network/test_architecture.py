@@ -136,6 +136,7 @@ def test_the_memory_of_a_step_is_about_what_the_compiler_plans(
         jax.ShapeDtypeStruct((side, side, 3), np.float32),
     )
     planned = train_step.lower(*arguments).compile().memory_analysis()
+    assert planned is not None
     needed = planned.argument_size_in_bytes + planned.temp_size_in_bytes
     assert architecture.training_bytes(net, batch, *mesh) == pytest.approx(needed, rel=0.15)
 

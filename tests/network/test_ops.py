@@ -110,7 +110,7 @@ def test_convolution_is_the_sum_over_the_window(
 def test_centre_follows_crop_and_reflection(rng: np.random.Generator) -> None:
     batch, mean = random_batch(8, 7, crop=6, resize=9), rng.uniform(0, 255, (9, 9, 3)).astype(np.float32)
     image, offset, reflected, lighting, scale = (
-        jnp.asarray(batch[name]) for name in ("image", "offset", "reflected", "lighting", "scale")
+        jnp.asarray(getattr(batch, name)) for name in ("image", "offset", "reflected", "lighting", "scale")
     )
     ours = ops.centre(image, jnp.asarray(mean), offset, reflected, lighting, scale)
     np.testing.assert_allclose(ours, reference.centre(batch, mean), atol=1e-4)
@@ -142,4 +142,4 @@ def test_gradients_are_finite_differences(
     # Distinct values, well apart: no maximum changes hands within the differences.
     x = rng.permutation(np.arange(np.prod(shape), dtype=np.float64)).reshape(shape) / 10
     with jax.enable_x64(True):
-        check_grads(function, (jnp.asarray(x),), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
+        check_grads(lambda x: function(jnp.asarray(x)), (jnp.asarray(x),), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)

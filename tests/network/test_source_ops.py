@@ -108,7 +108,7 @@ def test_the_sources_order_of_layer_1() -> None:
     dense = rng.normal(0, 0.1, (by_source[0].size, 6))
     params = {"conv1": {"kernel": kernel, "bias": bias}, "fc8": {"kernel": dense, "bias": np.zeros(6)}}
     params = jax.tree.map(lambda array: np.asarray(array, np.float32), params)
-    logits: Any = AlexNet(net).apply({"params": params}, x.astype(np.float32))
+    logits: Any = AlexNet(net).apply({"params": params}, jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(logits, by_source.reshape(2, -1) @ dense, rtol=2e-5, atol=1e-3)
 
 

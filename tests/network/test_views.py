@@ -1,5 +1,6 @@
 """Ten views of a picture, against ten single evaluations averaged by hand."""
 
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -45,19 +46,19 @@ def test_ten_views_are_ten_evaluations_averaged(room: int, centre_mean: bool, qu
     params = spread_params(recipe, mesh)
     mean = np.random.default_rng(1).normal(120, 30, (resize, resize, 3)).astype(np.float32)
     square = random_batch(SIZE, NARROW.classes, resize, resize)
-    square = {**square, "mask": np.array([True, True, True, False])}
+    square = replace(square, mask=np.array([True, True, True, False]))
     single = partial(evaluated, recipe, mesh, 1, params)
     by_hand = np.zeros((SIZE, NARROW.classes))
     for row, column in [(0, 0), (0, room), (room, 0), (room, room), (centre, centre)]:
-        crop = square["image"][:, row : row + CROP, column : column + CROP]
+        crop = square.image[:, row : row + CROP, column : column + CROP]
         for mirrored in (False, True):
-            view = {
-                **square,
-                "image": crop[:, :, ::-1] if mirrored else crop,
-                "offset": np.full((SIZE, 2), centre if centre_mean else (row, column), np.int32),
-                "reflected": np.full(SIZE, mirrored and not centre_mean),
-                "lighting": np.zeros((SIZE, 3), np.float32),
-            }
+            view = replace(
+                square,
+                image=crop[:, :, ::-1] if mirrored else crop,
+                offset=np.full((SIZE, 2), centre if centre_mean else (row, column), np.int32),
+                reflected=np.full(SIZE, mirrored and not centre_mean),
+                lighting=np.zeros((SIZE, 3), np.float32),
+            )
             by_hand += single(view, mean) / 10
     np.testing.assert_allclose(by_hand.sum(axis=1), 1, rtol=1e-5)
     assert (by_hand.max(axis=0) > 1.02 * by_hand.min(axis=0)).any()
@@ -66,7 +67,7 @@ def test_ten_views_are_ten_evaluations_averaged(room: int, centre_mean: bool, qu
     sums = jax.jit(partial(eval_step, recipe, mesh, 10))(
         params, towers.put_batch(square, mesh), towers.replicate(mean, mesh)
     )
-    labels = square["label"][:3]
+    labels = square.label[:3]
     assert sums["examples"] == 3
     assert float(sums["loss"]) == pytest.approx(-np.log(by_hand[np.arange(3), labels]).sum(), rel=1e-5)
     ranks = [(by_hand[i] > by_hand[i, label]).sum() for i, label in enumerate(labels)]

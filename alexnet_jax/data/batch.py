@@ -1,0 +1,45 @@
+"""What crosses to the devices for one step: the one place that says what a batch holds."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import flax.struct
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+
+@flax.struct.dataclass
+class Batch:
+    """Pictures, their labels, and what was drawn for each; every array's first axis is the examples.
+
+    PyTree: an array, on the host or on the devices, or what stands for it: a shape, a sharding.
+    """
+
+    image: PyTree  # uint8 [b, crop, crop, 3], cropped and reflected; for ten views uint8 [b, resize, resize, 3]
+    label: PyTree  # int32 [b]
+    lighting: PyTree  # float32 [b, 3], added to every pixel, on 0..255
+    offset: PyTree  # int32 [b, 2], row and column of the first pixel of the part of the mean image to subtract
+    reflected: PyTree  # bool [b], whether that part is mirrored left to right
+    scale: PyTree  # float32 [b], a factor at the end
+    mask: PyTree = None  # bool [b], False for padding; in evaluation alone
+
+
+DTYPES: Mapping[str, type[np.generic]] = MappingProxyType(
+    {
+        "image": np.uint8,
+        "label": np.int32,
+        "lighting": np.float32,
+        "offset": np.int32,
+        "reflected": np.bool_,
+        "scale": np.float32,
+        "mask": np.bool_,
+    }
+)
+
+
+def described(batch_size: int, side: int) -> Batch:
+    """The shapes and types of a batch of training, pictures of side x side, with no arrays."""
+    shapes = {"image": (side, side, 3), "label": (), "lighting": (3,), "offset": (2,), "reflected": (), "scale": ()}
+    leaves = {name: jax.ShapeDtypeStruct((batch_size, *rest), DTYPES[name]) for name, rest in shapes.items()}
+    return Batch(**leaves)

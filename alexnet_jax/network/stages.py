@@ -1,0 +1,61 @@
+"""The network as one sequence of named stages, which a caller may enter and leave at any place."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from alexnet_jax.network.architecture import (
+    LRN,
+    Architecture,
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    ReLU,
+    Tanh,
+    WithinMapNorm,
+)
+
+Operation = ReLU | Tanh | LRN | WithinMapNorm | MaxPool | Dropout
+NAMES: dict[type[Operation], str] = {
+    ReLU: "relu",
+    Tanh: "tanh",
+    LRN: "norm",
+    WithinMapNorm: "within_map_norm",
+    MaxPool: "pool",
+    Dropout: "dropout",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A layer's sums, or one of the operations that follow them."""
+
+    name: str  # LAYER/sums, LAYER/relu, LAYER/norm, LAYER/pool, ...; a second of a kind in a layer: LAYER/pool2
+    layer: Conv | Dense
+    operation: Operation | None  # None: the layer's own sums, with its bias
+
+
+def stages(net: Architecture) -> tuple[Stage, ...]:
+    """All of the network's stages, in their order."""
+    found = []
+    for layer in net.layers:
+        found.append(Stage(f"{layer.name}/sums", layer, None))
+        seen: Counter[str] = Counter()
+        for operation in layer.then:
+            kind = NAMES[type(operation)]
+            seen[kind] += 1
+            number = str(seen[kind]) if seen[kind] > 1 else ""  # a removed layer leaves its pooling behind
+            found.append(Stage(f"{layer.name}/{kind}{number}", layer, operation))
+    return tuple(found)
+
+
+def place_of_pooling(net: Architecture) -> int:
+    """How many stages work position by position: those before the first pooling, or the first layer's."""
+    first = net.layers[0]
+    pool = next((i for i, operation in enumerate(first.then) if isinstance(operation, MaxPool)), len(first.then))
+    return 1 + pool
+
+
+def place_of_dense(net: Architecture) -> int:
+    """How many stages come before the first dense layer."""
+    return next(i for i, stage in enumerate(stages(net)) if isinstance(stage.layer, Dense))
