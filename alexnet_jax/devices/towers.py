@@ -64,9 +64,8 @@ def mesh_of(devices: Sequence[jax.Device], data: int, model: int) -> Mesh:
 
 
 def _virtual_cpu_devices(wanted: int) -> None:
-    # JAX has its settings read as attributes (config.read refuses this one) and makes those as it is imported, where
-    # no type checker sees them.
-    given = jax.config.jax_num_cpu_devices != -1  # type: ignore[attr-defined]
+    # Not config.read, which refuses this one, nor the attribute, of which type checkers know nothing up to jax 0.10.
+    given = jax.config.values["jax_num_cpu_devices"] != -1
     if not given and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", wanted)
 
