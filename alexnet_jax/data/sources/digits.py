@@ -1,0 +1,53 @@
+"""The digits that come with scikit-learn, as a TFDS set that is built without a network."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from alexnet_jax.data.tensorflow import tfds
+
+Example = tuple[int, dict[str, np.ndarray | int]]  # a key and the features
+
+
+class Digits(tfds.core.GeneratorBasedBuilder):
+    """scikit-learn's 1,797 handwritten digits, 8x8 pixels, in a fixed stratified split."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Handwritten digits from the UCI repository, as scikit-learn ships them.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Example]]:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        digits = load_digits()
+        rows = np.arange(len(digits.target))
+        train, validation = train_test_split(rows, test_size=360, stratify=digits.target, random_state=0)
+        return {
+            "train": self._generate_examples(digits.images, digits.target, train),
+            "validation": self._generate_examples(digits.images, digits.target, validation),
+        }
+
+    def _generate_examples(self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Iterator[Example]:
+        for row in rows:
+            pixels = np.round(images[row] * (255 / 16)).astype(np.uint8)  # from 0..16
+            yield int(row), {"image": pixels[..., None], "label": int(labels[row])}
+
+
+def build(builder: tfds.core.DatasetBuilder) -> None:
+    """Writes the set where the builder wants it. Raises OSError if it cannot."""
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))

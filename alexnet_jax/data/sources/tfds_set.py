@@ -1,0 +1,82 @@
+"""A set of TFDS, read as TFDS has prepared it."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.data.pictures import Picture
+from alexnet_jax.data.sources import digits  # which registers them with TFDS
+from alexnet_jax.data.sources.source import Source, Split, root
+from alexnet_jax.data.tensorflow import tfds
+from alexnet_jax.messages import UserError
+
+UNLABELLED = ("imagenet2012", "test")  # a split whose labels were never published
+
+
+def builder_of(data: ConfigDict) -> tfds.core.DatasetBuilder:
+    """TFDS's builder of the config's set. Raises UserError if TFDS knows none of that name."""
+    try:
+        return tfds.builder(data.name, data_dir=str(root(data)))
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        raise UserError(
+            f"config.data.name is '{data.name}', which is no dataset of TFDS; set --config.data.name to one of its "
+            "image classification sets, such as imagenet2012, or to folder, synset_tars or digits"
+        ) from error
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> UserError:
+    return UserError(
+        f"the data folder '{error.filename}' cannot be written ({error.strerror}); set --config.data.data_dir to a "
+        "folder that can"
+    )
+
+
+def keys_and_classes(name: str, builder: tfds.core.DatasetBuilder) -> tuple[str, str, tuple[str, ...]]:
+    """The features that are the picture and its class, and the classes. Raises UserError if there are no such two."""
+    keys = builder.info.supervised_keys
+    if keys and len(keys) == 2:
+        image_key, label_key = keys
+        image, label = builder.info.features[image_key], builder.info.features[label_key]
+        if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
+            return image_key, label_key, tuple(label.names)
+    raise UserError(
+        f"config.data.name is '{name}', which has no pair of a picture and a class; set --config.data.name to an "
+        "image classification set"
+    )
+
+
+def open_tfds_set(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source:
+    """A set that TFDS has prepared, read as it is; the digits are prepared here, without a network."""
+    image_key, label_key, classes = keys_and_classes(data.name, builder)
+    if not builder.is_prepared():
+        if data.name != "digits":
+            raise UserError(
+                f"'{data.name}' is not prepared in {root(data)}, and nothing is downloaded here; where there is a "
+                f"network, run `tfds build {data.name} --data_dir=DIR` and give --config.data.data_dir=DIR"
+            )
+        try:
+            digits.build(builder)
+        except OSError as error:
+            raise _unwritable(error) from error
+    has_name = "file_name" in builder.info.features
+
+    def pictures(split: str) -> Iterator[Picture]:
+        dataset = builder.as_dataset(
+            split=split,
+            decoders={image_key: tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        )
+        for number, example in enumerate(dataset.as_numpy_iterator()):
+            name = example["file_name"].decode() if has_name else f"{split}/{number}"
+            yield Picture(name, int(example[label_key]), data=example[image_key])
+
+    splits = {
+        name: Split(info.num_examples, partial(pictures, name))
+        for name, info in builder.info.splits.items()
+        if info.num_examples and not re.search("unlabel|unsupervised", name) and (data.name, name) != UNLABELLED
+    }
+    return Source(data.name, classes, splits)
