@@ -1,17 +1,20 @@
 # Two commands do everything: `make train` and `make test`.
-# The first Python of 3.11 to 3.13 on this machine; name another with `make PYTHON=... test`.
+# The first Python of 3.11 to 3.13 on this machine, pyenv's included; name another, and a folder for its environment,
+# with `make PYTHON=python3.13 VENV=.venv/3.13 test`.
 RIGHT := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	$$python -c '$(RIGHT)' 2> /dev/null && echo $$python && break; done)
-BIN := .venv/bin
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 $(PYENV)/3.1[1-3].*/bin/python; do \
+	"$$python" -c '$(RIGHT)' 2> /dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
 
 .PHONY: install train test test-all lock clean
 
-install: .venv/installed
+install: $(VENV)/installed
 
-.venv/installed: requirements.txt
+$(VENV)/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed; install one, or name it: make PYTHON=..." >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
@@ -25,7 +28,7 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow" --numprocesses=2 --dist=loadfile
 
-# Everything, and the quick tests on every other Python that the machine has.
+# Everything, and `make test` on every other of these Pythons that the machine has.
 test-all: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -1,0 +1,40 @@
+"""Continuous integration, with a `make` and Pythons that only say what they are."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+
+def test_every_promised_python_is_tested_whole(tmp_path: Path) -> None:
+    def python(version: str, where: Path) -> Path:  # one that says of itself only which it is
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_text(
+            f'#!/bin/sh\n{sys.executable} -c "import sys; sys.version_info = ({version.replace(".", ", ")}); $2"\n'
+        )
+        where.chmod(0o755)
+        return where
+
+    python("3.11", tmp_path / ".venv" / "bin" / "python")
+    versions = ("3.10", "3.11", "3.12", "3.13")
+    pyenv = {v: python(v, tmp_path / "pyenv" / "versions" / f"{v}.1" / "bin" / "python") for v in versions}
+    make = tmp_path / "bin" / "make"
+    make.parent.mkdir()
+    make.write_text('#!/bin/sh\necho "$@"\n')
+    make.chmod(0o755)
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+
+    def tested(script: str) -> list[str]:
+        environment = {"PATH": f"{make.parent}:{os.defpath}", "PYENV_ROOT": str(tmp_path / "pyenv")}
+        done = subprocess.run([tmp_path / ".ci" / script], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stdout.splitlines() if line.startswith("test")]
+
+    whole = {v: f"test PYTHON={pyenv[v]} VENV=.venv/{v}" for v in versions}
+    assert tested("other-pythons") == [whole["3.13"], whole["3.12"]]
+    assert tested("run") == ["test", whole["3.13"]]
+    python("3.13", tmp_path / ".venv" / "bin" / "python")
+    assert tested("run")[1].endswith("VENV=.venv/3.12")
