@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import cache
+from alexnet_jax.jax_version import require_right_jax
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import MODES, Invocation
 from alexnet_jax.runs.config import check_config, flatten
@@ -52,6 +53,7 @@ def _define_flags() -> None:
 def _run(argv: Sequence[str]) -> None:
     """Runs the mode and prints its result as one JSON object."""
     logging.set_verbosity(logging.ERROR)
+    require_right_jax()
     if argv[1:]:
         raise UserError(f"'{argv[1]}' is not expected; flags begin with --, see --help")
     flag = flags.FLAGS["config"]

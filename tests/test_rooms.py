@@ -17,7 +17,7 @@ FLOORS = (  # from the top down; a file beside the rooms is named as itself
     ("network",),
     ("data",),
     ("devices",),
-    ("cache", "messages"),
+    ("cache", "jax_version", "messages"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
