@@ -115,6 +115,8 @@ def _load(argument: str) -> ConfigDict:
     path, _, variant = argument.partition(":")
     if not Path(path).is_file():
         raise UserError(f"--config names '{path}', which is not there; give a file, such as configs/digits.py")
+    # Its neighbours are found wherever the program was started: `from configs import alexnet`.
+    sys.path.append(str(Path(path).resolve().parent.parent))
     try:
         get_config = runpy.run_path(path).get("get_config")
         config = get_config(*([variant] if variant else [])) if get_config else None
