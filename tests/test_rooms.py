@@ -63,3 +63,12 @@ def test_an_import_that_runs_up_is_named_with_both_files(tmp_path: Path) -> None
     inside = "def late():\n    from alexnet_jax.modes.train import run\n    return run\n"
     (package / "network" / "ops.py").write_text(inside)
     assert upward(package) == ["alexnet_jax/network/ops.py imports alexnet_jax/modes/train.py"]
+
+
+def test_nothing_in_the_package_imports_the_checkout() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.split(".")[0] not in ("configs", "benchmarks", "tests", "launch"), f"{path} imports {name}"

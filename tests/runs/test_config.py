@@ -1,0 +1,128 @@
+"""The table of fields is that of the paper's config, and whatever a field holds, a wrong one ends in a sentence."""
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from alexnet_jax.messages import UserError
+from alexnet_jax.runs.config import check_config, flatten
+from alexnet_jax.runs.fields import FIELDS
+from configs import alexnet, alexnet_2012, cifar10
+
+STRANGE = (
+    "",
+    "text",
+    None,
+    True,
+    -1,
+    3,
+    2**40,
+    -0.5,
+    float("nan"),
+    (),
+    ("a",),
+    (None,),
+    ((1, 2),),
+    (float("inf"),),
+    b"",
+)
+
+
+def test_the_paper_s_config_has_the_table_s_fields_in_its_order_and_types() -> None:
+    values = flatten(alexnet.get_config())
+    assert {name: type(value) for name, value in values.items()} == {field.name: field.type for field in FIELDS}
+    # A ConfigDict sorts its names: their order is that of the file's lines.
+    lines = re.findall(r"^    config\.([\w.]+) = ", inspect.getsource(alexnet.get_config), re.MULTILINE)
+    assert [name for name in lines if name in values] == [field.name for field in FIELDS]
+
+
+def with_field(config: ConfigDict, name: str, value: Any) -> ConfigDict:
+    """The config with the value whatever its type, as a config file of the user's own may have it."""
+    group, _, last = name.rpartition(".")
+    with config.ignore_type(), config.unlocked():
+        (config[group] if group else config)[last] = value
+    return config
+
+
+@pytest.mark.parametrize("get_config", [alexnet.get_config, alexnet_2012.get_config, cifar10.get_config])
+def test_no_value_of_a_field_ends_in_anything_but_a_sentence(get_config: Any) -> None:
+    refused = 0
+    for field in FIELDS:
+        for value in STRANGE:
+            config = with_field(get_config(), field.name, value)
+            try:
+                check_config(config)
+            except UserError as error:
+                refused += 1
+                assert "config." in str(error)
+            else:
+                known = (field.type, int) if field.type is float else (field.type,)
+                taken = flatten(config)[field.name]  # ConfigDict makes a bool a number in a field of numbers
+                assert type(taken) in known, f"{field.name} took {taken!r}"
+    assert refused > 0.7 * len(FIELDS) * len(STRANGE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("schedule.rates", (1, 2), r"config\.schedule\.rates is \(1, 2\) and must be lines \(epoch, 'LAYER/kernel'"),
+        ("schedule.rates", ((0, 0.1, "*"),), r"must be lines \(epoch"),
+        ("schedule.rates", "(1, 2)", "must be of type tuple; set --config.schedule.rates"),
+        ("schedule.rates", ((0, "*", float("nan")),), "must be finite"),
+        ("schedule.boundaries", (True,), "must be epochs, as numbers"),
+        ("schedule.boundaries", (9.0, 3.0), "must be epochs in rising order"),
+        ("model.kernels", None, "is None and must be of type tuple"),
+        ("model.kernels", (8, 16), "must be five numbers, of conv1 to conv5"),
+        ("model.padding", (1, 1, 1, "1"), "must be whole numbers"),
+        ("model.padding", (1, 1, 1, -1), "must be four numbers, of conv2 to conv5"),
+        ("model.classes", 1, r"must be 0 \(the dataset's number\) or at least 2"),
+        ("model.classes", True, "is True and must be of type int"),
+        ("model.dropout", 1.0, "must be a probability from 0 to below 1"),
+        ("model.removed", "conv1", "must be empty or one of conv2, conv3, conv4, conv5, fc6, fc7"),
+        ("data.jpeg_quality", 101, "must be from 1 to 100"),
+        ("data.max_rejected", 1.5, "must be a share from 0 to 1"),
+        ("data.validation_fraction", 1.0, "must be between 0 and 1"),
+        ("optimizer.learning_rate", 0.0, "must be above 0"),
+        ("schedule.drops", -1, "must be 0 or more"),
+        ("schedule.patience", 0, "must be at least 1"),
+        ("schedule.kind", "cosine", "must be constant, steps, plateau or listed"),
+        ("mesh.model", 3, r"must be 0 \(chosen\), 1 or 2: there are two towers at most"),
+        ("train.epochs", 0.0, "must be above 0 where train.steps is 0"),
+        ("data.crop", 257, "must be at most config.data.resize, 256"),
+    ],
+)
+def test_what_a_field_must_be_is_said(name: str, value: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        check_config(with_field(alexnet.get_config(), name, value))
+
+
+def test_both_ends_of_a_range_are_where_the_sentence_has_them() -> None:
+    for name, value in [
+        ("model.dropout", 0.0),
+        ("data.jpeg_quality", 100),
+        ("data.max_rejected", 1.0),
+        ("schedule.drops", 0),
+        ("schedule.patience", 1),
+        ("data.crop", 256),
+        ("optimizer.momentum", 0.0),
+        ("train.epochs", 1),
+    ]:
+        check_config(with_field(alexnet.get_config(), name, value))
+
+
+@pytest.mark.parametrize("value", [3, None, "text", ConfigDict(), ConfigDict({"crop": 3})])
+def test_a_group_that_is_none_is_a_sentence(value: Any) -> None:
+    with pytest.raises(UserError, match=r"config\.data[.\w]* is (missing|no field that is known)"):
+        check_config(with_field(alexnet.get_config(), "data", value))
+
+
+def test_four_layers_have_one_tower_and_three_widths() -> None:
+    with pytest.raises(UserError, match=r"model\.towers is 2 and must be 1 for the network of four layers"):
+        check_config(with_field(cifar10.get_config(), "model.towers", 2))
+    with pytest.raises(UserError, match=r"model\.kernels is \(8, 8\) and must be three numbers"):
+        check_config(with_field(cifar10.get_config(), "model.kernels", (8, 8)))
+    with pytest.raises(UserError, match=r"mesh\.model is 2 and must be at most 1, the towers of this network"):
+        check_config(with_field(cifar10.get_config(), "mesh.model", 2))
