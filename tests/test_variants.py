@@ -12,6 +12,7 @@ from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import MaxPool
 from alexnet_jax.runs.config import check_config, flatten, network_of, recipe_of
 from alexnet_jax.runs.folder import evaluations
+from alexnet_jax.runs.report import read_metrics
 from configs import alexnet, alexnet_2012, variants
 from tests.conftest import launch, narrowed, refusal
 
@@ -183,7 +184,7 @@ def goes_through(config: ConfigDict, workdir: Path) -> None:
     config.train.steps = 4
     second = train.run(config, invocation)
     assert second["step"] == 4
-    steps = [line["step"] for line in train.report.read_metrics(workdir) if "train/loss" in line]
+    steps = [line["step"] for line in read_metrics(workdir) if "train/loss" in line]
     assert steps == [1, 2, 3, 4]
 
 

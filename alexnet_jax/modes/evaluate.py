@@ -18,6 +18,7 @@ from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.network import views
+from alexnet_jax.network.model import Params
 from alexnet_jax.runs.config import OF_THE_NETWORK, check_batches, recipe_of
 from alexnet_jax.runs.folder import Run, open_run, own_recipe, record_evaluation, require_same_config, restore_params
 from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
@@ -25,7 +26,7 @@ from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
 
 def whole_set(
     eval_step: Callable[..., dict[str, jax.Array]],
-    params: Any,
+    params: Params,
     batches: Iterator[dict[str, Any]],
     mean_image: jax.Array,
     mesh: Mesh,
@@ -35,7 +36,7 @@ def whole_set(
     Sums of what was seen, divided once: a short last batch counts for what it holds.
     """
     sums = [eval_step(params, towers.put_batch(Batch(**batch), mesh), mean_image) for batch in batches]
-    total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *sums)
+    total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *jax.device_get(sums))
     seen = total.pop("examples")
     return {"examples": seen, **{name: value / seen for name, value in total.items()}}
 
@@ -151,7 +152,7 @@ def outputs(
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch in batches_of(config, source):
             real = int(batch["mask"].sum())
-            whole = np.asarray(probabilities(params, towers.put_batch(Batch(**batch), mesh), mean_image))
+            whole = jax.device_get(probabilities(params, towers.put_batch(Batch(**batch), mesh), mean_image))
             yield whole[:real, : len(found.classes)], batch["label"][:real]
 
     return at, batches()

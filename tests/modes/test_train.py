@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alexnet_jax.data import prepared
 from alexnet_jax.messages import UserError
+from alexnet_jax.modes import Invocation, train
 from alexnet_jax.runs import report
 from alexnet_jax.runs.folder import open_run, run_exists
-from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, refusal, result
+from configs import alexnet
+from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, narrowed, refusal, result
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +117,29 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(at: Any) -> Non
     assert "the loss of step 23 is nan" in sentence
     assert "the checkpoint of step 22 is the last good one" in sentence
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["22"]
+
+
+def forget_to_place(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(train.towers, "put_batch", lambda batch, mesh: batch)
+
+
+def read_a_host_array_in_validation(patch: pytest.MonkeyPatch) -> None:
+    def whole_set(*arguments: Any) -> dict[str, float]:
+        ones = jnp.asarray(np.ones(2)) + 1
+        return dict.fromkeys(("loss", "top1_error", "top5_error"), float(ones.sum()))
+
+    patch.setattr(train.evaluate, "whole_set", whole_set)
+
+
+@pytest.mark.parametrize("mistake", [forget_to_place, read_a_host_array_in_validation])
+def test_what_crosses_to_the_devices_unasked_is_refused(
+    mistake: Any, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_compile: None
+) -> None:
+    config = narrowed(alexnet.get_config(), data_dir)
+    config.train.steps = 1
+    mistake(monkeypatch)
+    with pytest.raises(RuntimeError, match="Disallowed host-to-device transfer"):
+        train.run(config, Invocation(tmp_path / "run", restart=False))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""What the steps between two reports come to: their mean loss and error, and the speed."""
+
+import math
+import time
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+
+class Meter:
+    """Losses and speed since the last report; reads each step's numbers while the next one runs.
+
+    Attributes:
+      learning_rate: of the last step read; 0 before the first.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        """Counts from now; the first step, which compiles, counts for no speed."""
+        self._batch_size = batch_size
+        self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
+        self._first_rate = 0.0  # with compilation; for want of a better one
+        self._seen: list[tuple[float, float]] = []  # loss and top-1 error of each step
+        self._start, self._steps = time.perf_counter(), 0
+        self._total_seconds, self._total_steps = 0.0, 0
+        self.learning_rate = 0.0
+
+    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes a step that was dispatched, and waits for the one before it.
+
+        Args:
+          metrics: float32 scalars, `loss`, `top1_error` and `learning_rate` among them.
+
+        Raises:
+          FloatingPointError: the loss of the step before is NaN or infinite.
+        """
+        self.settle()
+        self._pending = step, metrics
+
+    def settle(self) -> None:
+        """Waits for the step taken last. Raises FloatingPointError if its loss is NaN or infinite."""
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        numbers = jax.device_get(metrics)  # all at once
+        loss = float(numbers["loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss of step {step} is {loss}")
+        self._seen.append((loss, float(numbers["top1_error"])))
+        self.learning_rate = float(numbers["learning_rate"])
+        self._steps += 1
+        if not self._first_rate:
+            self._first_rate = self._batch_size / (time.perf_counter() - self._start)
+            self.pause()
+
+    def take(self) -> tuple[dict[str, float], float]:
+        """The mean `loss` and `top1_error` and the images a second since the last call, which begin anew."""
+        self.settle()
+        seconds = time.perf_counter() - self._start
+        rate = self._steps * self._batch_size / seconds if self._steps else self._first_rate
+        self._total_seconds, self._total_steps = self._total_seconds + seconds, self._total_steps + self._steps
+        loss, top1_error = np.mean(self._seen, axis=0)
+        self._seen = []
+        self.pause()
+        return {"loss": float(loss), "top1_error": float(top1_error)}, rate
+
+    def pause(self) -> None:
+        """Begins the time anew: what came before was no training."""
+        self._start, self._steps = time.perf_counter(), 0
+
+    @property
+    def images_per_second(self) -> float:
+        """Over all of the training so far; 0 before the first step."""
+        return self._total_steps * self._batch_size / self._total_seconds if self._total_steps else self._first_rate
