@@ -100,7 +100,8 @@ def resume_seconds(prepared: Any, config: Any, statistics: Any, epoch: int) -> f
     first, shuffled = epoch * 9 // 10, config.data.shuffle_examples
     config.data.shuffle_examples = 1024
     start = time.perf_counter()
-    next(pipeline.training_batches(prepared, config, statistics, first, epoch))
+    with pipeline.training_batches(prepared, config, statistics, first, epoch) as batches:
+        next(batches)
     config.data.shuffle_examples = shuffled
     return time.perf_counter() - start
 
@@ -171,6 +172,8 @@ def main(argv: list[str]) -> None:
     import tensorflow as tf
 
     from alexnet_jax.data import pipeline, prepare
+    from alexnet_jax.data.epoch import lighting_matrix
+    from alexnet_jax.data.tensorflow import tfds
     from configs import alexnet
 
     count = flags.FLAGS.pictures
@@ -199,20 +202,20 @@ def main(argv: list[str]) -> None:
         (root / "squares").mkdir()
         for number, example in enumerate(
             sets["jpeg"]
-            .builder.as_dataset(split="train", decoders={"image": prepare.tfds.decode.SkipDecoding()})
+            .builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()})
             .as_numpy_iterator()
         ):
             (root / "squares" / f"{number:06d}.jpg").write_bytes(example["image"])
         stored = [path.read_bytes() for path in sorted((root / "squares").glob("*.jpg"))]
-        statistics = prepare.preprocessing(sets["jpeg"], config)
+        statistics = prepare.training_statistics(sets["jpeg"], config)
         epoch = count * 9 // 10 // BATCH
         for _ in range(flags.FLAGS.repeats):
             for encoding, prepared in sets.items():
                 times = 4 if encoding == "jpeg" else 12  # epochs: some seconds each
-                batches = pipeline.training_batches(prepared, config, statistics, 0, (times + 2) * epoch)
-                note(encoding, rate(batches, times * epoch, epoch))
+                with pipeline.training_batches(prepared, config, statistics, 0, (times + 2) * epoch) as batches:
+                    note(encoding, rate(batches, times * epoch, epoch))
             note("decode_only", decode_only(stored, 4 * epoch))
-            matrix = pipeline.lighting_matrix(statistics, config.augment)
+            matrix = lighting_matrix(statistics, config.augment)
             note("dataloader", dataloader(root / "squares", matrix, 4 * epoch, epoch))
         resumed = {f"{name}_resume_seconds": resume_seconds(sets[name], config, statistics, epoch) for name in sets}
     best = {name: max((v for v in values if v), default=None) for name, values in rates.items()}

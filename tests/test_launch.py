@@ -105,7 +105,7 @@ def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path))
         made = prepare.open_or_prepare(config)
         assert made.folder.is_relative_to(tmp_path)
-        assert prepare.preprocessing(made, config).mean_image.shape == (70, 70, 3)
+        assert prepare.training_statistics(made, config).mean_image.shape == (70, 70, 3)
         assert prepare.open_or_prepare(config).folder == made.folder
     (data_dir / "digits_70").unlink()
 

@@ -44,7 +44,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Squares:
-    """What `prepare` made of some pictures."""
+    """What `make_squares` made of some pictures."""
 
     stored: list[bytes | None]  # JPEG or raw uint8, for each picture; None where it is rejected
     reasons: list[str]  # for each picture; empty where it is stored
@@ -136,7 +136,7 @@ def products(square: np.ndarray) -> np.ndarray:
     return np.einsum("iaib->ab", gram.reshape(4, 3, 4, 3))
 
 
-def prepare(pictures: Sequence[Picture], side: int, quality: int, max_pixels: int, summed: bool) -> Squares:
+def make_squares(pictures: Sequence[Picture], side: int, quality: int, max_pixels: int, summed: bool) -> Squares:
     """Reads the pictures, makes squares of them, encodes them and sums them up.
 
     The sums are over the pictures as they will be read again: after the loss of the JPEG.
@@ -166,7 +166,7 @@ def prepare(pictures: Sequence[Picture], side: int, quality: int, max_pixels: in
 
 
 def start_worker() -> None:
-    """For a process that serves `prepare`: leaves SIGINT to the parent, ends with it, and keeps its memory.
+    """For a process that serves `make_squares`: leaves SIGINT to the parent, ends with it, and keeps its memory.
 
     The processes of a pool outlive a parent that was killed. And glibc gives each picture's memory back
     to the system, to ask for it again with the next one: a sixth of the time.

@@ -57,13 +57,13 @@ def compare(folders: Sequence[Path], path: Path) -> dict[str, Any]:
 
 def curve(folder: Path) -> Curve:
     """What a run's folder holds. Raises UserError if there is no run of the four layers."""
-    found = open_run(folder)
-    model = found.config["model"]
+    config = open_run(folder).config
+    model = config["model"]
     if model["network"] != "four_layers":
         raise UserError(f"--runs names {folder}, which is no run of configs/cifar10.py; give such runs alone")
     lines = [line for line in report.read_metrics(folder) if "train/top1_error" in line]
     points = tuple((line["epoch"], line["train/top1_error"]) for line in lines)
-    return Curve(model["activation"], found.config["optimizer"]["learning_rate"], found.config["data"]["name"], points)
+    return Curve(model["activation"], config["optimizer"]["learning_rate"], config["data"]["name"], points)
 
 
 def fastest(curves: list[Curve], activation: str) -> Curve:

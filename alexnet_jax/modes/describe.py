@@ -71,7 +71,7 @@ def text(net: Architecture, rows: tuple[Row, ...]) -> str:
             window, stride = f"{layer.window}x{layer.window}", str(layer.stride)
         reads = READS["own" if isinstance(layer, MaxPool) else layer.reads]
         then = () if isinstance(layer, MaxPool) else layer.then
-        names = ", ".join(type(step).__name__ for step in then if not isinstance(step, MaxPool))
+        names = ", ".join(type(operation).__name__ for operation in then if not isinstance(operation, MaxPool))
         output = "x".join(str(side) for side in row.output_shape)
         lines.append(
             f"{row.name:<7}{window:>9}{stride:>8}{padding:>9}  {reads:<12}{output:<14}"

@@ -1,7 +1,7 @@
 """The error of a trained network on a whole set, and of several whose softmax is averaged."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.batch import Batch
-from alexnet_jax.data.prepared import Prepared
+from alexnet_jax.data.prefetch import Prefetcher
+from alexnet_jax.data.prepared_set import PreparedSet
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
@@ -27,7 +28,7 @@ from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
 def whole_set(
     eval_step: Callable[..., dict[str, jax.Array]],
     params: Params,
-    batches: Iterator[dict[str, Any]],
+    batches: Iterable[Batch],
     mean_image: jax.Array,
     mesh: Mesh,
 ) -> dict[str, float]:
@@ -35,14 +36,14 @@ def whole_set(
 
     Sums of what was seen, divided once: a short last batch counts for what it holds.
     """
-    sums = [eval_step(params, towers.put_batch(Batch(**batch), mesh), mean_image) for batch in batches]
+    sums = [eval_step(params, towers.put_batch(batch, mesh), mean_image) for batch in batches]
     total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *jax.device_get(sums))
     seen = total.pop("examples")
     return {"examples": seen, **{name: value / seen for name, value in total.items()}}
 
 
-def batches_of(config: ConfigDict, source: Prepared) -> Iterator[dict[str, Any]]:
-    """The split to evaluate on: centre crops, or whole squares for ten views."""
+def batches_of(config: ConfigDict, source: PreparedSet) -> Prefetcher:
+    """The split to evaluate on: centre crops, or whole squares for ten views. To be closed by the caller."""
     whole = config.evaluate.views == views.VIEWS
     return pipeline.evaluation_batches(source, config, config.evaluate.split, whole)
 
@@ -52,27 +53,28 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     if invocation.ensemble:
         return ensemble(config, invocation)
     assert config is not None
-    found = open_run(invocation.workdir)
-    require_same_config(config, found, OF_THE_NETWORK, "evaluated")
+    trained = open_run(invocation.workdir)
+    require_same_config(config, trained, OF_THE_NETWORK, "evaluated")
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
-    source = _source_of(config, found)
-    recipe = recipe_of(config, config.model.classes or len(found.classes), steps_per_epoch=1)
-    at, params = restore_params(found, recipe, mesh, config.evaluate.checkpoint)
+    source = _source_of(config, trained)
+    recipe = recipe_of(config, config.model.classes or len(trained.classes), steps_per_epoch=1)
+    at, params = restore_params(trained, recipe, mesh, config.evaluate.checkpoint)
     say(f"evaluating the checkpoint of step {at} on {source.name}, {config.evaluate.split}")
     _, eval_step = compiled_steps(recipe, mesh, config.evaluate.views)
-    mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
-    errors = whole_set(eval_step, params, batches_of(config, source), mean_image, mesh)
-    result = {**errors, "views": config.evaluate.views, "step": at, "workdir": str(found.workdir)}
-    record_evaluation(found.workdir, {**result, **_what(config, [found.config["name"]])})
+    mean_image = towers.replicate(trained.statistics.mean_image, mesh)
+    with batches_of(config, source) as batches:
+        errors = whole_set(eval_step, params, batches, mean_image, mesh)
+    result = {**errors, "views": config.evaluate.views, "step": at, "workdir": str(trained.workdir)}
+    record_evaluation(trained.workdir, {**result, **_what(config, [trained.config["name"]])})
     return result
 
 
-def _source_of(config: ConfigDict, found: Run) -> Prepared:
+def _source_of(config: ConfigDict, trained: Run) -> PreparedSet:
     source = prepare.open_or_prepare(config)
-    if source.classes != found.classes:
+    if source.classes != trained.classes:
         raise UserError(
-            f"'{source.name}' has other classes than {found.workdir / 'classes.txt'}; evaluate on the dataset that the "
+            f"'{source.name}' has other classes than {trained.workdir / 'classes.txt'}; evaluate on the dataset that the "
             "run was trained on"
         )
     source.examples(config.evaluate.split)
@@ -93,19 +95,19 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
       config: where the data lies and what of it is evaluated, how and on which mesh; None: as the
         first run's own config has it. The network and what is subtracted from a picture are each run's own.
     """
-    found = [open_run(Path(folder).expanduser().absolute()) for folder in invocation.ensemble]
-    for other in found[1:]:
-        if other.classes != found[0].classes:
+    runs = [open_run(Path(folder).expanduser().absolute()) for folder in invocation.ensemble]
+    for other in runs[1:]:
+        if other.classes != runs[0].classes:
             raise UserError(
-                f"--ensemble names {found[0].workdir} and {other.workdir}, whose class lists (classes.txt) differ; "
+                f"--ensemble names {runs[0].workdir} and {other.workdir}, whose class lists (classes.txt) differ; "
                 "only networks of the same classes can be averaged"
             )
-    ours = config or ConfigDict(found[0].config)
+    ours = config or ConfigDict(runs[0].config)
     total: np.ndarray | None = None
     labels: list[np.ndarray] = []
     nets = []
     with tempfile.TemporaryFile() as file:
-        for one in found:
+        for one in runs:
             theirs = _with_evaluation_of(ConfigDict(one.config), ours)
             mesh = towers.make_mesh(theirs.mesh.data, theirs.mesh.model, theirs.model.towers)
             check_batches(theirs, mesh.shape[towers.DATA])
@@ -124,36 +126,37 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
         assert total is not None
         sums, first = np.zeros(3), 0
         for part in labels:
-            sums += error_sums(total[first : first + len(part)] / len(found), part)
+            sums += error_sums(total[first : first + len(part)] / len(runs), part)
             first += len(part)
     result = {**_errors(sums, first), "views": ours.evaluate.views, "nets": nets}
-    members = [one.config["name"] for one in found]
+    members = [one.config["name"] for one in runs]
     record_evaluation(invocation.workdir, {**result, **_what(ours, members)})
     return result
 
 
 def outputs(
-    found: Run, config: ConfigDict, mesh: Mesh, source: Prepared
+    trained: Run, config: ConfigDict, mesh: Mesh, source: PreparedSet
 ) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray]]]:
     """The step of a run's checkpoint, and its softmax float32 [b, classes] and the labels int32 [b] of each batch.
 
     Args:
       config: the run's own, with what is to be evaluated.
     """
-    recipe = own_recipe(found)
-    at, params = restore_params(found, recipe, mesh, config.evaluate.checkpoint)
-    say(f"evaluating the checkpoint of step {at} of {found.workdir}")
-    mean_image = towers.replicate(found.preprocessing.mean_image, mesh)
+    recipe = own_recipe(trained)
+    at, params = restore_params(trained, recipe, mesh, config.evaluate.checkpoint)
+    say(f"evaluating the checkpoint of step {at} of {trained.workdir}")
+    mean_image = towers.replicate(trained.statistics.mean_image, mesh)
     probabilities = jax.jit(
         partial(class_probabilities, recipe, mesh, config.evaluate.views),
         compiler_options=towers.compiler_options(mesh),
     )
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in batches_of(config, source):
-            real = int(batch["mask"].sum())
-            whole = jax.device_get(probabilities(params, towers.put_batch(Batch(**batch), mesh), mean_image))
-            yield whole[:real, : len(found.classes)], batch["label"][:real]
+        with batches_of(config, source) as of_split:
+            for batch in of_split:
+                real = int(batch.mask.sum())
+                whole = jax.device_get(probabilities(params, towers.put_batch(batch, mesh), mean_image))
+                yield whole[:real, : len(trained.classes)], batch.label[:real]
 
     return at, batches()
 

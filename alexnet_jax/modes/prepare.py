@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import prepare
-from alexnet_jax.data.prepared import REJECTED
+from alexnet_jax.data.prepared_set import REJECTED
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
 
@@ -13,7 +13,7 @@ from alexnet_jax.modes import Invocation
 def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     """`--mode=prepare`: the dataset and its statistics, ready for training."""
     prepared = prepare.open_or_prepare(config)
-    statistics = prepare.preprocessing(prepared, config)
+    statistics = prepare.training_statistics(prepared, config)
     say(f"{prepared.name} is ready in {prepared.folder}")
     text = (prepared.folder / REJECTED).read_text()
     return {

@@ -99,9 +99,9 @@ class Measured:
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     """Prints the table in Markdown on standard output, and gives it as JSON."""
-    found = [one for folder in invocation.runs for one in measured(Path(folder).expanduser().absolute())]
-    print(markdown(found))
-    return {"rows": [as_json(row, found) for row in ROWS]}
+    results = [one for folder in invocation.runs for one in measured(Path(folder).expanduser().absolute())]
+    print(markdown(results))
+    return {"rows": [as_json(row, results) for row in ROWS]}
 
 
 def measured(folder: Path) -> list[Measured]:
@@ -110,7 +110,7 @@ def measured(folder: Path) -> list[Measured]:
     Raises:
       UserError: the folder has neither.
     """
-    found = [
+    results = [
         Measured(
             tuple(sorted(line["members"])),
             line["data"],
@@ -130,18 +130,18 @@ def measured(folder: Path) -> list[Measured]:
         if metrics:
             evaluate = saved["evaluate"]
             errors = 100 * metrics["top1_error"], 100 * metrics["top5_error"]
-            found.append(
+            results.append(
                 Measured((saved["name"],), saved["data"]["name"], evaluate["split"], evaluate["views"], *errors)
             )
-    elif not found:
+    elif not results:
         raise UserError(f"--runs names {folder}, which holds no run and no evaluation; name folders of runs")
-    return found
+    return results
 
 
-def of_row(row: Row, base: str, found: list[Measured]) -> Measured | None:
+def of_row(row: Row, base: str, results: list[Measured]) -> Measured | None:
     """What was measured for the row with a config, on the row's own data if there is such."""
     members = tuple(sorted(f"{base}:{variant}" if variant else base for variant in row.members))
-    fits = [one for one in found if members and one.members == members and one.views == row.views]
+    fits = [one for one in results if members and one.members == members and one.views == row.views]
     return next((one for one in fits if (one.data, one.split) == (row.data, row.split)), fits[0] if fits else None)
 
 
@@ -172,7 +172,7 @@ def said(row: Row, one: Measured | None) -> str:
     return percent((one.top1, one.top5)) + other
 
 
-def markdown(found: list[Measured]) -> str:
+def markdown(results: list[Measured]) -> str:
     """The rows, top-1 / top-5 errors in percent."""
     head = [
         "",
@@ -186,11 +186,11 @@ def markdown(found: list[Measured]) -> str:
     for row in ROWS:
         log = f"{percent(row.log[1:])} ({row.log[0]})" if row.log else ""
         cells = [row.where, row.what, command(row), percent(row.published, row.relative), log]
-        lines.append(cells + [said(row, of_row(row, base, found)) for base in CONFIGS])
+        lines.append(cells + [said(row, of_row(row, base, results)) for base in CONFIGS])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def as_json(row: Row, found: list[Measured]) -> dict[str, Any]:
+def as_json(row: Row, results: list[Measured]) -> dict[str, Any]:
     """The row for a machine; errors are percent."""
     result: dict[str, Any] = {
         "where": row.where,
@@ -202,6 +202,6 @@ def as_json(row: Row, found: list[Measured]) -> dict[str, Any]:
         "log": list(row.log[1:]) if row.log else None,
     }
     for base in CONFIGS:
-        one = of_row(row, base, found)
+        one = of_row(row, base, results)
         result[base] = {"top1": one.top1, "top5": one.top5, "data": one.data, "split": one.split} if one else None
     return result

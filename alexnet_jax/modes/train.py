@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.batch import Batch
-from alexnet_jax.data.prepared import Prepared
+from alexnet_jax.data.prepared_set import PreparedSet
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation, evaluate
@@ -64,7 +64,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     if invocation.restart:
         set_run_aside(workdir)
     if this_run is None:
-        this_run = create_run(workdir, config, prepare.preprocessing(source, config), source.classes)
+        this_run = create_run(workdir, config, prepare.training_statistics(source, config), source.classes)
     checkpoints = Checkpoints(workdir, set_aside=True)
     step, state = _restored(checkpoints, recipe, mesh) or (0, _new_state(config, recipe, mesh, donor))
 
@@ -75,7 +75,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         mesh=mesh,
         programs=programs_of(recipe, mesh, config.evaluate.views),
         this_run=this_run,
-        mean_image=towers.replicate(this_run.preprocessing.mean_image, mesh),
+        mean_image=towers.replicate(this_run.statistics.mean_image, mesh),
         steps_per_epoch=steps_per_epoch,
         checkpoints=checkpoints,
         meter=Meter(config.train.batch_size),
@@ -99,7 +99,7 @@ def _run_to_go_on_with(config: ConfigDict, invocation: Invocation) -> Run | None
     return there
 
 
-def _number_of_classes(config: ConfigDict, source: Prepared) -> int:
+def _number_of_classes(config: ConfigDict, source: PreparedSet) -> int:
     """The config's, or the dataset's. Raises UserError if it is too small."""
     classes = config.model.classes or len(source.classes)
     if len(source.classes) < 2:
@@ -151,7 +151,7 @@ class Training:
     """One run from where it stands to its end."""
 
     config: ConfigDict
-    source: Prepared
+    source: PreparedSet
     recipe: Recipe
     mesh: Mesh
     programs: Programs
@@ -199,14 +199,15 @@ class Training:
 
     def _loop(self, report: Report, stop: Stop) -> None:
         """A batch, an update; report, validation and checkpoint where they are due; the end."""
-        batches = pipeline.training_batches(
-            self.source, self.config, self.this_run.preprocessing, self.step, self.last_step
-        )
+        statistics = self.this_run.statistics
         # Nothing crosses between host and devices unasked, from the first step's compilation to the last checkpoint:
         # batches go by `device_put`, numbers come by `device_get`.
-        with jax.transfer_guard("disallow"):
-            for arrays in batches:
-                batch = towers.put_batch(Batch(**arrays), self.mesh)
+        with (
+            pipeline.training_batches(self.source, self.config, statistics, self.step, self.last_step) as batches,
+            jax.transfer_guard("disallow"),
+        ):
+            for on_host in batches:
+                batch = towers.put_batch(on_host, self.mesh)
                 self._update(batch)
                 report.stepped()
                 stopped = stop.name  # read once: a signal may come at any time
@@ -266,8 +267,10 @@ class Training:
 
     def _validate(self, report: Report) -> dict[str, float]:
         """Loss and errors on the whole split, which the plateau rule gets at the end of an epoch."""
-        batches = evaluate.batches_of(self.config, self.source)
-        metrics = evaluate.whole_set(self.programs.eval_step, self.state.params, batches, self.mean_image, self.mesh)
+        with evaluate.batches_of(self.config, self.source) as batches:
+            metrics = evaluate.whole_set(
+                self.programs.eval_step, self.state.params, batches, self.mean_image, self.mesh
+            )
         report.validation(self.step, metrics)
         if self._epoch_ends():
             before = jax.device_get(self.state.plateau)

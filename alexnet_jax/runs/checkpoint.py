@@ -6,13 +6,15 @@ import shutil
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from alexnet_jax.messages import UserError, say
 
+Tree = TypeVar("Tree")  # of arrays, or of what stands for them
 NEWEST = 3
 DIGESTS = "digests.json"  # in each checkpoint, of the files in its folders
 
@@ -65,12 +67,12 @@ class Checkpoints:
         merits = [(_merit(metrics), step) for step, metrics in validated if metrics]
         return max(merits)[1] if merits else None
 
-    def save(self, step: int, state: Any, metrics: dict[str, float] | None) -> None:
+    def save(self, step: int, state: PyTree, metrics: dict[str, float] | None) -> None:
         """Saves in the background, with the metrics of a validation if there was one."""
         args = ocp.args.Composite(state=ocp.args.StandardSave(state))
         self._manager.save(step, args=args, metrics=metrics)
 
-    def restore(self, abstract_state: Any, steps: Iterable[int]) -> tuple[int, Any]:
+    def restore(self, abstract_state: Tree, steps: Iterable[int]) -> tuple[int, Tree]:
         """The first of the steps whose files are as they were written, and its state.
 
         Args:
@@ -132,12 +134,12 @@ def _damage(checkpoint: Path) -> str | None:
     """What is wrong with the checkpoint's files, if anything is."""
     try:
         written = json.loads((checkpoint / DIGESTS).read_text())
-        found = _digests(checkpoint)
+        present = _digests(checkpoint)
     except (OSError, ValueError) as error:
         return f"its files cannot be read: {error}"
-    if lost := written.keys() - found.keys():
+    if lost := written.keys() - present.keys():
         return f"its file {min(lost)} is lost"
-    changed = [name for name in written if written[name] != found[name]]
+    changed = [name for name in written if written[name] != present[name]]
     return f"its file {changed[0]} is not what was written" if changed else None
 
 
@@ -149,5 +151,5 @@ def _metrics_are_whole(checkpoint: Path) -> bool:
         return False
 
 
-def _merit(metrics: dict[str, float]) -> Any:
+def _merit(metrics: dict[str, float]) -> tuple[float, float]:
     return (-metrics["top1_error"], -metrics["loss"])

@@ -1,14 +1,16 @@
 """A new run that starts from another one's layers: fine-tuning (sections 6 and 7)."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.architecture import Architecture
+from alexnet_jax.network.model import Params
 from alexnet_jax.runs import checkpoint
 from alexnet_jax.runs.folder import Run, open_run, own_recipe, restore_params, run_exists
 
@@ -39,8 +41,8 @@ def donor(config: ConfigDict, net: Architecture) -> Run | None:
     path = Path(folder).expanduser().absolute()
     if not run_exists(path):
         raise UserError(f"config.train.init_from={path} holds no run; name the folder of one that was trained")
-    found = open_run(path)
-    theirs, ours = found.config["model"]["towers"], net.towers
+    one = open_run(path)
+    theirs, ours = one.config["model"]["towers"], net.towers
     if theirs != ours:
         raise UserError(
             f"config.train.init_from={path} is a run with {theirs} tower{'s' if theirs > 1 else ''}, and this network "
@@ -48,7 +50,7 @@ def donor(config: ConfigDict, net: Architecture) -> Run | None:
         )
     if not (path / "checkpoints").is_dir() or not checkpoint.Checkpoints(path).steps():
         raise UserError(f"config.train.init_from={path} has no checkpoint; train it first, or name another run")
-    return found
+    return one
 
 
 def excepted(config: ConfigDict) -> list[str]:
@@ -56,20 +58,20 @@ def excepted(config: ConfigDict) -> list[str]:
     return [name.strip() for name in config.train.init_except.split(",") if name.strip()]
 
 
-def params_from(found: Run, params: Any, anew: list[str], mesh: Mesh) -> Any:
+def params_from(start: Run, params: Params, anew: list[str], mesh: Mesh) -> Params:
     """The parameters with those layers of the run's best checkpoint whose shapes agree; says which."""
-    at, theirs = restore_params(found, own_recipe(found), mesh, "best")
+    at, theirs = restore_params(start, own_recipe(start), mesh, "best")
     taken = [name for name in params if name not in anew and shapes(params[name]) == shapes(theirs.get(name, {}))]
     started = [name for name in params if name not in taken]
     unused = [name for name in theirs if name not in params]
     say(
-        f"from step {at} of {found.workdir}: {', '.join(taken) or 'no layer'}; "
+        f"from step {at} of {start.workdir}: {', '.join(taken) or 'no layer'}; "
         f"started anew: {', '.join(started) or 'none'}"
         + (f"; not in this network: {', '.join(unused)}" if unused else "")
     )
     return {name: theirs[name] if name in taken else params[name] for name in params}
 
 
-def shapes(layer: Any) -> dict[str, tuple[int, ...]]:
+def shapes(layer: Mapping[str, jax.Array]) -> dict[str, tuple[int, ...]]:
     """Of a layer's parameters, by name."""
     return {name: tuple(array.shape) for name, array in layer.items()}

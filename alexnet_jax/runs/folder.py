@@ -10,8 +10,9 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.prepared import Preprocessing, load
+from alexnet_jax.data.statistics import Statistics, load_statistics
 from alexnet_jax.messages import UserError, say
+from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import config_to_json, differences, recipe_of
 from alexnet_jax.training.step import Recipe, abstract_state
@@ -23,7 +24,7 @@ class Run:
 
     workdir: Path
     config: dict[str, Any]
-    preprocessing: Preprocessing
+    statistics: Statistics
     classes: tuple[str, ...]
 
 
@@ -41,19 +42,19 @@ def open_run(workdir: Path) -> Run:
         if not isinstance(saved, dict):
             raise ValueError("config.json holds no config")
         classes = tuple((workdir / "classes.txt").read_text().splitlines())
-        preprocessing = load(workdir / "preprocessing.npz")
+        statistics = load_statistics(workdir / "preprocessing.npz")
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
-    return Run(workdir, saved, preprocessing, classes)
+    return Run(workdir, saved, statistics, classes)
 
 
-def own_recipe(found: Run) -> Recipe:
+def own_recipe(run: Run) -> Recipe:
     """The run's own network, as its config and its classes give it."""
-    saved = ConfigDict(found.config)
-    return recipe_of(saved, saved.model.classes or len(found.classes), steps_per_epoch=1)
+    saved = ConfigDict(run.config)
+    return recipe_of(saved, saved.model.classes or len(run.classes), steps_per_epoch=1)
 
 
-def restore_params(found: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, Any]:
+def restore_params(run: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, Params]:
     """The step and the parameters of the run's best or newest checkpoint that can be read.
 
     Args:
@@ -63,7 +64,7 @@ def restore_params(found: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int
     Raises:
       UserError: there is none.
     """
-    checkpoints = Checkpoints(found.workdir)
+    checkpoints = Checkpoints(run.workdir)
     steps = checkpoints.steps()[::-1]
     best = checkpoints.best_step()
     if which == "best" and best is not None:
@@ -91,19 +92,19 @@ def evaluations(workdir: Path) -> list[dict[str, Any]]:
 
 def require_same_config(config: ConfigDict, run: Run, groups: Sequence[str], done: str) -> None:
     """Raises UserError with the list of differences, if there are any within the groups."""
-    found = differences(config, run.config, groups, ("here", "there"))
-    if found:
+    differing = differences(config, run.config, groups, ("here", "there"))
+    if differing:
         raise UserError(
-            f"the run in {run.workdir} cannot be {done} with this config: {'; '.join(found)}; give it the run's own "
-            "values, or another --workdir"
+            f"the run in {run.workdir} cannot be {done} with this config: {'; '.join(differing)}; give it the run's "
+            "own values, or another --workdir"
         )
 
 
-def create_run(workdir: Path, config: ConfigDict, preprocessing: Preprocessing, classes: tuple[str, ...]) -> Run:
+def create_run(workdir: Path, config: ConfigDict, statistics: Statistics, classes: tuple[str, ...]) -> Run:
     """Makes the folder. config.json comes last: with it there is a run. Raises UserError if it cannot."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        preprocessing.save(workdir / "preprocessing.npz")
+        statistics.save(workdir / "preprocessing.npz")
         (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
         (workdir / ".config.json").write_text(config_to_json(config))
         os.replace(workdir / ".config.json", workdir / "config.json")

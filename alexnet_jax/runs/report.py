@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -111,7 +112,7 @@ def draw_curves(lines: list[Line], steps_per_epoch: int, path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, errors = figure.subplots(1, 2)
 
-    def plot(axes: Any, name: str, label: str, scale: float = 1.0, **style: Any) -> None:
+    def plot(axes: Axes, name: str, label: str, scale: float = 1.0, **style: Any) -> None:
         points = [(line["step"] / steps_per_epoch, line[name] * scale) for line in lines if name in line]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, **style)

@@ -15,15 +15,20 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
 
-from alexnet_jax.data import pipeline, prepare
-from alexnet_jax.data.prepared import Prepared, Preprocessing
+from alexnet_jax.data import pipeline, preparation, prepare
+from alexnet_jax.data.epoch import epoch_groups
+from alexnet_jax.data.prefetch import Arrays
+from alexnet_jax.data.prepared_set import PreparedSet
+from alexnet_jax.data.shards import FRAME
+from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.data.stored import StoredSquares
 from alexnet_jax.messages import UserError
 from configs import alexnet
 from tests.conftest import ROOT
 from tests.photographs import write_folder
 
 SIDE, CROP, PICTURES = 40, 8, 180
-NOTHING = Preprocessing(np.zeros((SIDE, SIDE, 3), np.float32), np.eye(3))
+NOTHING = Statistics(np.zeros((SIDE, SIDE, 3), np.float32), np.eye(3))
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +50,19 @@ def config_of(photographs: Path, encoding: str, **fields: Any) -> ConfigDict:
 
 
 @pytest.fixture(scope="module")
-def sets(photographs: Path) -> dict[str, Prepared]:
+def sets(photographs: Path) -> dict[str, PreparedSet]:
     """Both encodings, in files of about 30 pictures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "PER_FILE", 30)
+        patch.setattr(preparation, "PER_FILE", 30)
         return {e: prepare.open_or_prepare(config_of(photographs, e)) for e in ("jpeg", "raw")}
 
 
-def batches(source: Prepared, config: ConfigDict, first: int, last: int, **options: Any) -> list[pipeline.Batch]:
-    statistics = prepare.preprocessing(source, config)
+def batches(source: PreparedSet, config: ConfigDict, first: int, last: int, **options: Any) -> list[Arrays]:
+    statistics = prepare.training_statistics(source, config)
     return list(pipeline.training_batches(source, config, statistics, first, last, **options))
 
 
-def stored(source: Prepared, split: str) -> tuple[np.ndarray, list[int]]:
+def stored(source: PreparedSet, split: str) -> tuple[np.ndarray, list[int]]:
     """All squares and labels of a split in the order of the dataset, as TFDS and Pillow read them."""
     options = {"decoders": {"image": tfds.decode.SkipDecoding()}} if source.encoding == "jpeg" else {}
     in_turn = tfds.ReadConfig(interleave_cycle_length=1)
@@ -66,7 +71,7 @@ def stored(source: Prepared, split: str) -> tuple[np.ndarray, list[int]]:
     return np.stack([np.asarray(image) for image in pixels]), [int(e["label"]) for e in examples]
 
 
-def same(a: list[pipeline.Batch], b: list[pipeline.Batch]) -> bool:
+def same(a: list[Arrays], b: list[Arrays]) -> bool:
     assert len(a) == len(b)
     return all(x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x) for x, y in zip(a, b, strict=True))
 
@@ -76,7 +81,7 @@ def test_groups_are_whole_files_and_an_epoch_is_every_example_once() -> None:
     first = np.concatenate([[0], np.cumsum(lengths)])
     seen = []
     for epoch in range(3):
-        groups = list(pipeline.epoch_groups(lengths, 10, 0, epoch))
+        groups = list(epoch_groups(lengths, 10, 0, epoch))
         assert sorted(f for files, _ in groups for f in files) == [0, 1, 2, 3, 4]
         for files, numbers in groups:
             assert len(files) == 1 or len(numbers) <= 10
@@ -85,44 +90,44 @@ def test_groups_are_whole_files_and_an_epoch_is_every_example_once() -> None:
         seen.append(np.concatenate([numbers for _, numbers in groups]).tolist())
         assert sorted(seen[-1]) == list(range(26))
     assert seen[0] != seen[1] != seen[2]
-    assert seen[0] == np.concatenate([n for _, n in pipeline.epoch_groups(lengths, 10, 0, 0)]).tolist()
-    assert seen[0] != np.concatenate([n for _, n in pipeline.epoch_groups(lengths, 10, 1, 0)]).tolist()
+    assert seen[0] == np.concatenate([n for _, n in epoch_groups(lengths, 10, 0, 0)]).tolist()
+    assert seen[0] != np.concatenate([n for _, n in epoch_groups(lengths, 10, 1, 0)]).tolist()
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
 def test_a_batch_is_the_stored_pictures_cropped_and_mirrored(
-    sets: dict[str, Prepared], photographs: Path, encoding: str
+    sets: dict[str, PreparedSet], photographs: Path, encoding: str
 ) -> None:
     source, config = sets[encoding], config_of(photographs, encoding)
     whole, labels = stored(source, "train")
     assert whole.shape == (PICTURES, SIDE, SIDE, 3)
     np.testing.assert_array_equal(np.concatenate(list(pipeline.squares(source, "train"))), whole)
-    lengths = pipeline.Pictures(source, "train").lengths
-    numbers = np.concatenate([numbers for _, numbers in pipeline.epoch_groups(lengths, 70, 0, 0)])
+    lengths = StoredSquares(source, "train").lengths
+    numbers = np.concatenate([numbers for _, numbers in epoch_groups(lengths, 70, 0, 0)])
     found = batches(source, config, 0, 11)
     mirrored = 0
     for i, number in enumerate(numbers[: 11 * 16]):
         batch, row = found[i // 16], i % 16
-        top, left = batch["offset"][row]
+        top, left = batch.offset[row]
         crop = whole[number, top : top + CROP, left : left + CROP]
-        if batch["reflected"][row]:
+        if batch.reflected[row]:
             crop, mirrored = crop[:, ::-1], mirrored + 1
-        np.testing.assert_array_equal(batch["image"][row], crop)
-        assert batch["label"][row] == labels[number]
+        np.testing.assert_array_equal(batch.image[row], crop)
+        assert batch.label[row] == labels[number]
     assert 50 < mirrored < 126
     assert (found[0]["image"].dtype, found[0]["label"].dtype) == (np.uint8, np.int32)
 
 
-def test_beside_its_pixels_a_picture_takes_at_most_64_bytes(sets: dict[str, Prepared], photographs: Path) -> None:
+def test_beside_its_pixels_a_picture_takes_at_most_64_bytes(sets: dict[str, PreparedSet], photographs: Path) -> None:
     for encoding, source in sets.items():
         (batch,) = batches(source, config_of(photographs, encoding), 0, 1)
-        assert batch["image"][0].nbytes == CROP * CROP * 3
+        assert batch.image[0].nbytes == CROP * CROP * 3
         assert sum(values[0].nbytes for name, values in batch.items() if name != "image") <= 64
 
 
 @pytest.mark.parametrize(("encoding", "pictures_per_draw"), [("jpeg", 1), ("raw", 1), ("raw", 3)])
 def test_going_on_and_slices_give_the_same_pictures(
-    sets: dict[str, Prepared], photographs: Path, encoding: str, pictures_per_draw: int
+    sets: dict[str, PreparedSet], photographs: Path, encoding: str, pictures_per_draw: int
 ) -> None:
     source, config = sets[encoding], config_of(photographs, encoding, pictures_per_draw=pictures_per_draw)
     straight = batches(source, config, 0, 30)  # nearly three epochs of eleven steps
@@ -136,7 +141,7 @@ def test_going_on_and_slices_give_the_same_pictures(
     assert not same(straight[:1], batches(source, config, 0, 1))
 
 
-def test_both_encodings_draw_alike(sets: dict[str, Prepared], photographs: Path) -> None:
+def test_both_encodings_draw_alike(sets: dict[str, PreparedSet], photographs: Path) -> None:
     both = [list(pipeline.training_batches(sets[e], config_of(photographs, e), NOTHING, 0, 3)) for e in ("jpeg", "raw")]
     for jpeg, raw in zip(*both, strict=True):
         for name in jpeg.keys() - {"image"}:
@@ -146,13 +151,13 @@ def test_both_encodings_draw_alike(sets: dict[str, Prepared], photographs: Path)
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
 def test_going_on_reads_no_file_of_earlier_groups(
-    sets: dict[str, Prepared], photographs: Path, encoding: str, tmp_path: Path
+    sets: dict[str, PreparedSet], photographs: Path, encoding: str, tmp_path: Path
 ) -> None:
     config = config_of(photographs, encoding)
     config.data.prepared_dir = str(tmp_path / "copy")
     shutil.copytree(sets[encoding].folder, tmp_path / "copy")
     source = prepare.open_or_prepare(config)
-    groups = list(pipeline.epoch_groups(pipeline.Pictures(source, "train").lengths, 70, 0, 0))
+    groups = list(epoch_groups(StoredSquares(source, "train").lengths, 70, 0, 0))
     files, numbers = groups[0]
     names = [source.builder.info.splits["train"].file_instructions[file].filename for file in files]
     for name in names:
@@ -164,7 +169,7 @@ def test_going_on_reads_no_file_of_earlier_groups(
     assert any(name in str(refused.value) for name in names)
 
 
-def test_one_fixed_order(sets: dict[str, Prepared], photographs: Path) -> None:
+def test_one_fixed_order(sets: dict[str, PreparedSet], photographs: Path) -> None:
     source, config = sets["raw"], config_of(photographs, "raw", crops=False, reflections=False)
     shuffled = batches(source, config, 0, 22)
     assert not np.array_equal(shuffled[0]["image"], shuffled[11]["image"])
@@ -175,16 +180,16 @@ def test_one_fixed_order(sets: dict[str, Prepared], photographs: Path) -> None:
         assert not np.array_equal(early["lighting"], late["lighting"])
 
 
-def drawn(source: Prepared, config: ConfigDict, statistics: Preprocessing, epochs: int) -> dict[str, np.ndarray]:
+def drawn(source: PreparedSet, config: ConfigDict, statistics: Statistics, epochs: int) -> dict[str, np.ndarray]:
     config.train.batch_size = PICTURES
     found = list(pipeline.training_batches(source, config, statistics, 0, epochs))
     return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
 
 
-def test_draws_are_distributed_as_the_paper_has_them(sets: dict[str, Prepared], photographs: Path) -> None:
+def test_draws_are_distributed_as_the_paper_has_them(sets: dict[str, PreparedSet], photographs: Path) -> None:
     rng = np.random.default_rng(0)
     mixed = rng.normal(size=(3, 3))
-    statistics = Preprocessing(NOTHING.mean_image, mixed @ mixed.T / 10)
+    statistics = Statistics(NOTHING.mean_image, mixed @ mixed.T / 10)
     found = drawn(sets["raw"], config_of(photographs, "raw"), statistics, 130)
     count = len(found["offset"])
     cells = np.bincount(found["offset"] @ [33, 1], minlength=33 * 33)
@@ -200,8 +205,8 @@ def test_draws_are_distributed_as_the_paper_has_them(sets: dict[str, Prepared], 
     assert np.abs(independent - np.eye(4)).max() < 5 / np.sqrt(count)
 
 
-def test_draws_of_the_source(sets: dict[str, Prepared], photographs: Path) -> None:
-    statistics = Preprocessing(NOTHING.mean_image, np.diag([0.1, 0.2, 0.3]))
+def test_draws_of_the_source(sets: dict[str, PreparedSet], photographs: Path) -> None:
+    statistics = Statistics(NOTHING.mean_image, np.diag([0.1, 0.2, 0.3]))
     config = config_of(photographs, "raw", lighting="root", pictures_per_draw=4, mean="centre", lighting_until=60.0)
     found = drawn(sets["raw"], config, statistics, 63)
     lit = slice(0, 60 * PICTURES)
@@ -217,7 +222,7 @@ def test_draws_of_the_source(sets: dict[str, Prepared], photographs: Path) -> No
     assert not np.any(fours["lighting"][:, 0] == fours["lighting"][:, 1])
 
 
-def test_the_papers_offsets_are_one_fewer(sets: dict[str, Prepared], photographs: Path) -> None:
+def test_the_papers_offsets_are_one_fewer(sets: dict[str, PreparedSet], photographs: Path) -> None:
     found = drawn(sets["raw"], config_of(photographs, "raw", offsets_inclusive=False), NOTHING, 6)
     assert (found["offset"].min(), found["offset"].max()) == (0, 31)
     still = drawn(sets["raw"], config_of(photographs, "raw", crops=False, reflections=False), NOTHING, 1)
@@ -225,17 +230,17 @@ def test_the_papers_offsets_are_one_fewer(sets: dict[str, Prepared], photographs
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
-def test_evaluation_sees_every_picture_once(sets: dict[str, Prepared], photographs: Path, encoding: str) -> None:
+def test_evaluation_sees_every_picture_once(sets: dict[str, PreparedSet], photographs: Path, encoding: str) -> None:
     source, config = sets[encoding], config_of(photographs, encoding)
     whole, labels = stored(source, "validation")
     found = list(pipeline.evaluation_batches(source, config, "validation"))
-    assert [batch["mask"].sum() for batch in found] == [16, 4]
+    assert [batch.mask.sum() for batch in found] == [16, 4]
     assert all(len(values) == 16 for batch in found for values in batch.values())
-    images = np.concatenate([batch["image"][batch["mask"]] for batch in found])
+    images = np.concatenate([batch.image[batch.mask] for batch in found])
     np.testing.assert_array_equal(images, whole[:, 16 : 16 + CROP, 16 : 16 + CROP])
-    assert np.concatenate([batch["label"][batch["mask"]] for batch in found]).tolist() == labels
+    assert np.concatenate([batch.label[batch.mask] for batch in found]).tolist() == labels
     uncut = list(pipeline.evaluation_batches(source, config, "validation", whole=True))
-    np.testing.assert_array_equal(np.concatenate([batch["image"][batch["mask"]] for batch in uncut]), whole)
+    np.testing.assert_array_equal(np.concatenate([batch.image[batch.mask] for batch in uncut]), whole)
     assert not uncut[0]["offset"].any()
 
 
@@ -246,7 +251,7 @@ def test_a_damaged_record_is_named(photographs: Path, tmp_path: Path, encoding: 
     source = prepare.open_or_prepare(config)
     assert len(batches(source, config, 0, 2)) == 2
     (path,) = source.folder.glob("*-train.tfrecord*")
-    lengths = [len(record.numpy()) + prepare.FRAME for record in tf.data.TFRecordDataset(str(path))]
+    lengths = [len(record.numpy()) + FRAME for record in tf.data.TFRecordDataset(str(path))]
     content = bytearray(path.read_bytes())
     content[sum(lengths[:7]) + 300] ^= 1
     path.write_bytes(content)
@@ -264,7 +269,7 @@ def test_a_damaged_record_is_named(photographs: Path, tmp_path: Path, encoding: 
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_batch_larger_than_the_set(sets: dict[str, Prepared], photographs: Path) -> None:
+def test_a_batch_larger_than_the_set(sets: dict[str, PreparedSet], photographs: Path) -> None:
     config = config_of(photographs, "raw")
     config.train.batch_size = 181
     with pytest.raises(UserError, match=r"has 180 pictures; set --config.train.batch_size"):
@@ -278,14 +283,14 @@ from alexnet_jax.data import pipeline, prepare
 from tests.data.test_pipeline import config_of
 config = config_of(Path(sys.argv[1]), "jpeg")
 source = prepare.open_or_prepare(config)
-kept = pipeline.training_batches(source, config, prepare.preprocessing(source, config), 0, 10**6)
+kept = pipeline.training_batches(source, config, prepare.training_statistics(source, config), 0, 10**6)
 next(kept)
 print("read", flush=True)
 raise SystemExit(3)
 """
 
 
-def test_a_program_may_end_amid_its_batches(sets: dict[str, Prepared], photographs: Path) -> None:
+def test_a_program_may_end_amid_its_batches(sets: dict[str, PreparedSet], photographs: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LEFT, str(photographs)],
         cwd=ROOT,
@@ -306,7 +311,7 @@ from pathlib import Path
 config = config_of(Path(sys.argv[1]), sys.argv[2])
 source = prepare.open_or_prepare(config)
 digest = hashlib.sha256()
-for batch in pipeline.training_batches(source, config, prepare.preprocessing(source, config), 3, 20):
+for batch in pipeline.training_batches(source, config, prepare.training_statistics(source, config), 3, 20):
     for name in sorted(batch):
         digest.update(batch[name].tobytes())
 print(digest.hexdigest())
@@ -315,7 +320,7 @@ print(digest.hexdigest())
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
-def test_threads_change_nothing(sets: dict[str, Prepared], photographs: Path, encoding: str) -> None:
+def test_threads_change_nothing(sets: dict[str, PreparedSet], photographs: Path, encoding: str) -> None:
     digests = set()
     for threads in ("1", "8"):
         environment = {"TF_NUM_INTEROP_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}

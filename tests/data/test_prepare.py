@@ -16,7 +16,10 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
 
-from alexnet_jax.data import prepare, prepared
+from alexnet_jax.data import preparation, prepare
+from alexnet_jax.data.prepared_set import STATISTICS
+from alexnet_jax.data.shards import Shards
+from alexnet_jax.data.statistics import load_statistics
 from alexnet_jax.messages import UserError
 from configs import alexnet
 from tests.conftest import ROOT, launch, refusal, result
@@ -77,18 +80,18 @@ def test_tfds_opens_it_and_the_statistics_are_those_of_its_pictures(
             rough = np.asarray(image.resize((40, 32), Image.Resampling.BILINEAR))[:, 4:36]
         assert np.abs(example["image"].astype(int) - rough).mean() < (12 if encoding == "jpeg" else 0.5)
     pixels = np.stack([example["image"] for example in train]).astype(np.float64)
-    statistics = prepared.load(made.folder / prepared.STATISTICS)
+    statistics = load_statistics(made.folder / STATISTICS)
     np.testing.assert_allclose(statistics.mean_image, pixels.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(statistics.rgb_covariance, np.cov(pixels.reshape(-1, 3).T / 255, bias=True), rtol=1e-6)
     of_slice = config_of(photographs, tmp_path, encoding=encoding)
     of_slice.data.train_split = "train[:50%]"
     half = [example["image"] for example in read(builder, "train[:50%]")]
-    mean = prepare.preprocessing(made, of_slice).mean_image
+    mean = prepare.training_statistics(made, of_slice).mean_image
     np.testing.assert_allclose(mean, np.mean(half, axis=0, dtype=np.float64), rtol=1e-6)
 
 
 def test_classes_are_dealt_out_over_the_files(photographs: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(prepare, "PER_FILE", 12)
+    monkeypatch.setattr(preparation, "PER_FILE", 12)
     made = prepare.open_or_prepare(config_of(photographs, tmp_path))
     labels = [example["label"] for example in made.builder.as_dataset(split="train").as_numpy_iterator()]
     lengths = made.builder.info.splits["train"].shard_lengths
@@ -142,9 +145,9 @@ def test_other_settings_are_named_and_a_set_beside_it_is_offered(photographs: Pa
 
 
 def test_a_full_disk_and_a_kill_at_the_end_lose_nothing(photographs: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(prepare, "ROUND", prepare.CHUNK)
+    monkeypatch.setattr(preparation, "ROUND", preparation.CHUNK)
     whole = contents(prepare.open_or_prepare(config_of(photographs, tmp_path / "whole")).folder)
-    append, appended = prepare._append, []
+    append, appended = Shards.append, []
 
     def full(*arguments: Any) -> None:
         append(*arguments)  # a torn round: on disk, and in no state
@@ -153,7 +156,7 @@ def test_a_full_disk_and_a_kill_at_the_end_lose_nothing(photographs: Path, tmp_p
             raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
     config = config_of(photographs, tmp_path / "cut")
-    monkeypatch.setattr(prepare, "_append", full)
+    monkeypatch.setattr(Shards, "append", full)
     with pytest.raises(UserError, match=r"No space left on device.*: make room on that disk.* from picture 32"):
         prepare.open_or_prepare(config)
     assert not list((tmp_path / "cut").rglob("dataset_info.json"))
@@ -161,12 +164,12 @@ def test_a_full_disk_and_a_kill_at_the_end_lose_nothing(photographs: Path, tmp_p
     def killed(**arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "_append", append)
-    monkeypatch.setattr(prepare.tfds.folder_dataset, "write_metadata", killed)
+    monkeypatch.setattr(Shards, "append", append)
+    monkeypatch.setattr(preparation.tfds.folder_dataset, "write_metadata", killed)
     with pytest.raises(KeyboardInterrupt):
         prepare.open_or_prepare(config)
     monkeypatch.undo()
-    monkeypatch.setattr(prepare, "_append", None)  # nothing is left to be made
+    monkeypatch.setattr(Shards, "append", None)  # nothing is left to be made
     assert contents(prepare.open_or_prepare(config).folder) == {
         **whole,
         "settings.json": (tmp_path / "cut/folder_32/1.0.0/settings.json").read_bytes(),
@@ -187,7 +190,7 @@ def test_a_killed_run_goes_on_within_a_few_hundred_pictures(tmp_path: Path) -> N
         time.sleep(0.3)
         process.send_signal(signal.SIGKILL)
     assert not (work.parent / "1.0.0").exists()
-    assert json.loads((work / "state.json").read_text())["done"]["train"] >= prepare.ROUND
+    assert json.loads((work / "state.json").read_text())["done"]["train"] >= preparation.ROUND
     done = launch(*command[2:])
     assert result(done)["examples"] == 1350
     assert "going on from picture" in done.stderr

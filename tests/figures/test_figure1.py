@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_jax.data.prepared import Preprocessing
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.figures import figure1
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
@@ -20,7 +20,7 @@ def made_up(folder: Path, activation: str, rate: float, errors: list[float]) -> 
     """A run whose training error is as given, half an epoch apart."""
     config = cifar10.get_config(activation)
     config.optimizer.learning_rate = rate
-    create_run(folder, config, Preprocessing(np.zeros((32, 32, 3), np.float32), np.eye(3)), ("a", "b"))
+    create_run(folder, config, Statistics(np.zeros((32, 32, 3), np.float32), np.eye(3)), ("a", "b"))
     lines = [{"step": i, "epoch": (i + 1) / 2, "train/top1_error": error} for i, error in enumerate(errors)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
@@ -50,7 +50,7 @@ def test_a_target_never_reached_has_no_ratio(tmp_path: Path) -> None:
 
 def test_runs_that_are_not_the_figures(tmp_path: Path) -> None:
     other = tmp_path / "other"
-    create_run(other, alexnet.get_config(), Preprocessing(np.zeros((2, 2, 3), np.float32), np.eye(3)), ("a", "b"))
+    create_run(other, alexnet.get_config(), Statistics(np.zeros((2, 2, 3), np.float32), np.eye(3)), ("a", "b"))
     with pytest.raises(UserError, match=r"no run of configs/cifar10\.py"):
         figures.run(None, Invocation(tmp_path, restart=False, runs=(str(other),)))
     relu = made_up(tmp_path / "relu", "relu", 0.01, [0.1])

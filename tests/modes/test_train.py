@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.data import prepared
+from alexnet_jax.data.statistics import Statistics, load_statistics
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, train
 from alexnet_jax.runs import report
@@ -56,7 +56,7 @@ def test_a_run_leaves_all_that_later_modes_need(whole: dict[str, Any], at: Any) 
     assert {"config.json", "metrics.jsonl", "checkpoints", "curves.png", "preprocessing.npz", "classes.txt"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert (workdir / "classes.txt").read_text().split() == list("0123456789")
-    assert prepared.load(workdir / "preprocessing.npz").mean_image.shape == (72, 72, 3)
+    assert load_statistics(workdir / "preprocessing.npz").mean_image.shape == (72, 72, 3)
     assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 60
     assert whole["step"] == 60
     assert whole["epoch"] == pytest.approx(60 / 22)
@@ -109,10 +109,10 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(at: Any) -> Non
     flags = at("nan")
     result(launch(*flags, "--config.train.steps=22"))
     workdir = Path(next(flag for flag in flags if flag.startswith("--workdir")).split("=")[1])
-    preprocessing = prepared.load(workdir / "preprocessing.npz")
-    mean = preprocessing.mean_image.copy()
+    statistics = load_statistics(workdir / "preprocessing.npz")
+    mean = statistics.mean_image.copy()
     mean[36, 36] = np.nan
-    prepared.Preprocessing(mean, preprocessing.rgb_covariance).save(workdir / "preprocessing.npz")
+    Statistics(mean, statistics.rgb_covariance).save(workdir / "preprocessing.npz")
     sentence = refusal(launch(*flags, "--config.train.steps=44"))
     assert "the loss of step 23 is nan" in sentence
     assert "the checkpoint of step 22 is the last good one" in sentence

@@ -10,7 +10,7 @@ from tensorflow_datasets.datasets.imagenet2012 import imagenet_common
 
 from alexnet_jax.data.pictures import Picture
 from alexnet_jax.data.sources.source import Source, Split, root
-from alexnet_jax.data.sources.tars import damaged_tar, files_in, open_tar
+from alexnet_jax.data.sources.tars import damaged_tar, files_in, open_inner_tar, open_tar
 from alexnet_jax.data.sources.tfds_set import keys_and_classes
 from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError
@@ -50,8 +50,7 @@ def open_imagenet(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source
                 synset = Path(inner.name).stem
                 if synset not in labels:
                     raise UserError(f"{path} holds '{inner.name}', which is no tar of one of the 1,000 synsets")
-                file = outer.extractfile(inner)
-                with open_tar(path, file) as tar:
+                with open_inner_tar(outer, inner, path) as tar:
                     for member in files_in(tar, f"{path}, {inner.name}"):
                         at = inner.offset_data + member.offset_data
                         yield Picture(member.name, labels[synset], str(path), at, member.size)

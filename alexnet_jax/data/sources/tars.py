@@ -3,15 +3,22 @@
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from alexnet_jax.messages import UserError
 
 
-def open_tar(path: Path, file: IO[bytes] | None = None) -> tarfile.TarFile:
-    """The tar at `path`, or the one inside of it that `file` reads. Raises UserError if it is none."""
+def open_tar(path: Path) -> tarfile.TarFile:
+    """The tar at `path`. Raises UserError if it is none."""
     try:
-        return tarfile.open(None if file else path, "r:", fileobj=file)
+        return tarfile.open(path, "r:")
+    except (tarfile.TarError, OSError) as error:
+        raise damaged_tar(path, error) from error
+
+
+def open_inner_tar(outer: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> tarfile.TarFile:
+    """The tar that is a member of `outer`, which lies at `path`. Raises UserError if it is none."""
+    try:
+        return tarfile.open(None, "r:", fileobj=outer.extractfile(member))
     except (tarfile.TarError, OSError) as error:
         raise damaged_tar(path, error) from error
 

@@ -1,18 +1,15 @@
-"""A prepared dataset on disk: squares of one size in TFDS's format, and their statistics."""
+"""A prepared set on disk: its folder, what is in it, and whether it was made with the config's settings."""
 
 import json
-import os
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import cache
-from alexnet_jax.data import sources
+from alexnet_jax.data.sources import has_own_splits, root
 from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError
 
@@ -22,73 +19,7 @@ STATISTICS, SETTINGS, REJECTED, WORDS = "preprocessing.npz", "settings.json", "r
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """What is subtracted from a picture and what its lighting is drawn from."""
-
-    mean_image: np.ndarray  # float32 [resize, resize, 3], RGB from 0 to 255
-    rgb_covariance: np.ndarray  # float64 [3, 3], of all pixels, on 0 to 1
-
-    @property
-    def lighting(self) -> np.ndarray:
-        """float64 [3, 3]: principal axes of RGB as columns, times eigenvalue, on 0..255 (section 4.1).
-
-        The formula means something only with pixels from 0 to 1; the shift is then scaled to 0..255.
-        """
-        values, axes = np.linalg.eigh(self.rgb_covariance)
-        return axes * values * 255
-
-    @property
-    def root_lighting(self) -> np.ndarray:
-        """float64 [3, 3]: the axes times the root of the eigenvalue on 0..255 (convdata_jpeg.py:155-179)."""
-        values, axes = np.linalg.eigh(self.rgb_covariance)
-        return axes * np.sqrt(np.maximum(values, 0)) * 255
-
-    def save(self, path: Path) -> None:
-        """Writes the file as a whole or not at all."""
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(unfinished, "wb") as file:
-            np.savez(file, mean_image=self.mean_image, rgb_covariance=self.rgb_covariance)
-        os.replace(unfinished, path)
-
-
-def load(path: Path) -> Preprocessing:
-    """Raises ValueError if the file is not there or is not whole."""
-    try:
-        with np.load(path) as arrays:
-            return Preprocessing(arrays["mean_image"], arrays["rgb_covariance"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-@dataclass
-class Sums:
-    """Of uint8 pictures: how many, their sum by place, and the products of their channels; exact."""
-
-    count: int
-    total: np.ndarray  # int64 [side, side, 3]
-    products: np.ndarray  # float64 [3, 3]; integers, exact to 2^53
-
-    @classmethod
-    def zero(cls, side: int) -> "Sums":
-        """Of no pictures."""
-        return cls(0, np.zeros((side, side, 3), np.int64), np.zeros((3, 3)))
-
-    def add(self, count: int, total: np.ndarray, products: np.ndarray) -> None:
-        """Takes the sums of `count` more pictures."""
-        self.count += count
-        self.total += total
-        self.products += products
-
-    def preprocessing(self) -> Preprocessing:
-        """The mean image, and the covariance of all pixels' RGB."""
-        mean = self.total / self.count
-        rgb = mean.mean(axis=(0, 1))
-        covariance = self.products / (self.count * mean.shape[0] * mean.shape[1]) - np.outer(rgb, rgb)
-        return Preprocessing(mean.astype(np.float32), covariance / 255**2)
-
-
-@dataclass(frozen=True)
-class Prepared:
+class PreparedSet:
     """A dataset whose pictures are squares of one size."""
 
     name: str
@@ -137,17 +68,17 @@ def folders(data: ConfigDict) -> Iterator[Path]:
         yield Path(data.prepared_dir).expanduser().absolute()
         return
     name = "".join(c if c.isalnum() else "_" for c in data.name)
-    beside = sources.root(data) / f"{name}_{data.resize}" / VERSION
+    beside = root(data) / f"{name}_{data.resize}" / VERSION
     yield beside
     yield cache.folder() / beside.relative_to(beside.anchor)
 
 
-def settings(data: ConfigDict) -> dict[str, Any]:
+def settings(data: ConfigDict) -> dict[str, str | int | float]:
     """What decides the bytes of a prepared set, by the names of the config's fields."""
     wanted = {name: data[name] for name in ("name", "resize", "encoding", "max_pixels")}
     if data.encoding == "jpeg":
         wanted["jpeg_quality"] = data.jpeg_quality
-    if not sources.has_own_splits(data.name):
+    if not has_own_splits(data.name):
         wanted["validation_fraction"] = data.validation_fraction
     if data.manual_dir:
         wanted["manual_dir"] = str(Path(data.manual_dir).expanduser().absolute())
@@ -170,7 +101,7 @@ def require_same(folder: Path, data: ConfigDict) -> None:
         )
 
 
-def open_set(folder: Path, data: ConfigDict) -> Prepared:
+def open_set(folder: Path, data: ConfigDict) -> PreparedSet:
     """The set in the folder. Raises UserError if it is not the config's, or cannot be read."""
     require_same(folder, data)
     try:
@@ -178,7 +109,7 @@ def open_set(folder: Path, data: ConfigDict) -> Prepared:
         classes = tuple(builder.info.features["label"].names)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"'{folder}' cannot be read ({error}); remove it to prepare anew") from error
-    return Prepared(data.name, builder, classes, data.resize, data.encoding)
+    return PreparedSet(data.name, builder, classes, data.resize, data.encoding)
 
 
 def is_whole(folder: Path) -> bool:

@@ -1,0 +1,275 @@
+"""A set in the making: its pictures in, squares and statistics out, by all cores, whatever cuts it off.
+
+The pictures are read in their source's order, made in all cores, and dealt out to files by a digest
+of their number, so that each file is a random part of the set. Every few hundred pictures the
+progress is written down; a run that was killed goes on from there. The finished folder appears by
+one renaming.
+"""
+
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import attrgetter
+from pathlib import Path
+from typing import TypeVar
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from alexnet_jax.data import pictures
+from alexnet_jax.data.pictures import Picture, Squares
+from alexnet_jax.data.prepared_set import (
+    REJECTED,
+    SETTINGS,
+    STATISTICS,
+    VERSION,
+    WORDS,
+    features,
+    require_same,
+    settings,
+)
+from alexnet_jax.data.progress import Progress, is_begun, load_progress, remove_progress
+from alexnet_jax.data.shards import Shards
+from alexnet_jax.data.sources import Source
+from alexnet_jax.data.statistics import Sums
+from alexnet_jax.data.tensorflow import tf, tfds
+from alexnet_jax.messages import UserError, say
+
+CHUNK = 32  # pictures that one process works on at a time
+ROUND = 256  # pictures between two states on disk
+PER_FILE = 1024  # pictures in a file, about
+LOCK = ".lock"  # the file by which one process keeps others out of the folder
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pictures of a split, and the squares that they became."""
+
+    split: str
+    pictures: list[Picture]
+    squares: Squares
+
+
+class Preparation:
+    """A set in the making: the folder where it grows, how far it is, and the sums for its statistics."""
+
+    def __init__(self, source: Source, data: ConfigDict, work: Path, folder: Path) -> None:
+        """Touches nothing yet.
+
+        Args:
+          data: the config's group.
+          work: where the set grows; nobody else's while this runs.
+          folder: where it lies in the end.
+        """
+        self._source, self._data, self._work, self._folder = source, data, work, folder
+        self._trained_on = data.train_split.partition("[")[0]  # the split whose sums are taken
+        self._progress, self._sums = Progress(), Sums.zero(data.resize)
+        self._shards = self._shards_of(self._progress)
+
+    def run(self) -> None:
+        """From where it stands to the finished folder.
+
+        Raises:
+          UserError: the disk is full, a file cannot be read, or too many pictures cannot be used; what is
+            done stays, to go on from.
+        """
+        try:
+            self._begin_or_resume()
+            with _processes() as pool:
+                for split, decoded in groupby(self._decode(pool), key=attrgetter("split")):
+                    self._write_split(split, decoded)
+            self._require_enough(self._progress.pictures)
+            empty = [name for name, examples in self._progress.examples.items() if not sum(examples)]
+            if empty:
+                raise UserError(
+                    f"'{self._data.name}' has no picture that can be used in its split {empty[0]}; see {self._work}"
+                )
+            self._finish()
+        except (OSError, tf.errors.ResourceExhaustedError) as error:
+            raise self._stopped_by(error) from error
+        if self._progress.rejected:
+            say(f"{self._progress.rejected} pictures could not be used: see {self._folder / REJECTED}")
+
+    def _shards_of(self, progress: Progress) -> Shards:
+        name = "".join(c if c.isalnum() else "_" for c in self._data.name) + f"_{self._data.resize}"
+        return Shards(self._work, name, progress)
+
+    def _begin_or_resume(self) -> None:
+        if not self._resume():
+            self._begin()
+        for name, split in self._source.splits.items():
+            if name not in self._progress.files:
+                self._progress.begin_split(name, max(1, round(split.about / PER_FILE)))
+
+    def _resume(self) -> bool:
+        """Takes up the progress on disk and cuts the files back to it, if there is any and it is whole."""
+        if not is_begun(self._work):
+            return False
+        require_same(self._work, self._data)
+        progress, sums = load_progress(self._work)
+        shards = self._shards_of(progress)
+        shards.undo_names()
+        lengths = {self._work / REJECTED: progress.rejected_bytes, **shards.lengths()}
+        if sums is None or any(length and not _at_least(path, length) for path, length in lengths.items()):
+            say(f"what lies in '{self._work}' is damaged: beginning anew")
+            return False
+        for path, length in lengths.items():
+            if path.exists():
+                os.truncate(path, length)
+        say(f"going on from picture {progress.pictures}")
+        self._progress, self._sums, self._shards = progress, sums, shards
+        return True
+
+    def _begin(self) -> None:
+        """Empties the folder, but for the settings."""
+        for path in self._work.iterdir():
+            if path.name != LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self._work / SETTINGS).write_text(json.dumps(settings(self._data), indent=2) + "\n")
+
+    def _to_do(self) -> Iterator[tuple[str, list[Picture]]]:
+        """The pictures that are left, split by split, as many at a time as one process takes."""
+        for name, split in self._source.splits.items():
+            if name not in self._progress.finished:
+                for chunk in _lists(islice(split.pictures(), self._progress.done[name], None), CHUNK):
+                    yield name, chunk
+
+    def _decode(self, pool: ProcessPoolExecutor) -> Iterator[Decoded]:
+        """What is to do, in its order, done by all cores; a bounded number is under way."""
+        data = self._data
+        quality = data.jpeg_quality if data.encoding == "jpeg" else 0
+        waiting: deque[tuple[str, list[Picture], Future[Squares]]] = deque()
+
+        def first() -> Decoded:
+            split, chunk, future = waiting.popleft()
+            return Decoded(split, chunk, future.result())
+
+        for split, chunk in self._to_do():
+            summed = split == self._trained_on
+            future = pool.submit(pictures.make_squares, chunk, data.resize, quality, data.max_pixels, summed)
+            waiting.append((split, chunk, future))
+            if len(waiting) > 3 * _cores():
+                yield first()
+        while waiting:
+            yield first()
+
+    def _write_split(self, split: str, decoded: Iterator[Decoded]) -> None:
+        """Writes down a split round by round, and the progress after each."""
+        progress, about = self._progress, self._source.splits[split].about
+        done = progress.done[split]
+        bar = tqdm(total=max(about, done), initial=done, desc=split, unit=" pictures", disable=None, smoothing=0.1)
+        with bar:
+            for of_round in _lists(decoded, ROUND // CHUNK):
+                self._write_round(split, of_round)
+                progress.save(self._work, self._sums)
+                bar.update(progress.done[split] - bar.n)
+                self._require_enough(max(about, progress.pictures))
+        progress.finished.append(split)
+        progress.save(self._work, self._sums)
+
+    def _write_round(self, split: str, of_round: list[Decoded]) -> None:
+        """Sums up a round's pictures, puts them at the end of their files, and lists those that are rejected."""
+        number, stored, rejected = self._progress.done[split], [], []
+        for decoded in of_round:
+            squares = decoded.squares
+            for picture, square, reason in zip(decoded.pictures, squares.stored, squares.reasons, strict=True):
+                if square is None:
+                    line = {"split": split, "file": picture.name, "in": picture.path, "reason": reason}
+                    rejected.append(json.dumps(line) + "\n")
+                else:
+                    stored.append((number, picture, square))
+                number += 1
+            if split == self._trained_on:
+                count = len(decoded.pictures) - squares.stored.count(None)
+                self._sums.add(count, squares.total, squares.products)
+        self._shards.append(split, stored)
+        text = "".join(rejected).encode()
+        with open(self._work / REJECTED, "ab") as file:
+            file.write(text)
+        self._progress.rejected += len(rejected)
+        self._progress.rejected_bytes += len(text)
+        self._progress.done[split] = number
+
+    def _require_enough(self, expected: int) -> None:
+        """Raises UserError if more pictures are rejected than may be of the `expected` ones."""
+        rejected, allowed = self._progress.rejected, self._data.max_rejected
+        if rejected > allowed * expected:
+            raise UserError(
+                f"{rejected} of {self._progress.pictures} pictures could not be used, more than "
+                f"config.data.max_rejected, {allowed:.1%}: see {self._work / REJECTED}; mend them (and remove "
+                f"'{self._work}' to begin anew), or raise --config.data.max_rejected, and the same command goes on"
+            )
+
+    def _finish(self) -> None:
+        """Names the files as TFDS does, adds its metadata, and puts the folder in its place."""
+        data, source, work = self._data, self._source, self._work
+        infos = [self._shards.finish(split) for split in self._progress.examples]
+        self._sums.statistics().save(work / STATISTICS)
+        if source.words:
+            lines = (f"{synset}\t{words}\n" for synset, words in zip(source.classes, source.words, strict=True))
+            (work / WORDS).write_text("".join(lines))
+        tfds.folder_dataset.write_metadata(
+            data_dir=work,
+            features=features(data.resize, data.encoding, source.classes),
+            split_infos=infos,
+            version=VERSION,
+            check_data=False,
+            description=f"{data.name}: the central {data.resize}x{data.resize} of each picture.",
+            supervised_keys=("image", "label"),
+            disable_shuffling=False,
+        )
+        for path in work.iterdir():
+            with open(path, "rb") as file:  # so that the renaming comes last on disk too
+                os.fsync(file.fileno())
+        os.replace(work, self._folder)
+        remove_progress(self._folder)
+        (self._folder / LOCK).unlink()
+
+    def _stopped_by(self, error: Exception) -> UserError:
+        full = getattr(error, "errno", errno.ENOSPC) in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room on that disk" if full else "see to it that the files can be read and written"
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        where = getattr(error, "filename", None) or self._work
+        return UserError(
+            f"preparing stopped at '{where}' ({reason}): {remedy}, and the same command goes on from picture "
+            f"{self._progress.pictures}"
+        )
+
+
+def _at_least(path: Path, length: int) -> bool:
+    return path.is_file() and path.stat().st_size >= length
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _processes() -> Iterator[ProcessPoolExecutor]:
+    """One for each core; they import no TensorFlow, and a fork would take its locks along."""
+    pool = ProcessPoolExecutor(_cores(), multiprocessing.get_context("spawn"), pictures.start_worker)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process that makes pictures died, most likely for want of memory; lower --config.data.max_pixels, and "
+            "the same command goes on"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _lists(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`; the last may have fewer."""
+    return iter(lambda: list(islice(items, size)), [])
