@@ -105,7 +105,7 @@ def _on_the_square(
     def of_view(start: Starts) -> Made:
         parts = [_cut(x, start // conv.stride, side, side) for x in maps]
         for height, width in strips:
-            made = first_maps(_cut(both, start + jnp.asarray([size - height, size - width]), height, width))
+            made = first_maps(_cut(both, start + jnp.asarray([[size - height, size - width]]), height, width))
             parts = [
                 lax.dynamic_update_slice(x, strip, (0, side - strip.shape[1], side - strip.shape[2], 0))
                 for x, strip in zip(parts, made, strict=True)
