@@ -262,6 +262,32 @@ def peer_result(rates: dict[str, list[float]], errors: dict[str, str], mine: flo
     }
 
 
+def torch_forms(
+    args: argparse.Namespace, mesh: Mesh, host: tuple[Batch, np.ndarray], placed: tuple[Batch, jax.Array]
+) -> tuple[dict[str, float], dict[str, Turn]]:
+    """PyTorch's losses beside ours, and the forms of its network by their names."""
+    import torch_peer
+
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    params = jax.device_get(create_state(Recipe(), mesh).params)
+    torch_peer.prepare(CORES, args.dtype)
+    loss_check = check_losses(args, mesh, params, host, placed, device)
+    torch_peer.prepare(CORES, args.dtype)  # anew: the check was in full float32
+    return loss_check, torch_peer.settings(params, args.mode, args.dtype, *host, device)
+
+
+def circumstances(peer: str) -> dict[str, Any]:
+    """The machine, the versions and the time of a result."""
+    device = {
+        "platform": jax.default_backend(),
+        "kind": jax.devices()[0].device_kind,
+        "cpu": cpu_model(),
+        "cores": CORES,
+    }
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"device": device, "versions": versions(peer), "date": date}
+
+
 def main() -> None:
     """Measures everything in turns."""
     parser = flags()
@@ -282,14 +308,8 @@ def main() -> None:
     work: dict[str, Turn] = {"ours": run, "product": product(args.dtype, products)}
     loss_check = None
     if args.peer == "torch":
-        import torch_peer
-
-        device = "cuda" if gpu else "cpu"
-        params = jax.device_get(create_state(Recipe(), mesh).params)
-        torch_peer.prepare(CORES, args.dtype)
-        loss_check = check_losses(args, mesh, params, host, placed, device)
-        torch_peer.prepare(CORES, args.dtype)  # anew: the check was in full float32
-        work |= torch_peer.settings(params, args.mode, args.dtype, *host, device)
+        loss_check, of_torch = torch_forms(args, mesh, host, placed)
+        work |= of_torch
     one_device_bytes = None
     if args.peer == "one_device":
         alone = towers.make_mesh(1, 1)
@@ -321,14 +341,7 @@ def main() -> None:
         "one_device_peak_bytes": one_device_bytes,
         "peak_bytes_in_use": allocator.get("peak_bytes_in_use"),
         "compile_seconds": compile_seconds,
-        "device": {
-            "platform": jax.default_backend(),
-            "kind": jax.devices()[0].device_kind,
-            "cpu": cpu_model(),
-            "cores": CORES,
-        },
-        "versions": versions(args.peer),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **circumstances(args.peer),
     }
     print(json.dumps(result), flush=True)
 

@@ -28,7 +28,7 @@ import pytest
 from ml_collections import ConfigDict
 
 # The shapes and types in signatures are checked at every call, in the tests alone; before the modules are imported.
-CHECKED = ["alexnet_jax.network", "alexnet_jax.training", "alexnet_jax.devices"]
+CHECKED = ["alexnet_jax.network", "alexnet_jax.training", "alexnet_jax.data", "alexnet_jax.devices"]
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 from alexnet_jax.data.batch import Batch

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -72,8 +73,7 @@ def test_a_run_can_enter_its_pictures_anywhere(config: ConfigDict) -> None:
     for first in (7, 22, 40):
         entered = pipeline.training_batches(source, config, statistics, first, 50)
         for expected, batch in zip(whole[first:], entered, strict=True):
-            for name, values in expected.items():
-                np.testing.assert_array_equal(batch[name], values)
+            jax.tree.map(np.testing.assert_array_equal, batch, expected)
 
 
 def test_epochs_never_mix_and_never_repeat_their_order(config: ConfigDict) -> None:

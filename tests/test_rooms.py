@@ -1,8 +1,10 @@
-"""Imports run downwards only: a file may import from its own room and from those below it."""
+"""Imports run downwards only, and no file or function is longer than a person reads at once."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import ROOT
 
@@ -72,3 +74,16 @@ def test_nothing_in_the_package_imports_the_checkout() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 assert name.split(".")[0] not in ("configs", "benchmarks", "tests", "launch"), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("folder", ["alexnet_jax", "benchmarks", "tests"])
+def test_no_file_and_no_function_is_long(folder: str) -> None:
+    long = {}
+    for path in (ROOT / folder).rglob("*.py"):
+        text = path.read_text()
+        if (lines := text.count("\n")) > 350:
+            long[str(path)] = lines
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and (lines := 1 + (node.end_lineno or 0) - node.lineno) > 60:
+                long[f"{path}: {node.name}"] = lines
+    assert long == {}

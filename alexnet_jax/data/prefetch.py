@@ -49,7 +49,7 @@ class Prefetcher(Iterator[Batch]):
         if not len(arrays["image"]) and self._error:
             self.close()
             raise self._error
-        return Batch(**arrays)
+        return Batch(**{name: arrays.get(name) for name in DTYPES})
 
     def close(self) -> None:
         """Ends the threads; there are no more batches. May be called again."""

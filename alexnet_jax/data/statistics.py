@@ -78,7 +78,7 @@ class Sums:
         return Statistics(mean.astype(np.float32), covariance / 255**2)
 
 
-def statistics_of(batches: Iterable[UInt8[np.ndarray, "batch side side 3"]]) -> Statistics:
+def statistics_of(batches: Iterable[UInt8[np.ndarray, "_ side side 3"]]) -> Statistics:
     """The statistics of pictures. Raises ValueError if there are none."""
     sums = None
     for images in batches:

@@ -74,8 +74,8 @@ def _source_of(config: ConfigDict, trained: Run) -> PreparedSet:
     source = prepare.open_or_prepare(config)
     if source.classes != trained.classes:
         raise UserError(
-            f"'{source.name}' has other classes than {trained.workdir / 'classes.txt'}; evaluate on the dataset that the "
-            "run was trained on"
+            f"'{source.name}' has other classes than {trained.workdir / 'classes.txt'}; evaluate on the dataset that "
+            "the run was trained on"
         )
     source.examples(config.evaluate.split)
     return source

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,8 +17,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from alexnet_jax.data import pipeline, preparation, prepare
+from alexnet_jax.data.batch import Batch
 from alexnet_jax.data.epoch import epoch_groups
-from alexnet_jax.data.prefetch import Arrays
 from alexnet_jax.data.prepared_set import PreparedSet
 from alexnet_jax.data.shards import FRAME
 from alexnet_jax.data.statistics import Statistics
@@ -57,7 +58,7 @@ def sets(photographs: Path) -> dict[str, PreparedSet]:
         return {e: prepare.open_or_prepare(config_of(photographs, e)) for e in ("jpeg", "raw")}
 
 
-def batches(source: PreparedSet, config: ConfigDict, first: int, last: int, **options: Any) -> list[Arrays]:
+def batches(source: PreparedSet, config: ConfigDict, first: int, last: int, **options: Any) -> list[Batch]:
     statistics = prepare.training_statistics(source, config)
     return list(pipeline.training_batches(source, config, statistics, first, last, **options))
 
@@ -71,9 +72,9 @@ def stored(source: PreparedSet, split: str) -> tuple[np.ndarray, list[int]]:
     return np.stack([np.asarray(image) for image in pixels]), [int(e["label"]) for e in examples]
 
 
-def same(a: list[Arrays], b: list[Arrays]) -> bool:
+def same(a: list[Batch], b: list[Batch]) -> bool:
     assert len(a) == len(b)
-    return all(x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x) for x, y in zip(a, b, strict=True))
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
 def test_groups_are_whole_files_and_an_epoch_is_every_example_once() -> None:
@@ -115,14 +116,14 @@ def test_a_batch_is_the_stored_pictures_cropped_and_mirrored(
         np.testing.assert_array_equal(batch.image[row], crop)
         assert batch.label[row] == labels[number]
     assert 50 < mirrored < 126
-    assert (found[0]["image"].dtype, found[0]["label"].dtype) == (np.uint8, np.int32)
+    assert (found[0].image.dtype, found[0].label.dtype) == (np.uint8, np.int32)
 
 
 def test_beside_its_pixels_a_picture_takes_at_most_64_bytes(sets: dict[str, PreparedSet], photographs: Path) -> None:
     for encoding, source in sets.items():
         (batch,) = batches(source, config_of(photographs, encoding), 0, 1)
         assert batch.image[0].nbytes == CROP * CROP * 3
-        assert sum(values[0].nbytes for name, values in batch.items() if name != "image") <= 64
+        assert sum(values[0].nbytes for values in jax.tree.leaves(batch)) - batch.image[0].nbytes <= 64
 
 
 @pytest.mark.parametrize(("encoding", "pictures_per_draw"), [("jpeg", 1), ("raw", 1), ("raw", 3)])
@@ -135,7 +136,7 @@ def test_going_on_and_slices_give_the_same_pictures(
     for first in (1, 11, 17):
         assert same(straight[first:], batches(source, config, first, 30))
     halves = [batches(source, config, 5, 14, rows=slice(at, at + 8)) for at in (0, 8)]
-    joined = [{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(*halves, strict=True)]
+    joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), *halves)
     assert same(straight[5:14], joined)
     config.train.seed = 1
     assert not same(straight[:1], batches(source, config, 0, 1))
@@ -144,9 +145,8 @@ def test_going_on_and_slices_give_the_same_pictures(
 def test_both_encodings_draw_alike(sets: dict[str, PreparedSet], photographs: Path) -> None:
     both = [list(pipeline.training_batches(sets[e], config_of(photographs, e), NOTHING, 0, 3)) for e in ("jpeg", "raw")]
     for jpeg, raw in zip(*both, strict=True):
-        for name in jpeg.keys() - {"image"}:
-            np.testing.assert_array_equal(jpeg[name], raw[name])
-        assert np.abs(jpeg["image"].astype(int) - raw["image"]).mean() < 12
+        assert same([jpeg.replace(image=None)], [raw.replace(image=None)])
+        assert np.abs(jpeg.image.astype(int) - raw.image).mean() < 12
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
@@ -172,18 +172,18 @@ def test_going_on_reads_no_file_of_earlier_groups(
 def test_one_fixed_order(sets: dict[str, PreparedSet], photographs: Path) -> None:
     source, config = sets["raw"], config_of(photographs, "raw", crops=False, reflections=False)
     shuffled = batches(source, config, 0, 22)
-    assert not np.array_equal(shuffled[0]["image"], shuffled[11]["image"])
+    assert not np.array_equal(shuffled[0].image, shuffled[11].image)
     config.data.order = "fixed"
     fixed = batches(source, config, 0, 22)
     for early, late in zip(fixed[:11], fixed[11:], strict=True):
-        np.testing.assert_array_equal(early["image"], late["image"])
-        assert not np.array_equal(early["lighting"], late["lighting"])
+        np.testing.assert_array_equal(early.image, late.image)
+        assert not np.array_equal(early.lighting, late.lighting)
 
 
-def drawn(source: PreparedSet, config: ConfigDict, statistics: Statistics, epochs: int) -> dict[str, np.ndarray]:
+def drawn(source: PreparedSet, config: ConfigDict, statistics: Statistics, epochs: int) -> Batch:
     config.train.batch_size = PICTURES
     found = list(pipeline.training_batches(source, config, statistics, 0, epochs))
-    return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
 
 def test_draws_are_distributed_as_the_paper_has_them(sets: dict[str, PreparedSet], photographs: Path) -> None:
@@ -191,17 +191,17 @@ def test_draws_are_distributed_as_the_paper_has_them(sets: dict[str, PreparedSet
     mixed = rng.normal(size=(3, 3))
     statistics = Statistics(NOTHING.mean_image, mixed @ mixed.T / 10)
     found = drawn(sets["raw"], config_of(photographs, "raw"), statistics, 130)
-    count = len(found["offset"])
-    cells = np.bincount(found["offset"] @ [33, 1], minlength=33 * 33)
+    count = len(found.offset)
+    cells = np.bincount(found.offset @ [33, 1], minlength=33 * 33)
     assert len(cells) == 33 * 33 and cells.min() > 0
     squares = ((cells - count / 1089) ** 2 / (count / 1089)).sum()
     assert abs(squares - 1088) < 5 * np.sqrt(2 * 1088)  # chi-squared
-    assert abs(found["reflected"].mean() - 0.5) < 5 * 0.5 / np.sqrt(count)
-    assert np.all(found["scale"] == 1)
+    assert abs(found.reflected.mean() - 0.5) < 5 * 0.5 / np.sqrt(count)
+    assert np.all(found.scale == 1)
     values, axes = np.linalg.eigh(statistics.rgb_covariance)
     expected = 0.01 * 255**2 * (axes * values**2) @ axes.T
-    np.testing.assert_allclose(np.cov(found["lighting"].T, bias=True), expected, atol=0.05 * np.abs(expected).max())
-    independent = np.corrcoef(np.column_stack([found["offset"], found["reflected"], found["lighting"][:, 0]]).T)
+    np.testing.assert_allclose(np.cov(found.lighting.T, bias=True), expected, atol=0.05 * np.abs(expected).max())
+    independent = np.corrcoef(np.column_stack([found.offset, found.reflected, found.lighting[:, 0]]).T)
     assert np.abs(independent - np.eye(4)).max() < 5 / np.sqrt(count)
 
 
@@ -211,22 +211,22 @@ def test_draws_of_the_source(sets: dict[str, PreparedSet], photographs: Path) ->
     found = drawn(sets["raw"], config, statistics, 63)
     lit = slice(0, 60 * PICTURES)
     expected = 0.01 * 255**2 * statistics.rgb_covariance  # the sum of eigenvalue p p^T
-    np.testing.assert_allclose(np.cov(found["lighting"][lit].T, bias=True), expected, atol=0.05 * expected.max())
-    np.testing.assert_allclose(found["scale"][lit], 1 / 1.1, rtol=1e-6)
-    assert np.all(found["lighting"][60 * PICTURES :] == 0) and np.all(found["scale"][60 * PICTURES :] == 1)
-    assert np.all(found["offset"] == 16) and not found["reflected"].any()
+    np.testing.assert_allclose(np.cov(found.lighting[lit].T, bias=True), expected, atol=0.05 * expected.max())
+    np.testing.assert_allclose(found.scale[lit], 1 / 1.1, rtol=1e-6)
+    assert np.all(found.lighting[60 * PICTURES :] == 0) and np.all(found.scale[60 * PICTURES :] == 1)
+    assert np.all(found.offset == 16) and not found.reflected.any()
     config.augment.mean = "cropped"
-    fours = {k: v.reshape(-1, 4, *v.shape[1:]) for k, v in drawn(sets["raw"], config, statistics, 2).items()}
-    assert np.all(fours["offset"] == fours["offset"][:, :1]) and np.all(fours["reflected"] == fours["reflected"][:, :1])
-    assert len(np.unique(fours["offset"][:, 0], axis=0)) > 70
-    assert not np.any(fours["lighting"][:, 0] == fours["lighting"][:, 1])
+    fours = jax.tree.map(lambda x: x.reshape(-1, 4, *x.shape[1:]), drawn(sets["raw"], config, statistics, 2))
+    assert np.all(fours.offset == fours.offset[:, :1]) and np.all(fours.reflected == fours.reflected[:, :1])
+    assert len(np.unique(fours.offset[:, 0], axis=0)) > 70
+    assert not np.any(fours.lighting[:, 0] == fours.lighting[:, 1])
 
 
 def test_the_papers_offsets_are_one_fewer(sets: dict[str, PreparedSet], photographs: Path) -> None:
     found = drawn(sets["raw"], config_of(photographs, "raw", offsets_inclusive=False), NOTHING, 6)
-    assert (found["offset"].min(), found["offset"].max()) == (0, 31)
+    assert (found.offset.min(), found.offset.max()) == (0, 31)
     still = drawn(sets["raw"], config_of(photographs, "raw", crops=False, reflections=False), NOTHING, 1)
-    assert np.all(still["offset"] == 16) and not still["reflected"].any()
+    assert np.all(still.offset == 16) and not still.reflected.any()
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
@@ -235,13 +235,13 @@ def test_evaluation_sees_every_picture_once(sets: dict[str, PreparedSet], photog
     whole, labels = stored(source, "validation")
     found = list(pipeline.evaluation_batches(source, config, "validation"))
     assert [batch.mask.sum() for batch in found] == [16, 4]
-    assert all(len(values) == 16 for batch in found for values in batch.values())
+    assert all(len(values) == 16 for values in jax.tree.leaves(found))
     images = np.concatenate([batch.image[batch.mask] for batch in found])
     np.testing.assert_array_equal(images, whole[:, 16 : 16 + CROP, 16 : 16 + CROP])
     assert np.concatenate([batch.label[batch.mask] for batch in found]).tolist() == labels
     uncut = list(pipeline.evaluation_batches(source, config, "validation", whole=True))
     np.testing.assert_array_equal(np.concatenate([batch.image[batch.mask] for batch in uncut]), whole)
-    assert not uncut[0]["offset"].any()
+    assert not uncut[0].offset.any()
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
@@ -305,6 +305,7 @@ def test_a_program_may_end_amid_its_batches(sets: dict[str, PreparedSet], photog
 
 DIGEST = """
 import hashlib, sys
+import jax
 from alexnet_jax.data import pipeline, prepare
 from tests.data.test_pipeline import config_of
 from pathlib import Path
@@ -312,8 +313,8 @@ config = config_of(Path(sys.argv[1]), sys.argv[2])
 source = prepare.open_or_prepare(config)
 digest = hashlib.sha256()
 for batch in pipeline.training_batches(source, config, prepare.training_statistics(source, config), 3, 20):
-    for name in sorted(batch):
-        digest.update(batch[name].tobytes())
+    for array in jax.tree.leaves(batch):
+        digest.update(array.tobytes())
 print(digest.hexdigest())
 """
 

@@ -9,17 +9,23 @@ import time
 import numpy as np
 import pytest
 
-from alexnet_jax.data.prefetch import ALIGNMENT, Arrays, Prefetcher, aligned
+from alexnet_jax.data.batch import Batch
+from alexnet_jax.data.prefetch import ALIGNMENT, Prefetcher, aligned
 from alexnet_jax.messages import UserError
 from tests.conftest import ROOT
 
-TYPES = {"image": np.uint8}
+FIELDS = ("image",)
 
 
-def numbered(number: int) -> Arrays:
+def with_image(image: np.ndarray) -> Batch:
+    """A batch of one field; the Prefetcher asks for no other."""
+    return Batch(image=image, label=None, lighting=None, offset=None, reflected=None, scale=None)
+
+
+def numbered(number: int) -> Batch:
     """The later ones are done sooner."""
     time.sleep(0.01 * (number % 3 == 0))
-    return {"image": np.full((2, 1), number, np.uint8)}
+    return with_image(np.full((2, 1), number, np.uint8))
 
 
 def values(batches: Prefetcher) -> list[int]:
@@ -27,17 +33,17 @@ def values(batches: Prefetcher) -> list[int]:
 
 
 def test_they_come_in_order_and_once() -> None:
-    assert values(Prefetcher(numbered, 3, 20, TYPES)) == list(range(3, 20))
-    assert values(Prefetcher(numbered, 3, 3, TYPES)) == []
+    assert values(Prefetcher(numbered, 3, 20, FIELDS)) == list(range(3, 20))
+    assert values(Prefetcher(numbered, 3, 3, FIELDS)) == []
 
 
 def test_a_mistake_is_raised_in_its_place_and_ends_them() -> None:
-    def sixth_is_damaged(number: int) -> Arrays:
+    def sixth_is_damaged(number: int) -> Batch:
         if number == 6:
             raise UserError("record 6 is damaged")
         return numbered(number)
 
-    batches, seen = Prefetcher(sixth_is_damaged, 0, 100, TYPES), []
+    batches, seen = Prefetcher(sixth_is_damaged, 0, 100, FIELDS), []
     with pytest.raises(UserError, match="record 6 is damaged"):
         for batch in batches:
             seen.append(int(batch.image[0, 0]))
@@ -48,7 +54,7 @@ def test_a_mistake_is_raised_in_its_place_and_ends_them() -> None:
 def test_nothing_is_computed_before_it_is_asked_for_nor_after_it_is_closed() -> None:
     begun, ended, lock = [0], [0], threading.Lock()
 
-    def counted(number: int) -> Arrays:
+    def counted(number: int) -> Batch:
         with lock:
             begun[0] += 1
         time.sleep(0.05)
@@ -56,7 +62,7 @@ def test_nothing_is_computed_before_it_is_asked_for_nor_after_it_is_closed() -> 
             ended[0] += 1
         return numbered(number)
 
-    with Prefetcher(counted, 0, 10**6, TYPES) as batches:
+    with Prefetcher(counted, 0, 10**6, FIELDS) as batches:
         assert begun == [0]
         next(batches)
     assert begun == ended and begun[0] >= 1  # closing has waited for those that were under way
@@ -71,14 +77,15 @@ LEFT = """
 import time
 import numpy as np
 from alexnet_jax.data.prefetch import Prefetcher
+from tests.data.test_prefetch import FIELDS, with_image
 
 def busy(number):
     until = time.perf_counter() + 0.2
     while time.perf_counter() < until:
         sum(range(100))
-    return {"image": np.zeros((1, 1), np.uint8)}
+    return with_image(np.zeros((1, 1), np.uint8))
 
-kept = Prefetcher(busy, 0, 10**6, {"image": np.uint8})
+kept = Prefetcher(busy, 0, 10**6, FIELDS)
 next(kept)
 print("read", flush=True)
 raise SystemExit(3)
