@@ -98,7 +98,9 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         text = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{text}; see --help, and the config file for its fields") from error
-    if config is None and not (flags.FLAGS.ensemble or flags.FLAGS.runs or flags.FLAGS.mode == "table"):
+    mode = flags.FLAGS.mode
+    by_runs = {"evaluate": flags.FLAGS.ensemble, "figures": flags.FLAGS.runs, "table": True}.get(mode, False)
+    if config is None and not by_runs:
         raise UserError("--config is missing; give one, such as --config=configs/digits.py")
     return rest
 
@@ -122,6 +124,8 @@ def _load(argument: str) -> ConfigDict:
         config = get_config(*([variant] if variant else [])) if get_config else None
     except Exception as error:  # whatever a config file of the user's may raise
         sentence, *rows = str(error).splitlines() or [type(error).__name__]
+        if isinstance(error, ModuleNotFoundError) and error.name == "configs":
+            sentence += "; it is a folder of the checkout, which PYTHONPATH has to name"
         for row in rows:  # the variants there are
             say(row)
         raise UserError(f"--config={argument} cannot be used: {sentence}") from error

@@ -7,6 +7,8 @@ from alexnet_jax.messages import UserError
 
 WRONG_JAX = {  # a release of jax and jaxlib: what is wrong with it; pyproject.toml leaves it out too
     "0.10.2": "wrong sums on CPU, jax-ml/jax#39103",
+    # Which of the three has which fault is not known here, and no Python needs any of them.
+    **dict.fromkeys(("0.11.0", "0.11.1", "0.11.2"), "crashes on CPU and NaNs on GPUs, jax-ml/jax#39257 and #40633"),
 }
 RIGHT_JAX = "0.10.1" if sys.version_info < (3, 12) else "0.12.0.1"  # requirements.txt's for this Python
 

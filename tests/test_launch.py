@@ -182,6 +182,11 @@ def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], word
             "  del c.train.log_every\n  return c",
             ("config.train.log_every is missing",),
         ),
+        (
+            "from configs import alexnet\nfrom ml_collections import ConfigDict\ndef get_config():\n"
+            "  c = alexnet.get_config().unlock()\n  c.empty = ConfigDict()\n  return c",
+            ("config.empty is no field",),
+        ),
     ],
 )
 def test_a_config_of_ones_own_is_checked(lines: str, words: tuple[str, ...], tmp_path: Path) -> None:
@@ -189,6 +194,14 @@ def test_a_config_of_ones_own_is_checked(lines: str, words: tuple[str, ...], tmp
     sentence = refusal(launch_anew(f"--config={tmp_path / 'own.py'}", "--mode=describe"))
     for word in words:
         assert word in sentence
+
+
+@pytest.mark.parametrize(
+    ("mode", "flag"),
+    [("evaluate", "--runs"), ("figures", "--ensemble"), ("describe", "--runs"), ("train", "--ensemble")],
+)
+def test_folders_of_runs_stand_for_a_config_only_where_they_do(mode: str, flag: str) -> None:
+    assert "--config is missing" in refusal(launch_anew(f"--mode={mode}", f"{flag}=/nowhere"))
 
 
 def test_two_towers_on_one_accelerator_are_refused(tmp_path: Path) -> None:

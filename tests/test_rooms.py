@@ -27,7 +27,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 def imports_of(path: Path, package: Path) -> Iterator[str]:
     """The modules of the package that a file imports anywhere in it, by their dotted names in the package."""
     for node in ast.walk(ast.parse(path.read_text())):
-        names = []
+        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -44,7 +44,8 @@ def upward(package: Path) -> list[str]:
     for path in sorted(package.rglob("*.py")):
         room = path.relative_to(package).parts[0].removesuffix(".py")
         for name in imports_of(path, package) if room != "__init__" else ():
-            if FLOOR[name.split(".")[0]] < FLOOR[room]:
+            assert room in FLOOR, f"{path}: no floor is known of '{room}'"
+            if FLOOR.get(name.split(".")[0], len(FLOORS)) < FLOOR[room]:
                 target = package.joinpath(*name.split("."))
                 while not (target.is_dir() or target.with_suffix(".py").is_file()):  # a name within a module
                     target = target.parent
@@ -65,6 +66,17 @@ def test_an_import_that_runs_up_is_named_with_both_files(tmp_path: Path) -> None
     inside = "def late():\n    from alexnet_jax.modes.train import run\n    return run\n"
     (package / "network" / "ops.py").write_text(inside)
     assert upward(package) == ["alexnet_jax/network/ops.py imports alexnet_jax/modes/train.py"]
+
+
+def test_every_program_that_may_hold_a_convolution_takes_the_compiler_options() -> None:
+    without = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "jax.jit":
+                if "compiler_options" not in {keyword.arg for keyword in node.keywords}:
+                    without.append(ast.unparse(node.args[0]))
+            assert "jax.jit" not in map(ast.unparse, getattr(node, "decorator_list", ())), path
+    assert sorted(without) == ["all_finite", "partial(_new_state, recipe)"]  # elementwise, and draws
 
 
 def test_nothing_in_the_package_imports_the_checkout() -> None:

@@ -256,12 +256,12 @@ class Training:
     def _say_stall(self, report: Report, batch: Batch, loss: float, guess: float) -> None:
         dead = jax.device_get(self.programs.dead_units(self.state.params, batch, self.mean_image))
         shares = ", ".join(f"{name} {float(share):.0%}" for name, share in dead.items())
+        of_relus = f" Units that are zero on a whole batch: {shares}." if shares else ""
         report.say(
             f"WARNING: a stall. After {self.step} steps the loss is {loss:.4f}, still that of guessing, "
             f"ln({self.recipe.architecture.classes}) = {guess:.4f}. Usual causes: pixels scaled to 0..1 instead of "
             "0..255; biases of 1 with weights too small for narrow layers (config.model.hidden_bias, "
-            "config.model.weight_stddev); files sorted by class and not shuffled. Units that are zero on a whole "
-            f"batch: {shares}."
+            f"config.model.weight_stddev); files sorted by class and not shuffled.{of_relus}"
         )
         self.meter.pause()
 

@@ -210,7 +210,7 @@ def with_sixth_convolution(net: Architecture, kernels: int) -> Architecture:
     """
     convs, dense = _convolutions(net), net.layers[len(_convolutions(net)) :]
     last = convs[-1]
-    activation = tuple(step for step in last.then if isinstance(step, ReLU | Tanh))
+    activation = tuple(operation for operation in last.then if isinstance(operation, ReLU | Tanh))
     sixth = Conv("conv6", kernels, 3, 1, (1, 1), "both", last.bias, last.stddev, activation)
     return replace(net, layers=(*convs, sixth, *dense))
 
@@ -232,7 +232,7 @@ def without_layer(net: Architecture, name: str) -> Architecture:
     before, removed, after = net.layers[place - 1 : place + 2]
     if isinstance(removed, Conv):
         assert isinstance(before, Conv)
-        kept = tuple(step for step in removed.then if isinstance(step, LRN | WithinMapNorm | MaxPool))
+        kept = tuple(operation for operation in removed.then if isinstance(operation, LRN | WithinMapNorm | MaxPool))
         before = replace(before, then=before.then + kept)
     if removed.reads == "both":
         after = replace(after, reads="both")
@@ -289,13 +289,13 @@ def table(architecture: Architecture) -> tuple[Row, ...]:
             flops = 2 * weights
             biases = layer.units
         rows.append(Row(layer.name, layer, seen, shape, weights + biases, math.prod(shape), flops))
-        for step in layer.then:
-            if isinstance(step, MaxPool):
+        for operation in layer.then:
+            if isinstance(operation, MaxPool):
                 name = layer.name.replace("conv", "pool")
                 if rows[-1].name == name:  # a removed convolution leaves its pooling behind
                     name += "b"
-                side = _positions(name, shape[0], step.window, step.stride, step.rounding)
-                rows.append(Row(name, step, shape, (side, side, shape[-1]), 0, 0, 0))
+                side = _positions(name, shape[0], operation.window, operation.stride, operation.rounding)
+                rows.append(Row(name, operation, shape, (side, side, shape[-1]), 0, 0, 0))
                 shape = rows[-1].output_shape
     return tuple(rows)
 
@@ -314,7 +314,7 @@ def training_bytes(architecture: Architecture, batch: int, data: int = 1, model:
         if isinstance(row.layer, MaxPool):
             kept += 1.25 * outputs
         else:
-            kept += outputs * (1 + sum(isinstance(step, LRN) for step in row.layer.then))
+            kept += outputs * (1 + sum(isinstance(operation, LRN) for operation in row.layer.then))
             read += math.prod(row.input_shape) if row.layer.reads == "both" else 0
     parameters = sum(row.parameters for row in rows)
     a_picture = pixels + 4 * (read + kept / model)

@@ -164,7 +164,7 @@ def flatten(config: Any) -> dict[str, Any]:
     """The fields by their dotted names."""
     fields = {}
     for name, value in config.items():
-        if isinstance(value, (ConfigDict, dict)):
+        if isinstance(value, (ConfigDict, dict)) and value:  # an empty group is a field that nobody knows
             fields.update({f"{name}.{key}": inner for key, inner in flatten(value).items()})
         else:
             fields[name] = value
@@ -178,7 +178,9 @@ def check_fields(config: ConfigDict) -> None:
       UserError: a field is missing, not known, of another type, not finite, or not what its rule allows.
     """
     values, known = flatten(config), [field.name for field in FIELDS]
-    for name in sorted(values.keys() ^ set(known), key=str):
+    unlike = sorted(values.keys() ^ set(known), key=str)
+    if unlike:
+        name = unlike[0]
         raise UserError(
             f"config.{name} is {'missing' if name in known else 'no field that is known'}; begin your config with "
             "configs.alexnet.get_config() and change what differs"
@@ -187,7 +189,7 @@ def check_fields(config: ConfigDict) -> None:
         value = values[field.name]
         is_of_type = type(value) is field.type or (type(value), field.type) == (int, float)
         _require(is_of_type, config, field.name, f"of type {field.type.__name__}")
-        _require(_is_finite(value), config, field.name, "finite, and a whole number below 2^31")
+        _require(_is_finite(value), config, field.name, "below 2^31" if field.type is int else "finite")
         if field.rule:
             _require(field.rule.allows(value), config, field.name, field.rule.needs)
 

@@ -200,7 +200,12 @@ def eval_step(
 
     specs = (towers.batch_spec(mesh), towers.batch_spec(mesh))
     pictures = replace(batch, mask=None)
-    losses, rank = _on_test_pictures(recipe, mesh, views, finish, specs, params, pictures, mean_image)
+    return _sums(mask, *_on_test_pictures(recipe, mesh, views, finish, specs, params, pictures, mean_image))
+
+
+def _sums(
+    mask: Bool[Array, " batch"], losses: Float[Array, " batch"], rank: Int32[Array, " batch"]
+) -> dict[str, Array]:
     return {
         "examples": mask.sum(dtype=jnp.int32),
         "loss": jnp.where(mask, losses, 0).sum(),
@@ -229,10 +234,10 @@ def class_probabilities(
 
 
 def dead_units(recipe: Recipe, params: Params, batch: Batch, mean_image: MeanImage) -> dict[str, Float[Array, ""]]:
-    """Of each layer with a ReLU, the share of kernels or units that are zero on the whole batch."""
+    """Of each layer with a ReLU, the share of kernels or units that are zero on the whole batch; none has tanh."""
     net = AlexNet(recipe.architecture, dtype=recipe.dtype)
     _, kept = net.apply({"params": params}, _centred(batch, mean_image), mutable=["dead_units"])
-    return {name.removesuffix("/relu"): share[0] for name, share in kept["dead_units"].items()}
+    return {name.removesuffix("/relu"): share[0] for name, share in kept.get("dead_units", {}).items()}
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:

@@ -204,6 +204,17 @@ def test_a_stall_is_one_warning_with_causes_and_dead_units(at: Any) -> None:
         assert word in warning
 
 
+def test_a_stall_of_tanh_units_names_no_dead_ones(at: Any) -> None:
+    stalled = (
+        *(*at("tanh"), "--config.train.steps=3", "--config.train.stall_steps=2", "--config.train.log_every=1"),
+        *("--config.model.activation=tanh", "--config.model.weight_stddev=0.00001", "--config.model.hidden_bias=0.0"),
+    )
+    done = launch(*stalled)
+    result(done)
+    (warning,) = [line for line in done.stderr.splitlines() if "WARNING" in line]
+    assert warning.endswith("not shuffled.")
+
+
 def test_a_signal_saves_and_the_same_command_goes_on(at: Any) -> None:
     flags = (*at("signal"), "--config.train.steps=100000", "--config.train.log_every=1")
     process = subprocess.Popen(
