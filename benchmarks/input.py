@@ -29,7 +29,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from alexnet_jax.data import pictures
+from alexnet_jax.data import pictures, workers
 from alexnet_jax.data.pictures import Picture
 from alexnet_jax.messages import say
 
@@ -196,7 +196,7 @@ def main(argv: list[str]) -> None:
             sets["jpeg"] = prepare.open_or_prepare(config)
             note("prepare", count / (time.perf_counter() - start))
             note("plain_prepare", in_processes(plain, paths, None))
-            note("bare_prepare", in_processes(bare, paths, pictures.start_worker))
+            note("bare_prepare", in_processes(bare, paths, workers.start_worker))
         config.data.encoding, config.data.prepared_dir = "raw", str(root / "raw")
         sets["raw"] = prepare.open_or_prepare(config)
         (root / "squares").mkdir()

@@ -68,6 +68,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.jpeg_quality = 95  # of prepared pictures, 1 to 100
     config.data.max_pixels = 100_000_000  # of a picture; larger ones are rejected
     config.data.max_rejected = 0.01  # share of pictures that may be rejected; more is an error
+    config.data.accept_damaged = False  # True: pictures with lost pixels are taken, as far as they can be decoded
+    config.data.colour_profiles = "ignore"  # those that pictures carry; srgb: colours are converted to sRGB by them
     config.data.order = "shuffled"  # anew each epoch; fixed: the same order in all
     config.data.shuffle_examples = 8192  # shuffled together in memory; files are shuffled on disk
 

@@ -3,23 +3,24 @@
 Imports no TensorFlow, so that the processes that prepare a dataset start fast and stay small.
 """
 
-import ctypes
+import errno
 import io
-import multiprocessing
 import os
-import signal
-import threading
+import stat
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-KEPT_BYTES = 32 << 20  # the most that it takes for the second
+from alexnet_jax.data import workers
+from alexnet_jax.data.decoding import LARGE_FILE, Rules, Square, rgb, square, square_of
+from alexnet_jax.data.kinds import UnusablePicture
+from alexnet_jax.data.notes import notes_of
 
-Image.MAX_IMAGE_PIXELS = None  # the limit is the config's, and it rejects instead of warning
+__all__ = ["Picture", "Squares", "UnusablePicture", "make_squares", "products", "rgb", "square", "to_jpeg"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Picture:
             file.seek(self.offset)
             return file.read(self.size)
 
+    def length(self) -> int:
+        """How many bytes it has. Raises OSError; also for what is no file: a pipe may have no end."""
+        if self.data is not None or self.size >= 0:
+            return self.size if self.data is None else len(self.data)
+        status = os.stat(self.path)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", self.path)
+        return status.st_size - self.offset
+
 
 @dataclass(frozen=True)
 class Squares:
@@ -50,68 +60,7 @@ class Squares:
     reasons: list[str]  # for each picture; empty where it is stored
     total: np.ndarray  # uint16 [side, side, 3], the sum of those stored
     products: np.ndarray  # float64 [3, 3], likewise of `products`
-
-
-class UnusablePicture(Exception):
-    """Why a picture cannot be used, in a few words."""
-
-
-def rgb(data: bytes, max_pixels: int) -> Image.Image:
-    """The picture in RGB, upright, 8 bits a channel.
-
-    Grey, palette and CMYK are converted; what is transparent lies on white; 16 bits are scaled to
-    8; of an animation the first frame is taken; a camera's note of its orientation is obeyed.
-
-    Raises:
-      UnusablePicture: empty, no picture, truncated, or of more than `max_pixels`.
-    """
-    if not data:
-        raise UnusablePicture("empty file")
-    try:
-        image = Image.open(io.BytesIO(data))
-    except Image.UnidentifiedImageError as error:
-        raise UnusablePicture("not a picture") from error
-    except Exception as error:  # Pillow's decoders raise many kinds for a damaged header
-        raise UnusablePicture(f"damaged header ({error})") from error
-    width, height = image.size
-    if width * height > max_pixels:
-        raise UnusablePicture(f"{width}x{height} pixels, more than config.data.max_pixels")
-    try:
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image)
-    except Exception as error:  # likewise, for damaged pixels
-        raise UnusablePicture(f"truncated or damaged ({error})") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow itself would clip at 255
-        wide = np.asarray(image).astype(np.float64)
-        return Image.fromarray(np.clip(np.round(wide / 257), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
-
-
-def square(image: Image.Image, side: int) -> Image.Image:
-    """The central side x side pixels of the picture with its shorter side resized to `side`.
-
-    Bilinear, with a window that widens as the picture shrinks (no aliasing). Only the pixels that
-    are kept are computed. A picture that is `side` x `side` already comes back as it is.
-    """
-    width, height = image.size
-    if width == height == side:
-        return image
-    shorter = min(width, height)
-    new_width, new_height = round(width * side / shorter), round(height * side / shorter)
-    left, top = (new_width - side) // 2, (new_height - side) // 2
-    across, down = width / new_width, height / new_height
-    box = (left * across, top * down, min((left + side) * across, width), min((top + side) * down, height))
-    return image.resize((side, side), Image.Resampling.BILINEAR, box=box)
+    notes: Counter[str] = field(default_factory=Counter)  # of those stored, by the keys of notes.py
 
 
 def to_jpeg(image: Image.Image, quality: int) -> bytes:
@@ -136,7 +85,15 @@ def products(square: np.ndarray) -> np.ndarray:
     return np.einsum("iaib->ab", gram.reshape(4, 3, 4, 3))
 
 
-def make_squares(pictures: Sequence[Picture], side: int, quality: int, max_pixels: int, summed: bool) -> Squares:
+def make_squares(
+    pictures: Sequence[Picture],
+    side: int,
+    quality: int,
+    max_pixels: int,
+    summed: bool,
+    accept_damaged: bool = False,
+    obey_profiles: bool = False,
+) -> Squares:
     """Reads the pictures, makes squares of them, encodes them and sums them up.
 
     The sums are over the pictures as they will be read again: after the loss of the JPEG.
@@ -144,43 +101,41 @@ def make_squares(pictures: Sequence[Picture], side: int, quality: int, max_pixel
     Args:
       pictures: 257 at most, for the sums to stay below 2^16.
       quality: of the JPEG, 1 to 100; 0 stores raw pixels.
+      max_pixels, accept_damaged, obey_profiles: see `Rules`.
       summed: whether the sums are wanted; they are 0 otherwise.
     """
+    rules = Rules(max_pixels, accept_damaged, obey_profiles)
     made = Squares([], [], np.zeros((side, side, 3), np.uint16), np.zeros((3, 3)))
     for picture in pictures:
+        workers.note(picture.name)
         try:
-            image = square(rgb(picture.read(), max_pixels), side)
+            one = _read_and_square(picture, side, rules)
         except UnusablePicture as error:
             made.stored.append(None)
             made.reasons.append(str(error))
             continue
-        stored = to_jpeg(image, quality) if quality else image.tobytes()
+        stored = to_jpeg(one.image, quality) if quality else one.image.tobytes()
         made.stored.append(stored)
         made.reasons.append("")
+        made.notes.update(notes_of(one, picture.label))
         if not summed:
             continue
-        again = simplejpeg.decode_jpeg(stored) if quality else np.asarray(image)
+        again = simplejpeg.decode_jpeg(stored) if quality else np.asarray(one.image)
         np.add(made.total, again, out=made.total)
         np.add(made.products, products(again), out=made.products)
+    workers.note("")
     return made
 
 
-def start_worker() -> None:
-    """For a process that serves `make_squares`: leaves SIGINT to the parent, ends with it, and keeps its memory.
-
-    The processes of a pool outlive a parent that was killed. And glibc gives each picture's memory back
-    to the system, to ask for it again with the next one: a sixth of the time.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        for what in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            libc.mallopt(what, KEPT_BYTES)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _read_and_square(picture: Picture, side: int, rules: Rules) -> Square:
+    """Raises UnusablePicture if it cannot be read, too."""
+    try:
+        length = picture.length()
+        if length > rules.max_bytes:
+            raise UnusablePicture(f"{length} bytes, more than config.data.max_pixels can fill")
+        if length <= LARGE_FILE:
+            return square_of(picture.read(), side, rules)
+        with workers.alone():
+            return square_of(picture.read(), side, rules)
+    except OSError as error:
+        raise UnusablePicture(f"cannot be read ({error.strerror or error})") from error

@@ -8,14 +8,11 @@ one renaming.
 
 import errno
 import json
-import multiprocessing
 import os
 import shutil
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import attrgetter
@@ -25,7 +22,7 @@ from typing import TypeVar
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from alexnet_jax.data import pictures
+from alexnet_jax.data import notes, pictures, workers
 from alexnet_jax.data.pictures import Picture, Squares
 from alexnet_jax.data.prepared_set import (
     REJECTED,
@@ -33,7 +30,9 @@ from alexnet_jax.data.prepared_set import (
     STATISTICS,
     VERSION,
     WORDS,
+    begins_anew,
     features,
+    pictures_by_label,
     require_same,
     settings,
 )
@@ -86,7 +85,7 @@ class Preparation:
         """
         try:
             self._begin_or_resume()
-            with _processes() as pool:
+            with workers.processes() as pool:
                 for split, decoded in groupby(self._decode(pool), key=attrgetter("split")):
                     self._write_split(split, decoded)
             self._require_enough(self._progress.pictures)
@@ -100,6 +99,10 @@ class Preparation:
             raise self._stopped_by(error) from error
         if self._progress.rejected:
             say(f"{self._progress.rejected} pictures could not be used: see {self._folder / REJECTED}")
+        classes = self._source.classes
+        stored = pictures_by_label(self._folder, len(classes))
+        for sentence in notes.sentences(self._progress.notes, classes, stored, self._data.colour_profiles == "srgb"):
+            say(sentence)
 
     def _shards_of(self, progress: Progress) -> Shards:
         name = "".join(c if c.isalnum() else "_" for c in self._data.name) + f"_{self._data.resize}"
@@ -115,6 +118,8 @@ class Preparation:
     def _resume(self) -> bool:
         """Takes up the progress on disk and cuts the files back to it, if there is any and it is whole."""
         if not is_begun(self._work):
+            return False
+        if begins_anew(self._work, self._data):
             return False
         require_same(self._work, self._data)
         progress, sums = load_progress(self._work)
@@ -157,9 +162,13 @@ class Preparation:
 
         for split, chunk in self._to_do():
             summed = split == self._trained_on
-            future = pool.submit(pictures.make_squares, chunk, data.resize, quality, data.max_pixels, summed)
+            future = pool.submit(
+                pictures.make_squares,
+                *(chunk, data.resize, quality, data.max_pixels, summed),
+                *(data.accept_damaged, data.colour_profiles == "srgb"),
+            )
             waiting.append((split, chunk, future))
-            if len(waiting) > 3 * _cores():
+            if len(waiting) > 3 * workers.cores():
                 yield first()
         while waiting:
             yield first()
@@ -190,6 +199,8 @@ class Preparation:
                 else:
                     stored.append((number, picture, square))
                 number += 1
+            for what, often in squares.notes.items():
+                self._progress.notes[what] = self._progress.notes.get(what, 0) + often
             if split == self._trained_on:
                 count = len(decoded.pictures) - squares.stored.count(None)
                 self._sums.add(count, squares.total, squares.products)
@@ -249,25 +260,6 @@ class Preparation:
 
 def _at_least(path: Path, length: int) -> bool:
     return path.is_file() and path.stat().st_size >= length
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _processes() -> Iterator[ProcessPoolExecutor]:
-    """One for each core; they import no TensorFlow, and a fork would take its locks along."""
-    pool = ProcessPoolExecutor(_cores(), multiprocessing.get_context("spawn"), pictures.start_worker)
-    try:
-        yield pool
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a process that makes pictures died, most likely for want of memory; lower --config.data.max_pixels, and "
-            "the same command goes on"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _lists(items: Iterator[T], size: int) -> Iterator[list[T]]:

@@ -11,10 +11,12 @@ from ml_collections import ConfigDict
 from alexnet_jax import cache
 from alexnet_jax.data.sources import has_own_splits, root
 from alexnet_jax.data.tensorflow import tfds
-from alexnet_jax.messages import UserError
+from alexnet_jax.messages import UserError, say
 
 VERSION = "1.0.0"
 INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where its picture begins, and its class
+OF_PICTURES = ("max_pixels", "accept_damaged", "colour_profiles")  # fields by which pictures are taken, or not
+AS_BEFORE = {"accept_damaged": False, "colour_profiles": "ignore"}  # of sets made before there were these fields
 STATISTICS, SETTINGS, REJECTED, WORDS = "preprocessing.npz", "settings.json", "rejected.jsonl", "words.txt"
 
 
@@ -50,6 +52,19 @@ def index_name(file: str) -> str:
     return f"index-of-{file.replace('.tfrecord', '')}"
 
 
+def labels_of(folder: Path, file: str) -> np.ndarray:
+    """int64 [records], those of a record file, by its index."""
+    return np.fromfile(folder / index_name(file), INDEX)["label"]
+
+
+def pictures_by_label(folder: Path, classes: int) -> list[int]:
+    """How many pictures of each class the finished set in the folder holds, in all its splits."""
+    counts = np.zeros(classes, np.int64)
+    for index in folder.glob(f"{index_name('')}*"):
+        counts += np.bincount(np.fromfile(index, INDEX)["label"], minlength=classes)
+    return counts.tolist()
+
+
 def features(resize: int, encoding: str, classes: tuple[str, ...]) -> tfds.features.FeaturesDict:
     """What a record holds."""
     shape = (resize, resize, 3)
@@ -75,7 +90,7 @@ def folders(data: ConfigDict) -> Iterator[Path]:
 
 def settings(data: ConfigDict) -> dict[str, str | int | float]:
     """What decides the bytes of a prepared set, by the names of the config's fields."""
-    wanted = {name: data[name] for name in ("name", "resize", "encoding", "max_pixels")}
+    wanted = {name: data[name] for name in ("name", "resize", "encoding", *OF_PICTURES)}
     if data.encoding == "jpeg":
         wanted["jpeg_quality"] = data.jpeg_quality
     if not has_own_splits(data.name):
@@ -85,12 +100,26 @@ def settings(data: ConfigDict) -> dict[str, str | int | float]:
     return wanted
 
 
-def require_same(folder: Path, data: ConfigDict) -> None:
-    """Raises UserError if what is in the folder was made, or begun, with other settings."""
+def _found(folder: Path) -> dict[str, str | int | float]:
+    """The settings of what is in the folder. Raises UserError if they cannot be read."""
     try:
-        found = json.loads((folder / SETTINGS).read_text())
+        return {**AS_BEFORE, **json.loads((folder / SETTINGS).read_text())}
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / SETTINGS} cannot be read ({error}); remove '{folder}' to prepare anew") from error
+
+
+def begins_anew(folder: Path, data: ConfigDict) -> bool:
+    """Whether what was begun in the folder took its pictures by other rules, and is not gone on with; says so."""
+    found = _found(folder)
+    differ = [f"{name} was {found[name]!r} and is {data[name]!r}" for name in OF_PICTURES if found[name] != data[name]]
+    if differ:
+        say(f"beginning anew in '{folder}', as config.data.{', '.join(differ)}")
+    return bool(differ)
+
+
+def require_same(folder: Path, data: ConfigDict) -> None:
+    """Raises UserError if what is in the folder was made, or begun, with other settings."""
+    found = _found(folder)
     # A folder of tars or pictures is needed once, and its place may be left out afterwards.
     differ = [f"{k} {found[k]!r} there and {v!r} here" for k, v in settings(data).items() if found.get(k, v) != v]
     if differ:

@@ -123,7 +123,7 @@ def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe
 def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str], names: tuple[str, str]) -> list[str]:
     """Where the config and a run's saved one differ within the groups, one sentence part each."""
     ours = flatten(json.loads(config_to_json(config)))
-    theirs = flatten(saved)
+    theirs = {**fields.ADDED, **flatten(saved)}
     return [
         f"{field} is {ours.get(field, 'absent')!r} {names[0]} and {theirs.get(field, 'absent')!r} {names[1]}"
         for field in sorted(ours.keys() | theirs.keys())

@@ -121,6 +121,8 @@ FIELDS = (
     Field("data.jpeg_quality", int, _from_to(1, 100)),
     Field("data.max_pixels", int, _at_least(1)),
     Field("data.max_rejected", float, _from_to(0, 1, "a share ")),
+    Field("data.accept_damaged", bool),
+    Field("data.colour_profiles", str, _one_of("ignore", "srgb")),
     Field("data.order", str, _one_of("shuffled", "fixed")),
     Field("data.shuffle_examples", int, _at_least(1)),
     Field("augment.crops", bool),
@@ -158,6 +160,9 @@ FIELDS = (
     Field("evaluate.views", int, _one_of(1, 10, needs="1 (the centre) or 10 (corners, centre, reflections)")),
     Field("evaluate.checkpoint", str, _one_of("best", "newest")),
 )
+
+# Fields that came later, and what the runs before them did.
+ADDED: dict[str, Any] = {"data.accept_damaged": False, "data.colour_profiles": "ignore"}
 
 
 def flatten(config: Any) -> dict[str, Any]:

@@ -62,8 +62,9 @@ def test_what_is_transparent_lies_on_white() -> None:
 
 def test_first_frame_and_orientation() -> None:
     frames = [photograph(i).quantize(32) for i in range(3)]
-    moving = read(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(moving, np.asarray(frames[0].convert("RGB")))
+    for form in ("PNG", "WEBP"):
+        moving = read(frames[0].convert("RGB"), form, save_all=True, append_images=frames[1:], lossless=True)
+        np.testing.assert_array_equal(moving, np.asarray(frames[0].convert("RGB")))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: the picture is to be turned clockwise by a quarter
     np.testing.assert_array_equal(read(COLOUR, "PNG", exif=exif), np.rot90(np.asarray(COLOUR), -1))

@@ -121,7 +121,7 @@ def test_odd_pictures_are_rejected_and_listed(tmp_path: Path) -> None:
     assert {Path(line["file"]).name for line in lines} == set(bad)
     reasons = {Path(line["file"]).name: line["reason"] for line in lines}
     assert reasons["empty.jpg"] == "empty file"
-    assert reasons["text.png"] == "not a picture"
+    assert reasons["text.png"] == "not a picture: text"
     assert reasons["large.png"].startswith("100x100 pixels")
     assert sum(made.examples(split) for split in ("train", "validation")) == 41
 

@@ -1,0 +1,228 @@
+"""A picture file's bytes to pixels: which files are opened, what is heard, how much memory it takes.
+
+Only JPEG, PNG and WebP are opened, by what they contain; nothing is ever started for another. What a
+file says beside its pixels is read here and not by the decoder, so that it never stands in their way.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.WebPImagePlugin  # noqa: F401 - or Pillow would load all that it has, to find it
+from PIL import Image, ImageFile
+
+from alexnet_jax.data import colours, jpeg, png, webp, workers
+from alexnet_jax.data.kinds import JPEG, PNG, Header, Metadata, UnusablePicture, kind_of
+
+Image.MAX_IMAGE_PIXELS = None  # the limit is the config's, and it rejects instead of warning
+
+LARGE = 50_000_000  # pixels: such a picture is made alone, a JPEG shrunk as it is decoded
+LARGE_TO_CONVERT = 24_000_000  # the same of one that is not RGB as it is
+LARGE_FILE = 64 << 20  # bytes: such a file is read alone
+LEAST_SIDE = 1024  # pixels of the shorter side, which a large JPEG is not shrunk below
+BYTES_A_PIXEL = 8  # of a file, at most: 16 bits of four channels
+ORIENTATION = 0x0112  # EXIF's number of it
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which pictures are taken, and how."""
+
+    max_pixels: int
+    accept_damaged: bool = False  # what can be had of lost pixels will do
+    obey_profiles: bool = False  # colours are converted to sRGB
+
+    @property
+    def max_bytes(self) -> int:
+        """Of a file: no picture of so many pixels has more, but for what it says beside them."""
+        return BYTES_A_PIXEL * self.max_pixels + png.MAX_METADATA
+
+
+@dataclass(frozen=True)
+class Square:
+    """A picture made a square, and what is worth a note."""
+
+    image: Image.Image  # RGB
+    profile: str  # of its colours: '', 'sRGB', 'other', or 'broken' where it is of no use
+    dim: bool  # 16 bits a channel, of which it uses less than an eighth
+
+
+def rgb(data: bytes, max_pixels: int, accept_damaged: bool = False, obey_profiles: bool = False) -> Image.Image:
+    """The picture in RGB, upright, 8 bits a channel.
+
+    Grey, palette and CMYK are converted; what is transparent lies on white; 16 bits are scaled to
+    8; of an animation the first frame is taken; a camera's note of its orientation is obeyed.
+
+    Raises:
+      UnusablePicture: empty, no JPEG, PNG or WebP, truncated, damaged, or of more than `max_pixels`.
+    """
+    rules = Rules(max_pixels, accept_damaged, obey_profiles)
+    header = read_header(data, rules)
+    with _unusable():
+        return _whole(header, rules)
+
+
+def square(image: Image.Image, side: int) -> Image.Image:
+    """The central side x side pixels of the picture with its shorter side resized to `side`.
+
+    Bilinear, with a window that widens as the picture shrinks (no aliasing). Only the pixels that
+    are kept are computed. A picture that is `side` x `side` already comes back as it is.
+    """
+    if image.size == (side, side):
+        return image
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=_central(image.size, side))
+
+
+def _central(size: tuple[int, int], side: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the part that becomes the square."""
+    width, height = size
+    shorter = min(width, height)
+    new_width, new_height = round(width * side / shorter), round(height * side / shorter)
+    left, top = (new_width - side) // 2, (new_height - side) // 2
+    across, down = width / new_width, height / new_height
+    return left * across, top * down, min((left + side) * across, width), min((top + side) * down, height)
+
+
+def square_in_bands(image: Image.Image, side: int, convert: colours.Convert) -> Image.Image:
+    """`square` of the whole picture converted, which is never held: some rows or columns at a time.
+
+    To the same bytes: Pillow resizes along the longer side first, then along the other, and rounds in between.
+    """
+    left, top, right, bottom = _central(image.size, side)
+    width, height = image.size
+    if width >= height:
+        between = Image.new("RGB", (side, height))
+        for (_, y), band in colours.bands(image, width, rows=max(1, colours.BAND // width)):
+            across = (left, 0, right, band.height)
+            between.paste(convert(band).resize((side, band.height), Image.Resampling.BILINEAR, across), (0, y))
+        return between.resize((side, side), Image.Resampling.BILINEAR, (0, top, side, bottom))
+    between = Image.new("RGB", (width, side))
+    for (x, _), band in colours.bands(image, max(1, colours.BAND // height), rows=height):
+        down = (0, top, band.width, bottom)
+        between.paste(convert(band).resize((band.width, side), Image.Resampling.BILINEAR, down), (x, 0))
+    return between.resize((side, side), Image.Resampling.BILINEAR, (left, 0, right, side))
+
+
+def square_of(data: bytes, side: int, rules: Rules) -> Square:
+    """`square` of `rgb`, in memory that is bounded; one that is large is made while no other process makes such.
+
+    Of a picture of more than LARGE pixels the square is turned upright, and not the picture; a JPEG of
+    so many is shrunk while it is decoded.
+
+    Raises:
+      UnusablePicture: as `rgb`.
+    """
+    header = read_header(data, rules)
+    is_rgb = header.kind == JPEG and header.channels == 3
+    is_large = header.pixels > (LARGE if is_rgb else LARGE_TO_CONVERT)
+    with _unusable(), workers.alone() if is_large else nullcontext():
+        image = _square(header, side, rules)
+    dim = header.deep and int(np.asarray(image).max()) < 256 // 8
+    return Square(image, colours.kind_of_profile(header), dim)
+
+
+def _whole(header: Header, rules: Rules) -> Image.Image:
+    return _upright(colours.to_rgb(_decode(header, rules, shrink=1), header, rules.obey_profiles), header.metadata)
+
+
+def _square(header: Header, side: int, rules: Rules) -> Image.Image:
+    if header.pixels <= LARGE:
+        return square(_whole(header, rules), side)
+    image = _decode(header, rules, _shrink(header))
+    return _upright(
+        square_in_bands(image, side, colours.converter(image, header, rules.obey_profiles)), header.metadata
+    )
+
+
+def read_header(data: bytes, rules: Rules) -> Header:
+    """What the file says of its picture. Raises UnusablePicture if it is of no use or too large."""
+    kind = kind_of(data)
+    if kind == JPEG:
+        header = jpeg.read_header(data)
+    elif kind == PNG:
+        header = png.read_header(data, rules.accept_damaged)
+    else:
+        header = webp.read_header(data)
+    if not header.pixels:
+        raise UnusablePicture("damaged header (no pixel in it)")
+    if header.pixels > rules.max_pixels:
+        raise UnusablePicture(f"{header.width}x{header.height} pixels, more than config.data.max_pixels")
+    return header
+
+
+@contextmanager
+def _unusable() -> Iterator[None]:
+    """Whatever a decoder raises is about the picture; and its warnings are for nobody who could mend them."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except UnusablePicture:
+        raise
+    except MemoryError as error:
+        raise UnusablePicture("takes more memory than there is") from error
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged pixels
+        raise UnusablePicture(f"truncated or damaged ({error})") from error
+
+
+def _decode(header: Header, rules: Rules, shrink: int) -> Image.Image:
+    if header.kind == JPEG:
+        return jpeg.decode(header, rules.accept_damaged, shrink)
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = rules.accept_damaged
+    try:
+        image = Image.open(io.BytesIO(header.data), formats=[header.kind])
+        image.load()
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+    if image.size != (header.width, header.height):
+        raise UnusablePicture("damaged header (two sizes)")
+    if header.deep and isinstance(image.info.get("transparency"), tuple):  # of 16 bits, and the pixels now of 8
+        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
+    return image
+
+
+def _shrink(header: Header) -> int:
+    """How much smaller a JPEG is decoded, for it to be no longer large."""
+    shrink = 1
+    while (
+        header.kind == JPEG
+        and shrink < 8
+        and header.pixels > LARGE * shrink**2
+        and min(header.width, header.height) >= 2 * shrink * LEAST_SIDE
+    ):
+        shrink *= 2
+    return shrink
+
+
+def _upright(image: Image.Image, metadata: Metadata) -> Image.Image:
+    turn = TURNS.get(_orientation(metadata))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(metadata: Metadata) -> int:
+    """As the camera, or else a program, noted it: 1 to 8; 1, upright, where the note is damaged or there is none."""
+    found = None
+    if metadata.exif:
+        tags = Image.Exif()
+        try:
+            tags.load(metadata.exif)
+            found = tags.get(ORIENTATION)
+        except Exception:  # of many kinds; the pixels are no worse for it
+            pass
+    if found is None and (match := re.search(rb'tiff:Orientation(?:="|>)([0-9])', metadata.xmp)):
+        found = int(match[1])
+    return found if isinstance(found, int) and found in TURNS else 1

@@ -1,0 +1,148 @@
+"""What a file is by its first bytes, and what its header says of its picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+JPEG, PNG, WEBP = "JPEG", "PNG", "WEBP"  # what is opened, and nothing else
+ANOTHER = "save it as JPEG or PNG"
+
+# The first bytes of what lies among pictures under a picture's name: of other pictures, and of what is none.
+PICTURES: Sequence[tuple[bytes, str]] = (
+    (b"GIF8", "a GIF picture"),
+    (b"BM", "a BMP picture"),
+    (b"II*\0", "a TIFF or raw picture"),
+    (b"MM\0*", "a TIFF or raw picture"),
+    (b"II+\0", "a TIFF picture"),
+    (b"MM\0+", "a TIFF picture"),
+    (b"IIRO", "a raw picture"),
+    (b"FUJIFILM", "a raw picture"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"8BPS", "a Photoshop picture"),
+    (b"\0\0\x01\0", "an icon"),
+    (b"P1", "a Netpbm picture"),
+    (b"P2", "a Netpbm picture"),
+    (b"P3", "a Netpbm picture"),
+    (b"P4", "a Netpbm picture"),
+    (b"P5", "a Netpbm picture"),
+    (b"P6", "a Netpbm picture"),
+    (b"%!PS", "a PostScript file"),
+    (b"\xc5\xd0\xd3\xc6", "an EPS file"),
+    (b"%PDF", "a PDF file"),
+)
+OTHERS: Sequence[tuple[bytes, str]] = (
+    (b"\x89PNG", "a PNG picture that was changed as if it were text; copy it anew, byte for byte"),
+    (b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull`"),
+    (b"/annex/objects/", "a git-annex pointer; run `git annex get`"),
+    (b"\0\x05\x16\x07", "a file that macOS leaves beside the picture; remove it"),
+    (b"PK\x03\x04", "a ZIP archive; unpack it"),
+    (b"\x1f\x8b", "a gzip archive; unpack it"),
+    (b"BZh", "a bzip2 archive; unpack it"),
+    (b"\xfd7zXZ\0", "an xz archive; unpack it"),
+    (b"7z\xbc\xaf", "a 7-Zip archive; unpack it"),
+    (b"Rar!", "a RAR archive; unpack it"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x1aE\xdf\xa3", "a video"),
+    (b"RIFF", "a sound or a video"),
+)
+MARKUP: Sequence[tuple[str, str]] = (
+    ("<svg", "an SVG drawing; draw it as PNG"),
+    ("<!doctype", "an HTML page; fetch the picture anew"),
+    ("<html", "an HTML page; fetch the picture anew"),
+    ("<?xml", "an XML file"),
+)
+HEIC, AVIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), (b"avif", b"avis")
+
+
+class UnusablePicture(Exception):
+    """Why a picture cannot be used, in a few words."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file says beside its pixels; empty where it says nothing."""
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    profile: bytes = b""  # of its colours, by the ICC
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture file says before its pixels are decoded."""
+
+    kind: str  # JPEG, PNG or WEBP
+    width: int
+    height: int
+    data: bytes = field(repr=False)  # the file; without what is not about pixels, where that may be in the way
+    channels: int = 3
+    deep: bool = False  # 16 bits a channel
+    significant: int = 16  # bits that count, of 16
+    has_transparency: bool = False
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def pixels(self) -> int:
+        """Of the whole picture."""
+        return self.width * self.height
+
+
+def kind_of(data: bytes) -> str:
+    """JPEG, PNG or WEBP. Raises UnusablePicture, with what it is and what to do, for all else."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return JPEG
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PNG
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WEBP
+    raise UnusablePicture(what_it_is(data))
+
+
+def what_it_is(data: bytes) -> str:
+    """What a file is that is no JPEG, PNG or WebP, and what to do, by its first few hundred bytes."""
+    if not data:
+        return "empty file"
+    if data[4:8] == b"ftyp":
+        return _of_boxes(data)
+    for start, what in PICTURES:
+        if data.startswith(start):
+            return f"{what}, which is not read here; {ANOTHER}"
+    for start, what in OTHERS:
+        if data.startswith(start):
+            return f"not a picture: {what}"
+    if data[257:262] == b"ustar":
+        return "not a picture: a tar; unpack it"
+    if data[128:132] == b"DICM":
+        return f"a DICOM picture, which is not read here; {ANOTHER}"
+    if not data.strip(b"\0"):
+        return "not a picture: nothing but zero bytes; copy it anew"
+    return _of_text(data)
+
+
+def _of_boxes(data: bytes) -> str:
+    """What a file of the ISO's boxes is, by the brands in its first one."""
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(int.from_bytes(data[:4]), 256), 4))]
+    if any(brand in AVIF for brand in brands):
+        return f"an AVIF picture, which is not read here; {ANOTHER}"
+    if any(brand in HEIC for brand in brands):
+        return f"a HEIC picture, which is not read here; {ANOTHER}"
+    if brands[0] == b"crx ":
+        return f"a raw picture, which is not read here; {ANOTHER}"
+    return "not a picture: a video"
+
+
+def _of_text(data: bytes) -> str:
+    head = data[:512]
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    text = head.decode(encoding, errors="ignore")
+    if len(text.encode(encoding, errors="ignore")) < len(head) - 4 or any(
+        c < " " and c not in "\t\n\r\f" for c in text
+    ):
+        return f"not a picture, nor anything else that is known: it begins with the bytes {head[:8].hex(' ')}"
+    for start, what in MARKUP:
+        if start in text.lower():
+            return f"not a picture: {what}"
+    return "not a picture: text"

@@ -1,0 +1,31 @@
+"""WebP: its header read without a decoder."""
+
+from alexnet_jax.data.kinds import WEBP, Header, Metadata, UnusablePicture
+
+
+def read_header(data: bytes) -> Header:
+    """The size alone; the rest is read with the pixels, as Pillow decodes when it opens."""
+    chunk, at = data[12:16], data[20:30]
+    if len(data) < 30 or int.from_bytes(data[4:8], "little") + 8 > len(data):
+        raise UnusablePicture("truncated (it is shorter than its header says)")
+    if chunk == b"VP8X":
+        width, height = (int.from_bytes(at[i : i + 3], "little") + 1 for i in (4, 7))
+    elif chunk == b"VP8L":
+        bits = int.from_bytes(at[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif chunk == b"VP8 ":
+        width, height = (int.from_bytes(at[i : i + 2], "little") & 0x3FFF for i in (6, 8))
+    else:
+        raise UnusablePicture("damaged header (no WebP picture follows)")
+    return Header(WEBP, width, height, data, metadata=_metadata(data))
+
+
+def _metadata(data: bytes) -> Metadata:
+    """What stands in chunks of its own."""
+    found, at = dict[bytes, bytes](), 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] in (b"EXIF", b"XMP ", b"ICCP"):
+            found.setdefault(data[at : at + 4], data[at + 8 : at + 8 + length])
+        at += 8 + length + length % 2
+    return Metadata(found.get(b"EXIF", b""), found.get(b"XMP ", b""), found.get(b"ICCP", b""))

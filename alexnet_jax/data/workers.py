@@ -1,0 +1,113 @@
+"""The processes that make squares of pictures: how they start, what they share, and how they end."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from alexnet_jax.messages import UserError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+KEPT_BYTES = 32 << 20  # the most that it takes for the second
+NAME_BYTES = 512  # of a picture's name, as far as it is noted
+
+
+class Shared:
+    """What the processes of one pool have in common: one lock, and a place each for what it has in hand."""
+
+    def __init__(self, processes: int) -> None:
+        """For so many processes, which get it as they start."""
+        context = multiprocessing.get_context("spawn")
+        self.one_at_a_time = context.RLock()  # a large file may be a large picture, too
+        self.started = context.Value("i", 0)
+        self.names = context.RawArray("c", processes * NAME_BYTES)
+
+    def in_hand(self) -> list[str]:
+        """The pictures that some process has not put down."""
+        places = [self.names[at : at + NAME_BYTES] for at in range(0, len(self.names), NAME_BYTES)]
+        return [name.rstrip(b"\0").decode(errors="replace") for name in places if name.strip(b"\0")]
+
+
+class _Worker:
+    """This process's part in the pool; in a process that is in none, nothing."""
+
+    shared: Shared | None = None
+    place: slice = slice(0, 0)
+
+
+def note(name: str) -> None:
+    """Writes down which picture this process has in hand; none: ''."""
+    if _Worker.shared:
+        short = name.encode(errors="surrogateescape")[:NAME_BYTES]
+        _Worker.shared.names[_Worker.place] = short.ljust(NAME_BYTES, b"\0")
+
+
+def alone() -> AbstractContextManager[Any]:
+    """While one process is in here, none of the others is."""
+    return _Worker.shared.one_at_a_time if _Worker.shared else nullcontext()
+
+
+def start_worker(shared: Shared | None = None) -> None:
+    """For a process that makes squares: leaves SIGINT to the parent, ends with it, and keeps its memory.
+
+    The processes of a pool outlive a parent that was killed. And glibc gives each picture's memory back
+    to the system, to ask for it again with the next one: a sixth of the time.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if shared:
+        with shared.started.get_lock():
+            number = shared.started.value
+            shared.started.value += 1
+        _Worker.shared, _Worker.place = shared, slice(number * NAME_BYTES, (number + 1) * NAME_BYTES)
+        signal.signal(signal.SIGTERM, _put_down)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        for what in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            libc.mallopt(what, KEPT_BYTES)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _put_down(*_: Any) -> None:
+    """A pool that breaks ends its other processes so: what these have in hand is not to blame."""
+    note("")
+    os._exit(1)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """One for each core; they import no TensorFlow, and a fork would take its locks along.
+
+    Raises:
+      UserError: one of them was killed, most likely as memory was short; names the picture that it had in hand.
+    """
+    shared = Shared(cores())
+    pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), start_worker, (shared,))
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        pool.shutdown()
+        names = " or ".join(f"'{name}'" for name in shared.in_hand())
+        raise UserError(
+            f"a process that makes pictures died{' over ' + names if names else ''}, most likely for want of memory; "
+            "take that picture away, or lower --config.data.max_pixels below its size, which begins anew"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
