@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import prepare
 from alexnet_jax.data.prepared_set import REJECTED
+from alexnet_jax.data.sheet import draw_sheet
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
 
@@ -15,6 +16,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     prepared = prepare.open_or_prepare(config)
     statistics = prepare.training_statistics(prepared, config)
     say(f"{prepared.name} is ready in {prepared.folder}")
+    sheet = draw_sheet(prepared, config.data)
     text = (prepared.folder / REJECTED).read_text()
     return {
         "name": prepared.name,
@@ -23,6 +25,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         "splits": {name: int(info.num_examples) for name, info in prepared.builder.info.splits.items()},
         "classes": len(prepared.classes),
         "rejected": len(text.splitlines()),
+        "sheet": str(sheet) if sheet else None,
         "bytes": sum(path.stat().st_size for path in prepared.folder.iterdir()),
         "mean_rgb": [float(x) for x in statistics.mean_image.mean(axis=(0, 1))],
         "rgb_covariance": statistics.rgb_covariance.tolist(),

@@ -1,0 +1,107 @@
+"""A contact sheet of a prepared set: a few pictures of each class under its name, for people to see wrong labels."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image, ImageDraw, ImageFont
+
+from alexnet_jax.data.prepared_set import WORDS, PreparedSet, labels_of
+from alexnet_jax.data.stored import StoredSquares
+from alexnet_jax.messages import say
+
+SHEET = "sheet.png"
+CLASSES, PICTURES = 50, 8  # at most: on a sheet, and of each class
+PIXELS = 96  # of a picture's side on the sheet, at most
+LINE, GAP = 20, 4  # pixels: the height of a line of text, and between two pictures
+ROWS = 17  # classes below each other, before there is another column
+
+
+def draw_sheet(prepared: PreparedSet, data: ConfigDict) -> Path | None:
+    """Leaves `sheet.png` in the set's folder: of the training split, what the network sees where nothing is random.
+
+    Returns:
+      Where it lies; None, and a sentence is said, where it cannot be written.
+    """
+    chosen = _evenly(np.arange(len(prepared.classes)), CLASSES)
+    rows = _pictures(prepared, data, chosen)
+    some = f", {len(chosen)} of {len(prepared.classes)} classes" if len(chosen) < len(prepared.classes) else ""
+    title = f"{prepared.name}, {data.train_split}: the central {data.crop}x{data.crop} of some pictures{some}"
+    sheet = _draw(title, [_title_of(prepared, label) for label in chosen.tolist()], rows)
+    path = prepared.folder / SHEET
+    unfinished = path.with_name(f".{SHEET}")
+    try:
+        sheet.save(unfinished, "PNG")
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        say(f"'{path}' cannot be written ({error.strerror or error}), so there is no contact sheet")
+        return None
+    return path
+
+
+def _evenly(items: np.ndarray, count: int) -> np.ndarray:
+    """At most so many of the items, evenly spaced, with the first and the last."""
+    return items[np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(np.int64))]
+
+
+def _pictures(prepared: PreparedSet, data: ConfigDict, classes: np.ndarray) -> list[np.ndarray]:
+    """uint8 [pictures, crop, crop, 3] of each class, found by the indices of the split's files."""
+    labels = [np.zeros(0, np.int64)]
+    for file in prepared.builder.info.splits[data.train_split].file_instructions:
+        path = Path(file.filename)
+        stop = None if file.take == -1 else file.skip + file.take
+        labels.append(labels_of(path.parent, path.name)[file.skip : stop])
+    of_split = np.concatenate(labels)
+    squares, middle = StoredSquares(prepared, data.train_split), (data.resize - data.crop) // 2
+    found = []
+    for label in classes.tolist():
+        numbers = _evenly(np.flatnonzero(of_split == label), PICTURES)
+        images = np.zeros((len(numbers), data.crop, data.crop, 3), np.uint8)
+        squares.cut(images, numbers, np.full((len(numbers), 2), middle), np.zeros(len(numbers), bool))
+        found.append(images)
+    return found
+
+
+def _title_of(prepared: PreparedSet, label: int) -> str:
+    """A class's number and name, and what a person calls it where that is known."""
+    words = prepared.folder / WORDS
+    lines = words.read_text().splitlines() if words.is_file() else []
+    called = lines[label].partition("\t")[2] if label < len(lines) else ""
+    return f"{label}  {prepared.classes[label]}{'  ' + called if called else ''}"
+
+
+def _draw(title: str, names: list[str], rows: list[np.ndarray]) -> Image.Image:
+    # matplotlib brings a font of many scripts; what it lacks is drawn as a box.
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    font = ImageFont.truetype(str(path), 13, layout_engine=ImageFont.Layout.BASIC)
+    side = min(PIXELS, rows[0].shape[1])
+    width, height = PICTURES * (side + GAP), LINE + side + 2 * GAP  # of a class
+    columns = -(-len(rows) // ROWS)
+    below = -(-len(rows) // columns)
+    sheet = Image.new("RGB", (columns * (width + 4 * GAP) + 4 * GAP, below * height + 2 * LINE), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((4 * GAP, GAP), _fitted(title, font, sheet.width - 8 * GAP), "black", font)
+    for number, (name, images) in enumerate(zip(names, rows, strict=True)):
+        column, row = divmod(number, below)
+        left, top = 4 * GAP + column * (width + 4 * GAP), LINE + GAP + row * height
+        if not len(images):
+            name += "  (no picture)"
+        draw.text((left, top), _fitted(name, font, width - GAP), "black", font)
+        for place, image in enumerate(images):
+            small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
+            sheet.paste(small, (left + place * (side + GAP), top + LINE))
+    return sheet
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """In one line that is no wider; what cannot be printed is replaced."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    if font.getlength(line) <= width:
+        return line
+    line = line[:width]  # no letter is narrower than a pixel
+    while font.getlength(f"{line}\N{HORIZONTAL ELLIPSIS}") > width:
+        line = line[:-1]
+    return f"{line}\N{HORIZONTAL ELLIPSIS}"
