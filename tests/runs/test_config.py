@@ -1,6 +1,7 @@
 """The table of fields is that of the paper's config, and whatever a field holds, a wrong one ends in a sentence."""
 
 import inspect
+import json
 import re
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.runs.config import check_config, flatten
+from alexnet_jax.runs import fields
+from alexnet_jax.runs.config import OF_TRAINING, check_config, config_to_json, differences, flatten
 from alexnet_jax.runs.fields import FIELDS
 from configs import alexnet, alexnet_2012, cifar10
 
@@ -126,3 +128,19 @@ def test_four_layers_have_one_tower_and_three_widths() -> None:
         check_config(with_field(cifar10.get_config(), "model.kernels", (8, 8)))
     with pytest.raises(UserError, match=r"mesh\.model is 2 and must be at most 1, the towers of this network"):
         check_config(with_field(cifar10.get_config(), "mesh.model", 2))
+
+
+def test_a_run_from_before_a_field_did_what_was_done_then() -> None:
+    config = alexnet.get_config()
+    saved = json.loads(config_to_json(config))
+    for name in fields.ADDED:
+        group, _, field = name.partition(".")
+        del saved[group][field]
+    assert differences(config, saved, OF_TRAINING, ("here", "there")) == []
+    config.data.accept_damaged, config.data.colour_profiles = True, "srgb"
+    assert differences(config, saved, OF_TRAINING, ("here", "there")) == [
+        "data.accept_damaged is True here and False there",
+        "data.colour_profiles is 'srgb' here and 'ignore' there",
+    ]
+    del saved["data"]["resize"]
+    assert "data.resize is 256 here and 'absent' there" in differences(config, saved, OF_TRAINING, ("here", "there"))
