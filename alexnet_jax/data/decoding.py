@@ -60,6 +60,20 @@ class Square:
     dim: bool  # 16 bits a channel, of which it uses less than an eighth
 
 
+@contextmanager
+def _unusable() -> Iterator[None]:
+    """Whatever a decoder raises is about the picture; and its warnings are for nobody who could mend them."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (UnusablePicture, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged pixels
+        raise UnusablePicture(f"truncated or damaged ({error})") from error
+
+
+@_unusable()
 def rgb(data: bytes, max_pixels: int, accept_damaged: bool = False, obey_profiles: bool = False) -> Image.Image:
     """The picture in RGB, upright, 8 bits a channel.
 
@@ -70,9 +84,7 @@ def rgb(data: bytes, max_pixels: int, accept_damaged: bool = False, obey_profile
       UnusablePicture: empty, no JPEG, PNG or WebP, truncated, damaged, or of more than `max_pixels`.
     """
     rules = Rules(max_pixels, accept_damaged, obey_profiles)
-    header = read_header(data, rules)
-    with _unusable():
-        return _whole(header, rules)
+    return _whole(read_header(data, rules), rules)
 
 
 def square(image: Image.Image, side: int) -> Image.Image:
@@ -116,6 +128,7 @@ def square_in_bands(image: Image.Image, side: int, convert: colours.Convert) -> 
     return between.resize((side, side), Image.Resampling.BILINEAR, (left, 0, right, side))
 
 
+@_unusable()
 def square_of(data: bytes, side: int, rules: Rules) -> Square:
     """`square` of `rgb`, in memory that is bounded; one that is large is made while no other process makes such.
 
@@ -128,7 +141,7 @@ def square_of(data: bytes, side: int, rules: Rules) -> Square:
     header = read_header(data, rules)
     is_rgb = header.kind == JPEG and header.channels == 3
     is_large = header.pixels > (LARGE if is_rgb else LARGE_TO_CONVERT)
-    with _unusable(), workers.alone() if is_large else nullcontext():
+    with workers.alone() if is_large else nullcontext():
         image = _square(header, side, rules)
     dim = header.deep and int(np.asarray(image).max()) < 256 // 8
     return Square(image, colours.kind_of_profile(header), dim)
@@ -161,21 +174,6 @@ def read_header(data: bytes, rules: Rules) -> Header:
     if header.pixels > rules.max_pixels:
         raise UnusablePicture(f"{header.width}x{header.height} pixels, more than config.data.max_pixels")
     return header
-
-
-@contextmanager
-def _unusable() -> Iterator[None]:
-    """Whatever a decoder raises is about the picture; and its warnings are for nobody who could mend them."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except UnusablePicture:
-        raise
-    except MemoryError as error:
-        raise UnusablePicture("takes more memory than there is") from error
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged pixels
-        raise UnusablePicture(f"truncated or damaged ({error})") from error
 
 
 def _decode(header: Header, rules: Rules, shrink: int) -> Image.Image:

@@ -1,6 +1,7 @@
 """JPEG: its header read without a decoder, and its pixels decoded with an ear for what the decoder warns of."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import simplejpeg
@@ -116,10 +117,10 @@ def decode(header: Header, accept_damaged: bool, shrink: int) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _decode(header: Header, colours: str, shrink: int, strict: bool, end: bytes = b"") -> np.ndarray:
+def _decode(header: Header, colours: str, shrink: int, strict: bool) -> np.ndarray:
     """uint8 [height, width, channels]. Raises ValueError with what libjpeg says; if strict, with its warnings too."""
     size = {"min_height": header.height // shrink, "min_width": header.width // shrink} if shrink > 1 else {}
-    return simplejpeg.decode_jpeg(header.data + end if end else header.data, colours, strict=strict, **size)
+    return simplejpeg.decode_jpeg(header.data, colours, strict=strict, **size)
 
 
 def _strict(header: Header, colours: str, shrink: int) -> np.ndarray | None:
@@ -129,18 +130,30 @@ def _strict(header: Header, colours: str, shrink: int) -> np.ndarray | None:
     except ValueError as error:
         heard = str(error)
     if heard.startswith("Premature end"):  # without its end marker: are all pixels there?
-        try:
-            return _decode(header, colours, shrink, strict=True, end=EOI)
-        except ValueError as error:
+        mended = header.data + EOI
+    elif heard.endswith("bytes before marker 0xd9"):  # are they lost pixels, or zeros that fill a block up?
+        mended = _without_zeros(header.data)
+    else:
+        mended = header.data
+    try:
+        return _decode(replace(header, data=mended), colours, shrink, strict=True)
+    except ValueError as error:
+        if heard.startswith("Premature end"):
             raise UnusablePicture(f"truncated ({error})") from error
-    if heard.startswith(OF_PIXELS):
-        raise UnusablePicture(f"damaged pixels ({heard})")
-    return None
+        if heard.startswith(OF_PIXELS):
+            raise UnusablePicture(f"damaged pixels ({heard})") from error
+        return None
+
+
+def _without_zeros(data: bytes) -> bytes:
+    """The file without the zeros before its end marker."""
+    scans = data[: data.rindex(EOI)].rstrip(b"\0")
+    return scans + (b"\0" if scans.endswith(b"\xff") else b"") + EOI
 
 
 def _lenient(header: Header, colours: str, shrink: int) -> np.ndarray | None:
     """None where there is nothing to be had."""
     try:
-        return _decode(header, colours, shrink, strict=False, end=EOI)
+        return _decode(replace(header, data=header.data + EOI), colours, shrink, strict=False)
     except ValueError:
         return None

@@ -139,3 +139,5 @@ def _read_and_square(picture: Picture, side: int, rules: Rules) -> Square:
             return square_of(picture.read(), side, rules)
     except OSError as error:
         raise UnusablePicture(f"cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise UnusablePicture("takes more memory than there is") from error

@@ -114,6 +114,11 @@ GOOD: dict[str, tuple[bytes, bytes]] = {  # each with the same picture without w
     ),
     "a JPEG with more behind it": (JPEG + b"\0" * 999, JPEG),
     "a JPEG with noise between two segments": (JPEG[:20] + b"abc" + JPEG[20:], JPEG),
+    "a JPEG with zeros before its end marker": (JPEG[:-2] + b"\0" * 500 + JPEG[-2:], JPEG),
+    "a progressive JPEG with zeros before it": (
+        saved(COLOUR, "JPEG", progressive=True)[:-2] + b"\0" * 99 + b"\xff\xd9",
+        saved(COLOUR, "JPEG", progressive=True),
+    ),
     "a JPEG of JFIF 3": (JPEG.replace(b"JFIF\0\x01", b"JFIF\0\x03"), JPEG),
     "a comment over a segment's end that is none": (with_segments(JPEG, segment(0xFE, b"\xff\xd9" * 99)), JPEG),
     "a WebP with more behind it": (WEBP + b"more", WEBP),
@@ -169,6 +174,11 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
         overwritten(inks := saved(PHOTOGRAPH.convert("CMYK"), "JPEG", quality=90), len(inks) // 2),
         "damaged pixels .Corrupt",
     ),
+    "20 bytes in a JPEG of JFIF 3": (
+        overwritten(BASELINE, len(BASELINE) // 2).replace(b"JFIF\0\x01", b"JFIF\0\x03"),
+        "damaged pixels .Corrupt",
+    ),
+    "noise before the end marker": (BASELINE[:-2] + b"noise" * 9 + b"\xff\xd9", "damaged pixels .Corrupt"),
     "a restart that is another": (RESTARTED.replace(b"\xff\xd3", b"\xff\xd5", 1), "damaged pixels .Corrupt"),
     "half a JPEG": (BASELINE[: len(BASELINE) // 2], "truncated"),
     "half a JPEG with an end marker": (BASELINE[: len(BASELINE) // 2] + b"\xff\xd9", "damaged pixels .Corrupt"),
@@ -196,7 +206,7 @@ def test_damaged_pixels_are_rejected_unless_they_are_accepted(what: str) -> None
     [
         (BIG_WEBP[: len(BIG_WEBP) // 2], "truncated"),
         (BIG_WEBP[:-2], "truncated"),
-        (BIG_WEBP[:25], "truncated"),
+        (BIG_WEBP[:25], "damaged header .truncated"),
         (with_chunk(encoded(COLOUR.quantize(9), "PNG"), chunk(b"tRNS", b"\0\x01", wrong=True)), "checksum.*tRNS"),
         (PNG[:33], "truncated"),
         (PNG[:20], "damaged header"),

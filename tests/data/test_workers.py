@@ -112,10 +112,18 @@ def test_what_cannot_be_read_is_a_reason_and_not_the_end(tmp_path: Path) -> None
     assert made.stored[-1] and made.total.any()
 
 
-def test_a_disk_that_fails_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
+        (PermissionError(13, "Permission denied"), "cannot be read (Permission denied)"),
+        (MemoryError(), "takes more memory than there is"),
+    ],
+)
+def test_a_disk_that_fails_is_a_reason(error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(picture: Picture) -> bytes:
-        raise OSError(5, "Input/output error")
+        raise error
 
     monkeypatch.setattr(Picture, "read", fails)
     made = pictures.make_squares([Picture("a", 0, data=b"x"), Picture("b", 1, data=b"y")], 32, 0, 10**6, summed=False)
-    assert made.reasons == ["cannot be read (Input/output error)"] * 2
+    assert made.reasons == [reason] * 2
