@@ -276,6 +276,18 @@ def test_large_jpegs_are_shrunk_as_they_are_decoded(monkeypatch: pytest.MonkeyPa
     assert sizes == [(400, 300), (100, 75)] * 3
 
 
+def test_a_jpeg_that_simplejpeg_does_not_know_is_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> None:
+        raise ValueError("Could not determine subsampling type for JPEG image")
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", unknown)
+    for mode in ("RGB", "L", "CMYK"):
+        data = saved(COLOUR.convert(mode), "JPEG")
+        np.testing.assert_array_equal(pixels(data), pillows(data))
+        with pytest.raises(UnusablePicture, match="truncated"):
+            rgb(data[:-400], PLENTY)
+
+
 MEASURED = """
 import resource, sys
 from alexnet_jax.data import decoding
