@@ -62,15 +62,21 @@ class Square:
 
 @contextmanager
 def _unusable() -> Iterator[None]:
-    """Whatever a decoder raises is about the picture; and its warnings are for nobody who could mend them."""
+    """Whatever a decoder raises is about the picture."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (UnusablePicture, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for damaged pixels
         raise UnusablePicture(f"truncated or damaged ({error})") from error
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Pillow's are for nobody who could mend them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @_unusable()
@@ -182,8 +188,9 @@ def _decode(header: Header, rules: Rules, shrink: int) -> Image.Image:
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = rules.accept_damaged
     try:
-        image = Image.open(io.BytesIO(header.data), formats=[header.kind])
-        image.load()
+        with _without_warnings():
+            image = Image.open(io.BytesIO(header.data), formats=[header.kind])
+            image.load()
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
     if image.size != (header.width, header.height):
@@ -217,8 +224,9 @@ def _orientation(metadata: Metadata) -> int:
     if metadata.exif:
         tags = Image.Exif()
         try:
-            tags.load(metadata.exif)
-            found = tags.get(ORIENTATION)
+            with _without_warnings():
+                tags.load(metadata.exif)
+                found = tags.get(ORIENTATION)
         except Exception:  # of many kinds; the pixels are no worse for it
             pass
     if found is None and (match := re.search(rb'tiff:Orientation(?:="|>)([0-9])', metadata.xmp)):

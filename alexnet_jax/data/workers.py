@@ -31,21 +31,22 @@ class Shared:
     def in_hand(self) -> list[str]:
         """The pictures that some process has not put down."""
         places = [self.names[at : at + NAME_BYTES] for at in range(0, len(self.names), NAME_BYTES)]
-        return [name.rstrip(b"\0").decode(errors="replace") for name in places if name.strip(b"\0")]
+        names = [place.partition(b"\0")[0].decode(errors="replace") for place in places]
+        return [name for name in names if name]
 
 
 class _Worker:
     """This process's part in the pool; in a process that is in none, nothing."""
 
     shared: Shared | None = None
-    place: slice = slice(0, 0)
+    start: int = 0  # of its place among the names
 
 
 def note(name: str) -> None:
     """Writes down which picture this process has in hand; none: ''."""
     if _Worker.shared:
-        short = name.encode(errors="surrogateescape")[:NAME_BYTES]
-        _Worker.shared.names[_Worker.place] = short.ljust(NAME_BYTES, b"\0")
+        short = name.encode(errors="surrogateescape")[: NAME_BYTES - 1] + b"\0"
+        _Worker.shared.names[_Worker.start : _Worker.start + len(short)] = short
 
 
 def alone() -> AbstractContextManager[Any]:
@@ -64,7 +65,7 @@ def start_worker(shared: Shared | None = None) -> None:
         with shared.started.get_lock():
             number = shared.started.value
             shared.started.value += 1
-        _Worker.shared, _Worker.place = shared, slice(number * NAME_BYTES, (number + 1) * NAME_BYTES)
+        _Worker.shared, _Worker.start = shared, number * NAME_BYTES
         signal.signal(signal.SIGTERM, _put_down)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
