@@ -47,6 +47,7 @@ def _define_flags() -> None:
     )
     flags.DEFINE_list("ensemble", [], "evaluate: folders of runs, with commas between; their softmax is averaged.")
     flags.DEFINE_list("runs", [], "figures, table: folders of runs, with commas between.")
+    flags.DEFINE_bool("dry_run", False, "prepare: say what is there and what is left out, and decode nothing.")
     flags.DEFINE_integer("figure", 1, "figures: which one of the paper.")
 
 
@@ -56,6 +57,8 @@ def _run(argv: Sequence[str]) -> None:
     require_right_jax()
     if argv[1:]:
         raise UserError(f"'{argv[1]}' is not expected; flags begin with --, see --help")
+    if flags.FLAGS.dry_run and flags.FLAGS.mode != "prepare":
+        raise UserError(f"--dry_run is of --mode=prepare, and the mode is {flags.FLAGS.mode}; leave one of them out")
     flag = flags.FLAGS["config"]
     if flag.value is not None:
         check_config(flag.value)
@@ -65,6 +68,7 @@ def _run(argv: Sequence[str]) -> None:
         ensemble=tuple(flags.FLAGS.ensemble),
         runs=tuple(flags.FLAGS.runs),
         figure=flags.FLAGS.figure,
+        dry_run=flags.FLAGS.dry_run,
     )
     cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
     mode = importlib.import_module(f"alexnet_jax.modes.{flags.FLAGS.mode}")

@@ -70,6 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.max_rejected = 0.01  # share of pictures that may be rejected; more is an error
     config.data.accept_damaged = False  # True: pictures with lost pixels are taken, as far as they can be decoded
     config.data.colour_profiles = "ignore"  # those that pictures carry; srgb: colours are converted to sRGB by them
+    config.data.max_missing = 0.0  # share of an official set's pictures, and of its classes, that may be missing
     config.data.order = "shuffled"  # anew each epoch; fixed: the same order in all
     config.data.shuffle_examples = 8192  # shuffled together in memory; files are shuffled on disk
 

@@ -23,7 +23,7 @@ from alexnet_jax.data.notes import notes_of
 __all__ = ["Picture", "Squares", "UnusablePicture", "make_squares", "products", "rgb", "square", "to_jpeg"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """An encoded picture, its bytes given or still where they lie."""
 

@@ -19,12 +19,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from alexnet_jax.data import notes, pictures, workers
+from alexnet_jax.data.listing import Listing, difference, save_summary
 from alexnet_jax.data.pictures import Picture, Squares
 from alexnet_jax.data.prepared_set import (
+    CLASSES,
     REJECTED,
     SETTINGS,
     STATISTICS,
@@ -38,7 +41,6 @@ from alexnet_jax.data.prepared_set import (
 )
 from alexnet_jax.data.progress import Progress, is_begun, load_progress, remove_progress
 from alexnet_jax.data.shards import Shards
-from alexnet_jax.data.sources import Source
 from alexnet_jax.data.statistics import Sums
 from alexnet_jax.data.tensorflow import tf, tfds
 from alexnet_jax.messages import UserError, say
@@ -63,15 +65,17 @@ class Decoded:
 class Preparation:
     """A set in the making: the folder where it grows, how far it is, and the sums for its statistics."""
 
-    def __init__(self, source: Source, data: ConfigDict, work: Path, folder: Path) -> None:
+    def __init__(self, listing: Listing, stamp: str, data: ConfigDict, work: Path, folder: Path) -> None:
         """Touches nothing yet.
 
         Args:
+          stamp: `sources.stamp` from before the listing.
           data: the config's group.
           work: where the set grows; nobody else's while this runs.
           folder: where it lies in the end.
         """
-        self._source, self._data, self._work, self._folder = source, data, work, folder
+        self._listing, self._stamp, self._source = listing, stamp, listing.source
+        self._data, self._work, self._folder = data, work, folder
         self._trained_on = data.train_split.partition("[")[0]  # the split whose sums are taken
         self._progress, self._sums = Progress(), Sums.zero(data.resize)
         self._shards = self._shards_of(self._progress)
@@ -94,7 +98,9 @@ class Preparation:
                 raise UserError(
                     f"'{self._data.name}' has no picture that can be used in its split {empty[0]}; see {self._work}"
                 )
-            self._finish()
+            stored = {split: self._stored_by_class(split) for split in self._progress.examples}
+            self._require_no_class_is_lost(stored)
+            self._finish(stored)
         except (OSError, tf.errors.ResourceExhaustedError) as error:
             raise self._stopped_by(error) from error
         if self._progress.rejected:
@@ -113,7 +119,7 @@ class Preparation:
             self._begin()
         for name, split in self._source.splits.items():
             if name not in self._progress.files:
-                self._progress.begin_split(name, max(1, round(split.about / PER_FILE)))
+                self._progress.begin_split(name, max(1, round(split.count / PER_FILE)))
 
     def _resume(self) -> bool:
         """Takes up the progress on disk and cuts the files back to it, if there is any and it is whole."""
@@ -123,6 +129,10 @@ class Preparation:
             return False
         require_same(self._work, self._data)
         progress, sums = load_progress(self._work)
+        if progress.listing != self._listing.digest:
+            changed = difference(self._work, self._listing)
+            say(f"what is to be prepared has changed since it was begun ({changed}): beginning anew")
+            return False
         shards = self._shards_of(progress)
         shards.undo_names()
         lengths = {self._work / REJECTED: progress.rejected_bytes, **shards.lengths()}
@@ -142,6 +152,8 @@ class Preparation:
             if path.name != LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self._work / SETTINGS).write_text(json.dumps(settings(self._data), indent=2) + "\n")
+        self._listing.save(self._work)
+        self._progress.listing = self._listing.digest
 
     def _to_do(self) -> Iterator[tuple[str, list[Picture]]]:
         """The pictures that are left, split by split, as many at a time as one process takes."""
@@ -175,15 +187,20 @@ class Preparation:
 
     def _write_split(self, split: str, decoded: Iterator[Decoded]) -> None:
         """Writes down a split round by round, and the progress after each."""
-        progress, about = self._progress, self._source.splits[split].about
+        progress, count = self._progress, self._source.splits[split].count
         done = progress.done[split]
-        bar = tqdm(total=max(about, done), initial=done, desc=split, unit=" pictures", disable=None, smoothing=0.1)
+        bar = tqdm(total=count, initial=done, desc=split, unit=" pictures", disable=None, smoothing=0.1)
         with bar:
             for of_round in _lists(decoded, ROUND // CHUNK):
                 self._write_round(split, of_round)
                 progress.save(self._work, self._sums)
                 bar.update(progress.done[split] - bar.n)
-                self._require_enough(max(about, progress.pictures))
+                self._require_enough(max(count, progress.pictures))
+        if progress.done[split] != count:
+            raise UserError(
+                f"{progress.done[split]} pictures came of '{self._data.name}', {split}, and {count} were listed; see "
+                "to it that nothing changes while they are prepared, and the same command begins anew"
+            )
         progress.finished.append(split)
         progress.save(self._work, self._sums)
 
@@ -222,11 +239,29 @@ class Preparation:
                 f"'{self._work}' to begin anew), or raise --config.data.max_rejected, and the same command goes on"
             )
 
-    def _finish(self) -> None:
+    def _stored_by_class(self, split: str) -> list[int]:
+        """How many of each class are in the split's files, by label."""
+        return np.bincount(self._shards.labels(split), minlength=len(self._source.classes)).tolist()
+
+    def _require_no_class_is_lost(self, stored: dict[str, list[int]]) -> None:
+        """Raises UserError if a class has pictures to train on, and none that can be used."""
+        split = self._source.splits.get(self._trained_on)
+        if split is None or split.read is not None:
+            return
+        for label in np.unique(self._listing.labels(self._trained_on)).tolist():
+            if not stored[self._trained_on][label]:
+                raise UserError(
+                    f"no picture of the class '{self._source.classes[label]}' can be used for training: see "
+                    f"{self._work / REJECTED}; mend them, or remove the class, and give the same command"
+                )
+
+    def _finish(self, stored: dict[str, list[int]]) -> None:
         """Names the files as TFDS does, adds its metadata, and puts the folder in its place."""
         data, source, work = self._data, self._source, self._work
         infos = [self._shards.finish(split) for split in self._progress.examples]
         self._sums.statistics().save(work / STATISTICS)
+        (work / CLASSES).write_text(json.dumps(source.classes) + "\n")
+        save_summary(work, self._listing, self._stamp, stored)
         if source.words:
             lines = (f"{synset}\t{words}\n" for synset, words in zip(source.classes, source.words, strict=True))
             (work / WORDS).write_text("".join(lines))
@@ -243,7 +278,12 @@ class Preparation:
         for path in work.iterdir():
             with open(path, "rb") as file:  # so that the renaming comes last on disk too
                 os.fsync(file.fileno())
+        replaced = self._folder.with_name(f"{self._folder.name}.replaced")
+        if self._folder.exists():  # one of another listing; killed between the two, this folder is gone on with
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.replace(self._folder, replaced)
         os.replace(work, self._folder)
+        shutil.rmtree(replaced, ignore_errors=True)
         remove_progress(self._folder)
         (self._folder / LOCK).unlink()
 

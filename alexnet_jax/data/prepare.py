@@ -8,25 +8,42 @@ from urllib.parse import quote
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import pipeline
+from alexnet_jax.data import pipeline, sources
+from alexnet_jax.data.listing import Listing, difference, list_whole, load_summary, say_summary
 from alexnet_jax.data.preparation import LOCK, Preparation
 from alexnet_jax.data.prepared_set import STATISTICS, VERSION, PreparedSet, folders, is_whole, open_set
-from alexnet_jax.data.sources import open_source
 from alexnet_jax.data.statistics import Statistics, load_statistics, statistics_of
 from alexnet_jax.messages import UserError, say
 
 
-def open_or_prepare(config: ConfigDict) -> PreparedSet:
+def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
     """The config's dataset, prepared first if it is not yet.
 
+    Args:
+      anew: prepare again what was prepared from other pictures than there are now.
+
     Raises:
-      UserError: its files are missing or bad, the disk is full, or it was prepared with other settings.
+      UserError: its files are missing or bad, the disk is full, it was prepared with other settings, or, unless
+        `anew`, from other pictures.
     """
     data = config.data
+    listing = None
     for folder in folders(data):
         if is_whole(folder):
-            return open_set(folder, data)
-    source = open_source(data)
+            made = open_set(folder, data)
+            listing = _changed(folder, data)
+            if listing is None:
+                return made
+            changed = f"'{data.manual_dir}' is not what '{folder}' was prepared from ({difference(folder, listing)})"
+            if not anew:
+                raise UserError(
+                    f"{changed}; give the same command with --mode=prepare to prepare anew, or with "
+                    "--config.data.manual_dir= to go on with what was prepared"
+                )
+            say(f"{changed}: preparing anew")
+            break
+    stamp = sources.stamp(data)
+    listing = listing or list_source(config)
     for folder in folders(data):
         work = folder.parent / f"{folder.name}.incomplete" if folder.name != VERSION else folder.parent / "incomplete"
         try:
@@ -34,15 +51,40 @@ def open_or_prepare(config: ConfigDict) -> PreparedSet:
         except OSError as error:
             refused = error
             continue
-        say(f"{data.name} is not prepared yet: preparing it in {folder}")
+        if not is_whole(folder):
+            say(f"{data.name} is not prepared yet: preparing it in {folder}")
+        say_summary(listing)
         with _alone(work):
-            if not is_whole(folder):
-                Preparation(source, data, work, folder).run()
+            if not is_whole(folder) or _digest_of(folder) != listing.digest:
+                Preparation(listing, stamp, data, work, folder).run()
         return open_set(folder, data)
     raise UserError(
         f"the data folder '{refused.filename}' cannot be written ({refused.strerror}); set --config.data.data_dir to a "
         "folder that can"
     )
+
+
+def list_source(config: ConfigDict) -> Listing:
+    """All that there is to prepare, checked as a whole; no picture is decoded. Raises UserError."""
+    return list_whole(sources.open_source(config.data))
+
+
+def _changed(folder: Path, data: ConfigDict) -> Listing | None:
+    """The listing of what there is to prepare, if the set in the folder was made from another one."""
+    known = load_summary(folder)
+    if known is None:
+        say(f"'{folder}' was prepared by an earlier version: it is not known from which pictures")
+    if known is None or not sources.is_there(data):
+        return None
+    if known["stamp"] and known["stamp"] == sources.stamp(data):
+        return None
+    listing = list_whole(sources.open_source(data))
+    return None if listing.digest == known["digest"] else listing
+
+
+def _digest_of(folder: Path) -> str | None:
+    known = load_summary(folder)
+    return known["digest"] if known else None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where
 OF_PICTURES = ("max_pixels", "accept_damaged", "colour_profiles")  # fields by which pictures are taken, or not
 AS_BEFORE = {"accept_damaged": False, "colour_profiles": "ignore"}  # of sets made before there were these fields
 STATISTICS, SETTINGS, REJECTED, WORDS = "preprocessing.npz", "settings.json", "rejected.jsonl", "words.txt"
+CLASSES = "classes.json"  # the names as they are; TFDS's own list loses spaces at their ends
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,14 @@ def features(resize: int, encoding: str, classes: tuple[str, ...]) -> tfds.featu
         if encoding == "jpeg"
         else tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes")
     )
-    label = tfds.features.ClassLabel(names=list(classes))
+    label = tfds.features.ClassLabel(names=_for_tfds(classes))
     return tfds.features.FeaturesDict({"image": image, "label": label, "file_name": tfds.features.Text()})
+
+
+def _for_tfds(classes: tuple[str, ...]) -> list[str]:
+    """The names as TFDS can read them again: those with spaces at their ends in quotes."""
+    names = [name if name == name.strip() else json.dumps(name) for name in classes]
+    return names if len(set(names)) == len(names) else [json.dumps([i, name]) for i, name in enumerate(classes)]
 
 
 def folders(data: ConfigDict) -> Iterator[Path]:
@@ -136,6 +143,8 @@ def open_set(folder: Path, data: ConfigDict) -> PreparedSet:
     try:
         builder = tfds.builder_from_directory(folder)
         classes = tuple(builder.info.features["label"].names)
+        if (folder / CLASSES).is_file():  # sets of earlier versions have none
+            classes = tuple(json.loads((folder / CLASSES).read_text()))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"'{folder}' cannot be read ({error}); remove it to prepare anew") from error
     return PreparedSet(data.name, builder, classes, data.resize, data.encoding)

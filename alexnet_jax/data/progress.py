@@ -20,6 +20,7 @@ class Progress:
     examples: dict[str, list[int]] = field(default_factory=dict)  # and the pictures in it
     done: dict[str, int] = field(default_factory=dict)  # of each split: pictures of the source that are dealt with
     finished: list[str] = field(default_factory=list)  # splits that are through
+    listing: str = ""  # digest of the list that the numbers count
     rejected: int = 0
     rejected_bytes: int = 0  # of rejected.jsonl
     notes: dict[str, int] = field(default_factory=dict)  # of those stored, how often each was made; see notes.py

@@ -58,6 +58,12 @@ class Shards:
                 self._progress.examples[split][which] += len(records)
         framed.unlink()
 
+    def labels(self, split: str) -> np.ndarray:
+        """int64 [pictures] of all that the split's files hold, file by file, under the names they have now."""
+        examples = self._progress.examples[split]
+        parts = [self._folder / index_name(_part_name(split, number)) for number, held in enumerate(examples) if held]
+        return np.concatenate([np.zeros(0, np.int64), *(np.fromfile(part, INDEX)["label"] for part in parts)])
+
     def lengths(self) -> dict[Path, int]:
         """How many bytes of each file the progress counts, an index's too."""
         found = {}

@@ -23,3 +23,4 @@ class Invocation:
     ensemble: tuple[str, ...] = ()  # folders of runs whose softmax outputs are averaged
     runs: tuple[str, ...] = ()  # folders of runs that a table or a figure is made from
     figure: int = 1  # of the paper, to be drawn
+    dry_run: bool = False  # list what would be prepared, and decode nothing

@@ -21,7 +21,15 @@ from alexnet_jax.modes import Invocation
 from alexnet_jax.network import views
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.config import OF_THE_NETWORK, check_batches, recipe_of
-from alexnet_jax.runs.folder import Run, open_run, own_recipe, record_evaluation, require_same_config, restore_params
+from alexnet_jax.runs.folder import (
+    Run,
+    open_run,
+    own_recipe,
+    record_evaluation,
+    require_same_classes,
+    require_same_config,
+    restore_params,
+)
 from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
 
 
@@ -72,11 +80,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
 
 def _source_of(config: ConfigDict, trained: Run) -> PreparedSet:
     source = prepare.open_or_prepare(config)
-    if source.classes != trained.classes:
-        raise UserError(
-            f"'{source.name}' has other classes than {trained.workdir / 'classes.txt'}; evaluate on the dataset that "
-            "the run was trained on"
-        )
+    require_same_classes(trained, source.classes, source.name)
     source.examples(config.evaluate.split)
     return source
 

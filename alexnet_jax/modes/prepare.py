@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import prepare
+from alexnet_jax.data.listing import left_out, load_summary, say_summary
 from alexnet_jax.data.prepared_set import REJECTED
 from alexnet_jax.data.sheet import draw_sheet
 from alexnet_jax.messages import say
@@ -13,10 +14,13 @@ from alexnet_jax.modes import Invocation
 
 def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     """`--mode=prepare`: the dataset and its statistics, ready for training."""
-    prepared = prepare.open_or_prepare(config)
+    if invocation.dry_run:
+        return _listed(config)
+    prepared = prepare.open_or_prepare(config, anew=True)
     statistics = prepare.training_statistics(prepared, config)
     say(f"{prepared.name} is ready in {prepared.folder}")
     sheet = draw_sheet(prepared, config.data)
+    summary = load_summary(prepared.folder)
     text = (prepared.folder / REJECTED).read_text()
     return {
         "name": prepared.name,
@@ -26,7 +30,22 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         "classes": len(prepared.classes),
         "rejected": len(text.splitlines()),
         "sheet": str(sheet) if sheet else None,
+        "left_out": {one["reason"]: one["count"] for one in summary["left_out"]} if summary else {},
         "bytes": sum(path.stat().st_size for path in prepared.folder.iterdir()),
         "mean_rgb": [float(x) for x in statistics.mean_image.mean(axis=(0, 1))],
         "rgb_covariance": statistics.rgb_covariance.tolist(),
+    }
+
+
+def _listed(config: ConfigDict) -> dict[str, Any]:
+    """What would be prepared."""
+    listing = prepare.list_source(config)
+    say_summary(listing)
+    splits = {name: split.count for name, split in listing.source.splits.items()}
+    return {
+        "name": config.data.name,
+        "examples": sum(splits.values()),
+        "splits": splits,
+        "classes": len(listing.source.classes),
+        "left_out": left_out(listing.source),
     }

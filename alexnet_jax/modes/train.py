@@ -23,6 +23,7 @@ from alexnet_jax.runs.folder import (
     Run,
     create_run,
     open_run,
+    require_same_classes,
     require_same_config,
     require_writable,
     run_exists,
@@ -57,6 +58,8 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
 
     source = prepare.open_or_prepare(config)
     source.examples(config.evaluate.split)
+    if this_run:
+        require_same_classes(this_run, source.classes, source.name)
     classes = _number_of_classes(config, source)
     steps_per_epoch = pipeline.steps_per_epoch(source, config.data.train_split, config.train.batch_size)
     recipe = recipe_of(config, classes, steps_per_epoch)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # What a run must keep to be gone on with, and what it must keep to be evaluated.
 OF_TRAINING = ("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed")
 OF_THE_NETWORK = ("model", "data.resize", "data.crop")
+OF_PREPARING = ("data.max_missing",)  # whether a set is prepared, and not what it becomes
 PLACES = ("data.data_dir", "data.manual_dir", "data.prepared_dir")  # where things lie, which may change
 
 
@@ -128,7 +129,7 @@ def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str]
         f"{field} is {ours.get(field, 'absent')!r} {names[0]} and {theirs.get(field, 'absent')!r} {names[1]}"
         for field in sorted(ours.keys() | theirs.keys())
         if any(field == group or field.startswith(group + ".") for group in groups)
-        and field not in PLACES
+        and field not in (*PLACES, *OF_PREPARING)
         and ours.get(field) != theirs.get(field)
     ]
 

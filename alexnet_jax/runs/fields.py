@@ -123,6 +123,7 @@ FIELDS = (
     Field("data.max_rejected", float, _from_to(0, 1, "a share ")),
     Field("data.accept_damaged", bool),
     Field("data.colour_profiles", str, _one_of("ignore", "srgb")),
+    Field("data.max_missing", float, _from_to(0, 1, "a share ")),
     Field("data.order", str, _one_of("shuffled", "fixed")),
     Field("data.shuffle_examples", int, _at_least(1)),
     Field("augment.crops", bool),
@@ -162,7 +163,7 @@ FIELDS = (
 )
 
 # Fields that came later, and what the runs before them did.
-ADDED: dict[str, Any] = {"data.accept_damaged": False, "data.colour_profiles": "ignore"}
+ADDED: dict[str, Any] = {"data.accept_damaged": False, "data.colour_profiles": "ignore", "data.max_missing": 0.0}
 
 
 def flatten(config: Any) -> dict[str, Any]:

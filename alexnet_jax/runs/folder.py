@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import config_to_json, differences, recipe_of
+from alexnet_jax.runs.fields import ADDED
 from alexnet_jax.training.step import Recipe, abstract_state
 
 
@@ -41,7 +43,10 @@ def open_run(workdir: Path) -> Run:
         saved = json.loads((workdir / "config.json").read_text())
         if not isinstance(saved, dict):
             raise ValueError("config.json holds no config")
-        classes = tuple((workdir / "classes.txt").read_text().splitlines())
+        for field, value in ADDED.items():  # a run of an earlier version is complete, too
+            group, name = field.split(".")
+            saved.setdefault(group, {}).setdefault(name, value)
+        classes = tuple((workdir / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
         statistics = load_statistics(workdir / "preprocessing.npz")
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
@@ -100,12 +105,24 @@ def require_same_config(config: ConfigDict, run: Run, groups: Sequence[str], don
         )
 
 
+def require_same_classes(run: Run, classes: tuple[str, ...], of: str) -> None:
+    """Raises UserError with the first difference, if the run's classes are not those of the data `of`."""
+    if classes == run.classes:
+        return
+    pairs = enumerate(zip_longest(run.classes, classes))
+    label, (theirs, ours) = next(pair for pair in pairs if pair[1][0] != pair[1][1])
+    raise UserError(
+        f"'{of}' has other classes than {run.workdir / 'classes.txt'}: number {label} is {ours!r} here and "
+        f"{theirs!r} there; name the dataset that the run was trained on, or another --workdir"
+    )
+
+
 def create_run(workdir: Path, config: ConfigDict, statistics: Statistics, classes: tuple[str, ...]) -> Run:
     """Makes the folder. config.json comes last: with it there is a run. Raises UserError if it cannot."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         statistics.save(workdir / "preprocessing.npz")
-        (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+        (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
         (workdir / ".config.json").write_text(config_to_json(config))
         os.replace(workdir / ".config.json", workdir / "config.json")
     except OSError as error:

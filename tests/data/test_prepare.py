@@ -210,6 +210,7 @@ def test_the_official_tars_from_tars_to_an_error_rate(tmp_path: Path) -> None:
         "--config=configs/alexnet.py",
         f"--config.data.manual_dir={tmp_path / 'tars'}",
         f"--config.data.data_dir={tmp_path / 'd'}",
+        "--config.data.max_missing=1.0",
         f"--workdir={tmp_path / 'run'}",
         *("--config.train.batch_size=4", "--config.evaluate.batch_size=4"),
     )

@@ -1,30 +1,41 @@
 """Where pictures come from: TFDS sets, the official tars, tars of synsets, folders, the digits.
 
-Every source yields its encoded pictures in an order of its own that never changes, with label and
-file name. Nothing is decoded here.
+Every source lists its pictures as a whole, in an order of its own that never changes, with label, file
+name and size, and what it leaves out. Nothing is decoded here.
 """
+
+import hashlib
+import os
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.sources.folder import open_folder
-from alexnet_jax.data.sources.imagenet import open_imagenet
-from alexnet_jax.data.sources.source import Source, Split, has_own_splits, manual_dir, root
+from alexnet_jax.data.sources.imagenet import TRAIN_TAR, VALIDATION_TAR, open_imagenet
+from alexnet_jax.data.sources.source import LeftOut, Source, Split, has_own_splits, manual_dir, root
 from alexnet_jax.data.sources.synset_tars import open_synset_tars
 from alexnet_jax.data.sources.tfds_set import builder_of, keys_and_classes, open_tfds_set
+from alexnet_jax.messages import UserError
 
-__all__ = ["Source", "Split", "class_names", "has_own_splits", "open_source", "root"]
+__all__ = ["LeftOut", "Source", "Split", "class_names", "has_own_splits", "is_there", "open_source", "root", "stamp"]
 
 
 def open_source(data: ConfigDict) -> Source:
     """The source of the config. Raises UserError if its files are not there or not as they should be."""
-    if data.name == "folder":
-        return open_folder(manual_dir(data), data.validation_fraction)
-    if data.name == "synset_tars":
-        return open_synset_tars(manual_dir(data), data.validation_fraction)
-    builder = builder_of(data)
-    if data.name == "imagenet2012" and not builder.is_prepared():
-        return open_imagenet(data, builder)
-    return open_tfds_set(data, builder)
+    try:
+        if data.name == "folder":
+            return open_folder(manual_dir(data), data.validation_fraction, data.max_missing)
+        if data.name == "synset_tars":
+            return open_synset_tars(manual_dir(data), data.validation_fraction)
+        builder = builder_of(data)
+        if data.name == "imagenet2012" and not builder.is_prepared():
+            return open_imagenet(data, builder)
+        return open_tfds_set(data, builder)
+    except OSError as error:
+        raise UserError(
+            f"'{error.filename or data.manual_dir}' cannot be read ({error.strerror or error}); see to it that it can, "
+            "and that nothing changes while it is listed"
+        ) from error
 
 
 def class_names(data: ConfigDict) -> tuple[str, ...]:
@@ -32,3 +43,33 @@ def class_names(data: ConfigDict) -> tuple[str, ...]:
     if data.name in ("folder", "synset_tars"):
         return open_source(data).classes
     return keys_and_classes(data.name, builder_of(data))[2]
+
+
+def is_there(data: ConfigDict) -> bool:
+    """Whether what the config's set is prepared from, tars or a folder, is named and still there."""
+    folder = Path(data.manual_dir).expanduser()
+    if data.name == "imagenet2012":
+        return bool(data.manual_dir) and all((folder / tar).is_file() for tar in (TRAIN_TAR, VALIDATION_TAR))
+    return bool(data.manual_dir) and data.name in ("folder", "synset_tars") and folder.is_dir()
+
+
+def stamp(data: ConfigDict) -> str:
+    """A digest of the names, sizes and times of the files in a folder of tars: with the same, nothing has changed.
+
+    To list tars takes minutes. Empty for a folder of pictures, where the listing costs as little.
+    """
+    if data.name == "folder" or not is_there(data):
+        return ""
+    digest = hashlib.blake2b(digest_size=16)
+    folder = Path(data.manual_dir).expanduser()
+    for inside, folders, names in os.walk(folder):
+        if data.name == "imagenet2012":
+            folders.clear()
+            names = [TRAIN_TAR, VALIDATION_TAR]
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(inside, name)
+            status = os.lstat(path) if os.path.islink(path) and not os.path.exists(path) else os.stat(path)
+            line = f"{os.path.relpath(path, folder)!a} {status.st_size} {status.st_mtime_ns}\n"
+            digest.update(line.encode())
+    return digest.hexdigest()

@@ -1,77 +1,207 @@
 """A folder with a folder of pictures for each class."""
 
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from alexnet_jax.data.pictures import Picture
-from alexnet_jax.data.sources.source import Source, Split
-from alexnet_jax.data.sources.splits import SUFFIXES, held_out, split_folder
-from alexnet_jax.messages import UserError, say
+from alexnet_jax.data.sources import solution
+from alexnet_jax.data.sources.source import Source, Tally, split_of
+from alexnet_jax.data.sources.splits import (
+    FOLDERS,
+    SUFFIXES,
+    entries,
+    held_out,
+    is_litter,
+    leave_by_name,
+    split_folder,
+    split_named,
+)
+from alexnet_jax.data.sources.walk import NOWHERE, SPECIAL, File, Place, Walk, identity
+from alexnet_jax.messages import UserError
+
+LOOSE = "pictures beside the folders of classes"
+
+Listed = dict[str, dict[str, list[File]]]  # of each split, by class
 
 
-def open_folder(folder: Path, fraction: float) -> Source:
-    """The pictures in `folder`, or in its folders train, validation (or val) and test.
+def open_folder(folder: Path, fraction: float, max_missing: float) -> Source:
+    """The pictures in `folder`, or in its folders for train, validation and test (`FOLDERS`).
 
     Args:
       fraction: of each class, held out for validation where there is no folder for it.
+      max_missing: share of a solution file's pictures that may be missing.
 
     Raises:
-      UserError: there are not two classes, or a split has a class that training lacks.
+      UserError: there are not two classes, one has no picture, or a split has a class that training lacks; or
+        something in the folder may mean two things.
     """
-    train = split_folder(folder, "train")
-    listed = {"train": _class_folders(train or folder)}
-    for split in ("validation", "test"):
-        found = split_folder(folder, split)
-        if train and found:
-            listed[split] = _class_folders(found)
+    tally, notes = Tally(), []
+    splits = _split_folders(folder)
+    where = splits.get("train", folder)
+    walk = Walk([folder, *splits.values()], tally)
+    found, loose = {}, {}
+    for split, inside in (splits or {"train": folder}).items():
+        classes_in, loose[split] = _class_folders(inside, tally)
+        found.update({Place(split, name): path for name, path in classes_in.items()})
+    if splits:
+        _leave_the_rest(folder, splits, tally)
+    flat = _flat_validation(splits, {place.split for place in found}, loose, folder)  # refused before all is read
+    listed: Listed = {split: {} for split in splits or ("train",)}
+    for place, files in walk.files(found).items():
+        listed[place.split][place.name] = files
     classes = tuple(sorted(listed["train"]))
-    where = train or folder
+    _require_classes(classes, listed, where, folder)
+    if flat:
+        by_class, note = solution.by_class(flat, loose.pop("validation"), classes, max_missing, tally)
+        listed["validation"] = by_class
+        notes.append(note)
+    if "test" in listed and not listed["test"]:
+        del listed["test"]
+        notes.append(f"'{splits['test']}' has no folders of classes: it is left out, as nobody knows its labels")
+    _leave_loose(loose, listed, where, tally)
+    if "validation" not in listed:
+        _hold_out(listed, fraction)
+        notes.append(f"'{folder}' has no folder for validation: {fraction:.0%} are (config.data.validation_fraction)")
+    notes += [*_alike(classes), *_of_several_names(walk.files_of_several_names(), folder)]
+
+    def pictures(by_class: dict[str, list[File]]) -> list[Picture]:
+        return [
+            Picture(os.path.relpath(file.path, folder), label, file.path, 0, file.size)
+            for label, name in enumerate(classes)
+            for file in by_class.get(name, ())
+        ]
+
+    made = {split: split_of(pictures(by_class)) for split, by_class in listed.items()}
+    return Source("folder", classes, made, met=tally.met, left_out=tally.left_out(), notes=tuple(notes))
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """The folders of the splits; none where the folders in `folder` are the classes."""
+    train = split_folder(folder, "train")
+    inside = [entry for entry in entries(folder) if not is_litter(entry.name) and os.path.isdir(entry)]
+    others = [entry.name for entry in inside if split_named(entry.name) is None]
+    if train is None:
+        for entry in inside:
+            split = split_named(entry.name)
+            below = {found.name for found in entries(entry.path) if os.path.isdir(found)} if split else set()
+            if split and (below & set(others) or (not others and below)):
+                raise UserError(
+                    f"'{folder}' has a folder for {split}, {entry.name}, and none for training; put the classes into "
+                    "its folder train"
+                )
+        return {}
+    if len(others) > 1 and not any(os.path.isdir(entry) for entry in entries(train) if not is_litter(entry.name)):
+        return {}  # a class that is called so, trains perhaps
+    found = {split: path for split in FOLDERS if (path := split_folder(folder, split))}
+    by_identity = {identity(path): path for path in found.values()}
+    if len(by_identity) < len(found):
+        raise UserError(f"two folders for splits in '{folder}' are one by a link; remove the link")
+    return found
+
+
+def _class_folders(folder: Path, tally: Tally) -> tuple[dict[str, str], list[File]]:
+    """The folders in `folder` by name, and the pictures beside them; what is neither is left out."""
+    folders, loose = {}, []
+    for entry in entries(folder):
+        if is_litter(entry.name):
+            leave_by_name(tally, entry.name, entry.path)
+        elif os.path.isdir(entry):
+            folders[entry.name] = entry.path
+        elif not os.path.isfile(entry):
+            tally.leave(NOWHERE if entry.is_symlink() else SPECIAL, entry.path)
+        elif not leave_by_name(tally, entry.name, entry.path):
+            loose.append(File(entry.path, entry.stat().st_size))
+    return folders, loose
+
+
+def _leave_the_rest(folder: Path, splits: dict[str, Path], tally: Tally) -> None:
+    """Leaves out what lies beside the folders of the splits."""
+    for entry in entries(folder):
+        if Path(entry.path) in splits.values():
+            continue
+        if os.path.isdir(entry) and not is_litter(entry.name):
+            tally.leave("folders beside that of training which are no split's", entry.path)
+        elif not leave_by_name(tally, entry.name, entry.path):
+            tally.leave(LOOSE, entry.path)
+
+
+def _flat_validation(
+    splits: dict[str, Path], with_classes: set[str], loose: dict[str, list[File]], folder: Path
+) -> Path | None:
+    """The file that labels validation pictures without folders of classes; None where they have such folders."""
+    if "validation" not in splits or "validation" in with_classes:
+        return None
+    where = splits["validation"]
+    if not loose["validation"]:
+        raise UserError(f"'{where}' holds no pictures; put some there, in folders of classes, or remove it")
+    return solution.find(where, folder)
+
+
+def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, folder: Path) -> None:
     if len(classes) < 2:
         there = f"one class, '{classes[0]}'" if classes else "no class"
         raise UserError(
             f"'{where}' has {there}; put the pictures ({', '.join(SUFFIXES)}) of each class into a folder of its own "
             "there, of two classes at least"
         )
+    empty = [name for name in classes if not listed["train"][name]]
+    if empty:
+        more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
+        raise UserError(
+            f"'{where / empty[0]}'{more} holds no picture ({', '.join(SUFFIXES)}) that is not left out; put some "
+            "there, or move it away, as it would be a class without any"
+        )
+    folded = {_folded(name): name for name in classes}
     for split, by_class in listed.items():
-        strange = sorted(set(by_class) - set(classes))
-        if strange:
+        for name in sorted(set(by_class) - set(classes)):
+            alike = folded.get(_folded(name))
+            hint = f" ('{alike}' is spelt otherwise)" if alike else ""
             raise UserError(
-                f"the {split} pictures in '{folder}' have the class '{strange[0]}', which '{where}' lacks; add it "
+                f"the {split} pictures in '{folder}' have the class '{name}', which '{where}' lacks{hint}; add it "
                 "there, or remove it"
             )
-    if "validation" not in listed:
-        halves = {name: held_out(files, fraction) for name, files in listed["train"].items()}
-        listed["validation"] = {name: files[1] for name, files in halves.items()}
-        listed["train"] = {name: files[0] for name, files in halves.items()}
-        say(f"'{folder}' has no folder for validation: config.data.validation_fraction, {fraction:.0%}, is taken")
-
-    def pictures(by_class: dict[str, list[str]]) -> Iterator[Picture]:
-        for label, name in enumerate(classes):
-            for path in by_class.get(name, ()):
-                yield Picture(os.path.relpath(path, folder), label, path)
-
-    def split_of(by_class: dict[str, list[str]]) -> Split:
-        return Split(sum(map(len, by_class.values())), lambda: pictures(by_class))
-
-    return Source("folder", classes, {split: split_of(by_class) for split, by_class in listed.items()})
+        if split != "train" and by_class and not any(by_class.values()):
+            raise UserError(f"the {split} folder in '{folder}' holds no picture; put some there, or remove it")
 
 
-def _class_folders(folder: Path) -> dict[str, list[str]]:
-    """The picture files below each folder in `folder`, sorted; folders without any are left out."""
-    found = {}
-    others = 0
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir() or entry.name.startswith("."):
-            continue
-        paths = []
-        for inside, _, names in os.walk(entry, followlinks=True):
-            visible = [name for name in names if not name.startswith(".")]
-            chosen = [name for name in visible if name.lower().endswith(SUFFIXES)]
-            others += len(visible) - len(chosen)
-            paths += [os.path.join(inside, name) for name in chosen]
-        if paths:
-            found[entry.name] = sorted(paths)
-    if others:
-        say(f"{others} files in '{folder}' are no pictures by their names ({', '.join(SUFFIXES)}) and are left out")
-    return found
+def _leave_loose(loose: dict[str, list[File]], listed: Listed, where: Path, tally: Tally) -> None:
+    for split, files in loose.items():
+        inside = sum(map(len, listed.get(split, {}).values()))
+        if split in listed and len(files) > inside:
+            raise UserError(
+                f"{len(files)} pictures lie in '{os.path.dirname(files[0].path)}' beside the folders of classes, more "
+                f"than the {inside} in those; put each into the folder of its class, or move them away"
+            )
+        reason = LOOSE if split in listed else f"pictures for {split} without labels"
+        for file in files:
+            tally.leave(reason, file.path)
+
+
+def _hold_out(listed: Listed, fraction: float) -> None:
+    """Divides the training pictures, class by class."""
+    listed["validation"] = {}
+    for name, files in listed["train"].items():
+        train, validation = held_out([file.path for file in files], fraction)
+        listed["train"][name] = [files[i] for i in train]
+        listed["validation"][name] = [files[i] for i in validation]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _alike(classes: tuple[str, ...]) -> Iterable[str]:
+    """A line for classes whose names a person may take for one."""
+    first: dict[str, str] = {}
+    for name in classes:
+        other = first.setdefault(_folded(name.strip()), name)
+        if other != name:
+            yield f"'{other}' and '{name}' are two classes"
+
+
+def _of_several_names(names: list[list[str]], folder: Path) -> Iterable[str]:
+    if names:
+        first = " and ".join(os.path.relpath(path, folder) for path in names[0][:2])
+        yield f"{len(names)} pictures are there more than once, as one file of several names: {first}"

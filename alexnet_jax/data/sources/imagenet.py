@@ -1,21 +1,22 @@
 """ImageNet 2012 from its two official tars."""
 
 import os
-import tarfile
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 from ml_collections import ConfigDict
-from tensorflow_datasets.datasets.imagenet2012 import imagenet_common
 
 from alexnet_jax.data.pictures import Picture
-from alexnet_jax.data.sources.source import Source, Split, root
-from alexnet_jax.data.sources.tars import damaged_tar, files_in, open_inner_tar, open_tar
+from alexnet_jax.data.sources.source import Source, Tally, require_not_missing, root, split_of
+from alexnet_jax.data.sources.splits import is_litter
+from alexnet_jax.data.sources.tars import Member, files_in
 from alexnet_jax.data.sources.tfds_set import keys_and_classes
 from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+TRAIN, VALIDATION = 1_281_167, 50_000  # pictures, by the organisers
+LABELS = "datasets/imagenet2012/validation_labels.txt"  # TFDS's: synsets of the pictures by their numbers
 
 
 def open_imagenet(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source:
@@ -25,7 +26,8 @@ def open_imagenet(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source
       builder: TFDS's, for the names of the classes.
 
     Raises:
-      UserError: a tar is not there or is not whole.
+      UserError: a tar is not there or is not whole, holds what is none of its pictures, or lacks more of them
+        than config.data.max_missing.
     """
     folder = Path(data.manual_dir).expanduser() if data.manual_dir else Path(os.devnull)
     missing = [tar for tar in (TRAIN_TAR, VALIDATION_TAR) if not (folder / tar).is_file()]
@@ -42,33 +44,79 @@ def open_imagenet(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source
         )
     classes = keys_and_classes(data.name, builder)[2]
     labels = {synset: label for label, synset in enumerate(classes)}
+    tally = Tally()
+    validation, notes = _validation(folder / VALIDATION_TAR, labels, tally, data.max_missing)
+    train, more = _train(folder / TRAIN_TAR, labels, tally, data.max_missing)
+    splits = {"train": split_of(train), "validation": split_of(validation)}
+    return Source(data.name, classes, splits, met=tally.met, left_out=tally.left_out(), notes=(*more, *notes))
 
-    def train() -> Iterator[Picture]:
-        path = folder / TRAIN_TAR
-        with open_tar(path) as outer:
-            for inner in files_in(outer, path):
-                synset = Path(inner.name).stem
-                if synset not in labels:
-                    raise UserError(f"{path} holds '{inner.name}', which is no tar of one of the 1,000 synsets")
-                with open_inner_tar(outer, inner, path) as tar:
-                    for member in files_in(tar, f"{path}, {inner.name}"):
-                        at = inner.offset_data + member.offset_data
-                        yield Picture(member.name, labels[synset], str(path), at, member.size)
 
-    def validation() -> Iterator[Picture]:
-        path = folder / VALIDATION_TAR
-        try:
-            synsets = imagenet_common.get_validation_labels(str(path))
-        except tarfile.TarError as error:
-            raise damaged_tar(path, error) from error
-        with open_tar(path) as tar:
-            for member in files_in(tar, path):
-                yield Picture(member.name, labels[synsets[member.name]], str(path), member.offset_data, member.size)
+def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> tuple[list[Picture], list[str]]:
+    pictures, where = [], str(path)
+    synsets: set[str] = set()
+    for inner in files_in(path, tally):
+        if is_litter(inner.base):
+            tally.leave("hidden, or of the operating system", f"{path}, {inner.name}")
+            continue
+        synset = inner.base.removesuffix(".tar")
+        if synset not in labels or not inner.base.endswith(".tar"):
+            raise UserError(
+                f"{path} holds '{inner.name}', which is no tar of one of the 1,000 synsets; get the official tar"
+            )
+        if synset in synsets:
+            raise UserError(f"{path} holds {synset}.tar twice; get the official tar")
+        synsets.add(synset)
+        for member in files_in(path, tally, inner):
+            if is_litter(member.base):
+                tally.leave("hidden, or of the operating system", f"{path}, {inner.name}, {member.name}")
+                continue
+            found = re.fullmatch(r"(n\d{8})_\d+\.jpe?g", member.base, re.IGNORECASE)
+            if not found or found[1].lower() != synset:
+                raise UserError(
+                    f"{path}, {inner.name} holds '{member.name}', which is by its name no picture of {synset}; get "
+                    "the official tar"
+                )
+            tally.take()
+            pictures.append(_picture(member, labels[synset], where))
+    absent = sorted(set(labels) - synsets)
+    if len(pictures) > TRAIN:
+        raise UserError(f"{path} holds {len(pictures):,} pictures, and the official tar {TRAIN:,}; get that one")
+    notes = [
+        require_not_missing(f"classes in {path}", len(synsets), len(labels), allowed, _some(absent)),
+        require_not_missing(f"pictures in {path}", len(pictures), TRAIN, allowed),
+    ]
+    return pictures, [note for note in notes if note]
 
-    def about(path: Path, pictures: Iterator[Picture]) -> Split:
-        first = [picture.size + 512 for picture, _ in zip(pictures, range(256), strict=False)]
-        mean = sum(first) / len(first) if first else 1
-        return Split(max(1, round(path.stat().st_size / mean)), train if path.name == TRAIN_TAR else validation)
 
-    splits = {"train": about(folder / TRAIN_TAR, train()), "validation": about(folder / VALIDATION_TAR, validation())}
-    return Source(data.name, classes, splits)
+def _validation(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> tuple[list[Picture], list[str]]:
+    """By the number in each name: TFDS itself deals its list to the sorted names, whatever they are."""
+    synsets = Path(tfds.core.tfds_path(LABELS)).read_text().split()
+    pictures, where = [], str(path)
+    numbers: set[int] = set()
+    for member in files_in(path, tally):
+        if is_litter(member.base):
+            tally.leave("hidden, or of the operating system", f"{path}, {member.name}")
+            continue
+        found = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.jpe?g", member.base, re.IGNORECASE)
+        number = int(found[1]) if found else 0
+        if not 1 <= number <= VALIDATION:
+            raise UserError(
+                f"{path} holds '{member.name}', and its pictures are ILSVRC2012_val_00000001.JPEG to "
+                f"ILSVRC2012_val_{VALIDATION:08d}.JPEG; get the official tar"
+            )
+        if number in numbers:
+            raise UserError(f"{path} holds the picture number {number} twice; get the official tar")
+        numbers.add(number)
+        tally.take()
+        pictures.append(_picture(member, labels[synsets[number - 1]], where))
+    absent = [f"number {number}" for number in range(1, VALIDATION + 1) if number not in numbers]
+    note = require_not_missing(f"pictures in {path}", len(pictures), VALIDATION, allowed, _some(absent))
+    return pictures, [note] if note else []
+
+
+def _picture(member: Member, label: int, path: str) -> Picture:
+    return Picture(member.base, label, path, member.offset, member.size)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

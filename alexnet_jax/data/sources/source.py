@@ -1,32 +1,94 @@
 """What every kind of source is, and where it lies."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from alexnet_jax.data.pictures import Picture
 from alexnet_jax.messages import UserError
 
+EXAMPLES = 3  # names that are kept of what is left out
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a source does not take, for one reason."""
+
+    reason: str  # as in "left out: 3 ..."
+    count: int
+    examples: tuple[str, ...]  # names of the first few
+
+
+class Tally:
+    """Counts what a listing meets, and what of it is left out and why; shows how far it is."""
+
+    def __init__(self) -> None:
+        """Has met nothing yet."""
+        self.met = 0
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, list[str]] = {}
+        self._bar = tqdm(desc="listing", unit=" files", disable=None, smoothing=0.1)
+
+    def take(self, count: int = 1) -> None:
+        """So many more, which are taken."""
+        before, self.met = self.met, self.met + count
+        if before >> 10 != self.met >> 10:
+            self._bar.update(self.met - self._bar.n)
+
+    def leave(self, reason: str, name: str) -> None:
+        """One more, which is left out."""
+        self.take()
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        examples = self._examples.setdefault(reason, [])
+        if len(examples) < EXAMPLES:
+            examples.append(name)
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """All that was left out, the most first. Ends the listing."""
+        self._bar.close()
+        counts = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+        return tuple(LeftOut(reason, count, tuple(self._examples[reason])) for reason, count in counts)
+
 
 @dataclass(frozen=True)
 class Split:
-    """Some of a source's pictures."""
+    """Some of a source's pictures, in an order that never changes.
 
-    about: int  # how many, as far as can be said without reading them all
-    pictures: Callable[[], Iterator[Picture]]  # from the first one, in the fixed order
+    Attributes:
+      count: how many.
+      listed: all of them; of a set of TFDS, which knows its pictures by their number alone, its files.
+      read: the pictures from the first one on, where `listed` is not they.
+    """
+
+    count: int
+    listed: Sequence[Picture]
+    read: Callable[[], Iterator[Picture]] | None = None
+
+    def pictures(self) -> Iterator[Picture]:
+        """From the first one, in the fixed order."""
+        return self.read() if self.read else iter(self.listed)
+
+
+def split_of(pictures: Sequence[Picture]) -> Split:
+    """The split of these pictures."""
+    return Split(len(pictures), pictures)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A set of labelled pictures that has not been prepared yet."""
+    """A set of labelled pictures that has not been prepared yet, listed as a whole."""
 
     name: str
     classes: tuple[str, ...]  # names, by label
     splits: dict[str, Split]
     words: tuple[str, ...] = ()  # what a person calls the classes, where that is known
+    met: int = 0  # all that the listing came upon: what the splits have, and what is left out
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()  # what else a person should know, one line each
 
 
 def has_own_splits(name: str) -> bool:
@@ -50,3 +112,27 @@ def manual_dir(data: ConfigDict) -> Path:
     if not folder.is_dir():
         raise UserError(f"--config.data.manual_dir={data.manual_dir} is no folder; name the one that holds the data")
     return folder
+
+
+def require_not_missing(what: str, found: int, expected: int, allowed: float, examples: str = "") -> str:
+    """What is missing, in a sentence; empty where nothing is.
+
+    Args:
+      what: as in "what: 3 of 5".
+      allowed: the config's share of `expected` that may be missing.
+      examples: some that are missing, for the sentence.
+
+    Raises:
+      UserError: more is missing than may be.
+    """
+    missing = expected - found
+    if missing <= 0:
+        return ""
+    named = f" ({examples})" if examples else ""
+    sentence = f"{what}: {missing:,} of {expected:,} are missing{named}"
+    if missing > allowed * expected:
+        raise UserError(
+            f"{sentence}, more than config.data.max_missing, {allowed:.1%}; get them, or go on without them by raising "
+            "--config.data.max_missing"
+        )
+    return sentence

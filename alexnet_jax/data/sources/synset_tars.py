@@ -1,18 +1,19 @@
 """A tar for each synset, as in the releases of 2010 and of the whole of ImageNet."""
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_jax.data.pictures import Picture
-from alexnet_jax.data.sources.source import Source, Split
-from alexnet_jax.data.sources.splits import FOLDERS, SUFFIXES, held_out, split_folder
-from alexnet_jax.data.sources.tars import files_in, open_tar
-from alexnet_jax.messages import UserError, say
+from alexnet_jax.data.sources.source import Source, Split, Tally, split_of
+from alexnet_jax.data.sources.splits import entries, held_out, leave_by_name, split_folder, split_named
+from alexnet_jax.data.sources.tars import files_in
+from alexnet_jax.messages import UserError
 
 
 def open_synset_tars(folder: Path, fraction: float) -> Source:
@@ -38,33 +39,39 @@ def open_synset_tars(folder: Path, fraction: float) -> Source:
     classes = tuple(synset.wnid for synset in kit) if kit else tuple(tars)
     words = tuple(synset.words for synset in kit)
     by_number = {synset.number: label for label, synset in enumerate(kit)}
+    tally = Tally()
     splits = {
-        split: _flat_folder(found, _ground_truth(folder, split), by_number)
+        split: _flat_folder(found, _ground_truth(folder, split), by_number, tally)
         for split in ("validation", "test")
         if (found := split_folder(folder, split))
     }
+    notes = []
+    by_class = [_pictures(tars[synset], label, classes, tally) for label, synset in enumerate(classes)]
+    empty = [synset for synset, pictures in zip(classes, by_class, strict=True) if not pictures]
+    if empty:
+        raise UserError(f"{tars[empty[0]]} holds no picture; get it anew, or move it away")
+    if "validation" not in splits:
+        halves = [held_out([picture.name for picture in pictures], fraction) for pictures in by_class]
+        out = [[pictures[i] for i in half[1]] for pictures, half in zip(by_class, halves, strict=True)]
+        by_class = [[pictures[i] for i in half[0]] for pictures, half in zip(by_class, halves, strict=True)]
+        splits = {"validation": split_of([*chain.from_iterable(out)]), **splits}
+        notes.append(f"'{folder}' has no folder for validation: {fraction:.0%} are (config.data.validation_fraction)")
+    splits = {"train": split_of([*chain.from_iterable(by_class)]), **splits}
+    return Source("synset_tars", classes, splits, words, tally.met, tally.left_out(), tuple(notes))
 
-    def pictures(part: str) -> Iterator[Picture]:
-        for label, synset in enumerate(classes):
-            path = tars[synset]
-            with open_tar(path) as tar:
-                members = {member.name: member for member in files_in(tar, path)}
-            names = list(members)
-            if part != "all":
-                names = held_out(names, fraction)[0 if part == "train" else 1]
-            for name in names:
-                yield Picture(name, label, str(path), members[name].offset_data, members[name].size)
 
-    with open_tar(tars[classes[0]]) as tar:
-        sizes = [member.size + 512 for member in files_in(tar, tars[classes[0]])]
-    total = sum(path.stat().st_size for path in tars.values())
-    about = max(1, round(total / (sum(sizes) / len(sizes)))) if sizes else 1
-    if "validation" in splits:
-        return Source("synset_tars", classes, {"train": Split(about, lambda: pictures("all")), **splits}, words)
-    held = {"train": 1 - fraction, "validation": fraction}
-    shares = {part: Split(max(1, round(about * share)), partial(pictures, part)) for part, share in held.items()}
-    say(f"'{folder}' has no folder for validation: config.data.validation_fraction, {fraction:.0%}, is taken")
-    return Source("synset_tars", classes, {**shares, **splits}, words)
+def _pictures(path: Path, label: int, classes: tuple[str, ...], tally: Tally) -> list[Picture]:
+    """Those in a tar. Raises UserError if one is by its name of another class."""
+    found, where = [], str(path)
+    for member in files_in(path, tally):
+        if leave_by_name(tally, member.base, f"{path}, {member.name}"):
+            continue
+        own = re.match(r"(n\d+)_", member.base)
+        if own and own[1] != classes[label] and own[1] in classes:
+            raise UserError(f"{path} holds {member.name}, by its name of another synset; get the release's own tar")
+        tally.take()
+        found.append(Picture(member.name, label, where, member.offset, member.size))
+    return found
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,8 @@ def _development_kit(folder: Path) -> list[_Synset]:
 
 
 def _ground_truth(folder: Path, split: str) -> Path:
-    names = FOLDERS[split]
-    path = _find(folder, lambda name: name.endswith("ground_truth.txt") and any(n in name for n in names))
+    within = {"validation": "val", "test": "test"}[split]
+    path = _find(folder, lambda name: name.endswith("ground_truth.txt") and within in name)
     if path is None:
         raise UserError(
             f"'{folder}' has {split} pictures and no *_{split}_ground_truth.txt; put the development kit's there"
@@ -121,22 +128,38 @@ def _ground_truth(folder: Path, split: str) -> Path:
 
 def _find(folder: Path, is_it: Callable[[str], bool]) -> Path | None:
     """The first such file in the folder, the folders of pictures left out."""
-    pictures = {name for names in FOLDERS.values() for name in names}
     for inside, folders, names in os.walk(folder):
-        folders[:] = sorted(set(folders) - pictures)
+        folders[:] = sorted(name for name in folders if split_named(name) is None)
         for name in sorted(names):
             if is_it(name):
                 return Path(inside, name)
     return None
 
 
-def _flat_folder(folder: Path, ground_truth: Path, by_number: dict[int, int]) -> Split:
-    names = sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES))
+def _flat_folder(folder: Path, ground_truth: Path, by_number: dict[int, int], tally: Tally) -> Split:
+    """Pictures whose names end in their numbers, which are those of the lines of their synsets."""
+    found: dict[int, tuple[str, int]] = {}
+    for entry in entries(folder):
+        if leave_by_name(tally, entry.name, entry.path):
+            continue
+        number = re.search(r"(\d+)\.\w+$", entry.name)
+        if not number or int(number[1]) in found or not os.path.isfile(entry):
+            raise UserError(
+                f"'{entry.path}' is no picture with a number of its own at the end of its name, by which "
+                f"{ground_truth} has its synset; move it away"
+            )
+        tally.take()
+        found[int(number[1])] = entry.name, entry.stat().st_size
     lines = ground_truth.read_text().split()
-    if len(lines) != len(names):
+    if len(lines) != len(found):
         raise UserError(
-            f"{ground_truth} has {len(lines)} lines and '{folder}' has {len(names)} pictures; they must be as many: "
+            f"{ground_truth} has {len(lines)} lines and '{folder}' has {len(found)} pictures; they must be as many: "
             "get the missing ones, or the ground truth of this release"
+        )
+    if found and sorted(found) != list(range(1, len(lines) + 1)):
+        raise UserError(
+            f"the pictures in '{folder}' have the numbers {min(found)} to {max(found)}, not all from 1 to {len(lines)} "
+            f"as the lines of {ground_truth}; get this release's own"
         )
     if not by_number:
         raise UserError(
@@ -148,10 +171,7 @@ def _flat_folder(folder: Path, ground_truth: Path, by_number: dict[int, int]) ->
         raise UserError(
             f"{ground_truth} has the synset number {unknown[0]}, which training lacks; put its tar beside the others"
         )
-    labels = [by_number[int(line)] for line in lines]
-
-    def pictures() -> Iterator[Picture]:
-        for name, label in zip(names, labels, strict=True):
-            yield Picture(name, label, str(folder / name))
-
-    return Split(len(names), pictures)
+    by_name = sorted((name, number, size) for number, (name, size) in found.items())
+    return split_of(
+        [Picture(name, by_number[int(lines[n - 1])], str(folder / name), 0, size) for name, n, size in by_name]
+    )

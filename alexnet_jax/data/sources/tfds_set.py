@@ -1,14 +1,16 @@
 """A set of TFDS, read as TFDS has prepared it."""
 
+import os
 import re
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.pictures import Picture
 from alexnet_jax.data.sources import digits  # which registers them with TFDS
-from alexnet_jax.data.sources.source import Source, Split, root
+from alexnet_jax.data.sources.source import LeftOut, Source, Split, root
 from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError
 
@@ -74,9 +76,12 @@ def open_tfds_set(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source
             name = example["file_name"].decode() if has_name else f"{split}/{number}"
             yield Picture(name, int(example[label_key]), data=example[image_key])
 
-    splits = {
-        name: Split(info.num_examples, partial(pictures, name))
-        for name, info in builder.info.splits.items()
-        if info.num_examples and not re.search("unlabel|unsupervised", name) and (data.name, name) != UNLABELLED
-    }
-    return Source(data.name, classes, splits)
+    met, splits, left_out = 0, {}, []
+    for name, info in builder.info.splits.items():
+        met += info.num_examples
+        if re.search("unlabel|unsupervised", name) or (data.name, name) == UNLABELLED:
+            left_out.append(LeftOut("pictures without labels", info.num_examples, (name,)))
+        elif info.num_examples:
+            files = [Picture(Path(path).name, 0, size=os.path.getsize(path)) for path in info.filepaths]
+            splits[name] = Split(info.num_examples, files, partial(pictures, name))
+    return Source(data.name, classes, splits, met=met, left_out=tuple(left_out))

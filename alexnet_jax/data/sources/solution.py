@@ -1,0 +1,58 @@
+"""Kaggle's file of the labels of ImageNet's validation pictures, which lie in one flat folder."""
+
+import csv
+import os
+from pathlib import Path
+
+from alexnet_jax.data.sources.source import Tally, require_not_missing
+from alexnet_jax.data.sources.walk import File
+from alexnet_jax.messages import UserError
+
+NAME = "LOC_val_solution.csv"
+ABOVE = 3  # folders: Kaggle's lies beside ILSVRC/Data/CLS-LOC/val's third
+
+
+def find(pictures: Path, folder: Path) -> Path:
+    """The file in the folder of the pictures, beside it, or up to three folders above. Raises UserError."""
+    for place in (pictures, folder, *folder.parents[:ABOVE]):
+        if (place / NAME).is_file():
+            return place / NAME
+    raise UserError(
+        f"'{pictures}' has its pictures beside one another and in no folders of classes, and there is no {NAME} to "
+        f"say which is which; put that file into '{folder}', or the pictures into folders named like training's"
+    )
+
+
+def by_class(
+    path: Path, files: list[File], classes: tuple[str, ...], max_missing: float, tally: Tally
+) -> tuple[dict[str, list[File]], str]:
+    """The pictures of each class by the file at `path`, and a line that says so.
+
+    Raises:
+      UserError: the file is not Kaggle's, or lacks one of the pictures, or too many of its pictures are missing.
+    """
+    synsets = _synsets(path)
+    found: dict[str, list[File]] = {name: [] for name in classes}
+    for file in files:
+        stem = os.path.splitext(os.path.basename(file.path))[0]
+        synset = synsets.pop(stem, None)
+        if synset is None:
+            raise UserError(f"'{file.path}' is not in {path} (or is there twice); move it away, or get the right file")
+        if synset not in found:
+            raise UserError(f"{path} has {stem} in the class '{synset}', which training lacks; add it there")
+        tally.take()
+        found[synset].append(file)
+    some = ", ".join(sorted(synsets)[:3])
+    missing = require_not_missing(f"pictures of {path}", len(files), len(files) + len(synsets), max_missing, some)
+    return found, "; ".join(filter(None, (f"the labels for validation are those of {path}", missing)))
+
+
+def _synsets(path: Path) -> dict[str, str]:
+    """Of each picture, by its name without suffix: the first word of its prediction string."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, IndexError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is not as Kaggle's, with the columns ImageId and PredictionString ({error}); get it anew"
+        ) from error

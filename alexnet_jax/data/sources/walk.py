@@ -1,0 +1,150 @@
+"""What lies below the folders of classes: every picture once, whatever links there are."""
+
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet_jax.data.sources.source import Tally
+from alexnet_jax.data.sources.splits import entries, is_litter, leave_by_name
+
+Identity = tuple[int, int]  # of a file or folder: its device, and its number there
+ABOVE = "links to a folder above, or around the folders of classes"
+OTHER = "links into another class's folder"
+AGAIN = "links to what is read already"
+NOWHERE = "links that lead nowhere"
+SPECIAL = "no files: FIFOs, sockets or devices"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A class in a split."""
+
+    split: str
+    name: str
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that may hold a picture."""
+
+    path: str
+    size: int  # in bytes
+
+
+class Walk:
+    """Finds the pictures of classes. Folders are known by their identity, so that none is read twice.
+
+    What is there comes first, then links in their order: a link never takes what belongs to a folder.
+    """
+
+    def __init__(self, around: Iterable[Path], tally: Tally) -> None:
+        """Reads nothing yet.
+
+        Args:
+          around: the folders that hold those of the classes; no link leads to these or above.
+        """
+        self._tally = tally
+        self._above = {identity(above) for one in around for path in (one, one.resolve()) for above in _up(path)}
+        self._read: dict[Identity, Place] = {}  # folders, and the files that links led to
+        self._links: deque[tuple[Place, str]] = deque()  # to be looked at in the end
+        self._linked_often: dict[Identity, list[str]] = {}  # files of several names (hard links), and their names
+        self._files: dict[Place, list[File]] = {}
+
+    def files(self, folders: dict[Place, str]) -> dict[Place, list[File]]:
+        """The pictures of each class in the order of their paths; none where it has none.
+
+        Raises:
+          UserError: a folder or a file cannot be read.
+        """
+        real = {place: path for place, path in folders.items() if not os.path.islink(path)}
+        for place, path in real.items():
+            self._read[identity(path)] = place
+        for place, path in real.items():
+            self._walk(place, path)
+        linked = {place: path for place, path in folders.items() if place not in real and self._is_new(place, path)}
+        for place, path in linked.items():
+            self._walk(place, path)
+        to_files: list[tuple[Place, str]] = []
+        while self._links:
+            place, path = self._links.popleft()
+            if not os.path.isdir(path):
+                to_files.append((place, path))
+            elif self._is_new(place, path):
+                self._walk(place, path)
+        for place, path in to_files:
+            self._follow_to_file(place, path)
+        for files in self._files.values():
+            files.sort(key=lambda file: file.path)
+        return {place: self._files.get(place, []) for place in folders if place in real or place in linked}
+
+    def files_of_several_names(self) -> list[list[str]]:
+        """Hard links among the pictures: the names of each file that has more than one."""
+        return [names for names in self._linked_often.values() if len(names) > 1]
+
+    def _is_new(self, place: Place, path: str) -> bool:
+        """Whether what a link leads to belongs to nobody yet; it is the place's from now on."""
+        there = identity(path)
+        if there in self._above:
+            self._tally.leave(ABOVE, path)
+        elif there in self._read:
+            self._tally.leave(AGAIN if self._read[there] == place else OTHER, path)
+        else:
+            self._read[there] = place
+            return True
+        return False
+
+    def _walk(self, place: Place, top: str) -> None:
+        """Takes the pictures of a folder and of those in it, and notes the links."""
+        folders = [top]
+        while folders:
+            for entry in entries(folders.pop()):
+                if is_litter(entry.name):
+                    leave_by_name(self._tally, entry.name, entry.path)
+                elif entry.is_symlink():
+                    self._links.append((place, entry.path))
+                elif entry.is_dir(follow_symlinks=False):
+                    there = identity(entry.path)
+                    if self._read.setdefault(there, place) is place and there not in self._above:
+                        folders.append(entry.path)
+                    else:  # on the way of a link, or mounted twice
+                        self._tally.leave(AGAIN if self._read[there] == place else OTHER, entry.path)
+                else:
+                    self._take(place, entry.path, entry.stat(follow_symlinks=False))
+
+    def _take(self, place: Place, path: str, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            self._tally.leave(SPECIAL, path)
+        elif not leave_by_name(self._tally, os.path.basename(path), path):
+            self._tally.take()
+            self._files.setdefault(place, []).append(File(path, status.st_size))
+            if status.st_nlink > 1:
+                self._linked_often.setdefault((status.st_dev, status.st_ino), []).append(path)
+
+    def _follow_to_file(self, place: Place, path: str) -> None:
+        """Takes the file that a link leads to, unless it lies in a folder that is read, or another link led there."""
+        try:
+            status = os.stat(path)
+            around = identity(os.path.dirname(os.path.realpath(path)))
+        except OSError:
+            self._tally.leave(NOWHERE, path)
+            return
+        there = (status.st_dev, status.st_ino)
+        owner = self._read.get(there) or self._read.get(around)
+        if owner and stat.S_ISREG(status.st_mode) and not is_litter(os.path.basename(os.path.realpath(path))):
+            self._tally.leave(AGAIN if owner == place else OTHER, path)
+            return
+        self._read[there] = place
+        self._take(place, path, status)
+
+
+def identity(path: str | Path) -> Identity:
+    """Of what is there, links followed. Raises OSError."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _up(path: Path) -> Iterable[Path]:
+    return (path, *path.parents)

@@ -1,0 +1,231 @@
+"""A set after its folder has changed: begun anew, refused or kept, and always what one go makes of what is there."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet_jax.data import preparation, prepare
+from alexnet_jax.data.shards import Shards
+from alexnet_jax.messages import UserError
+from alexnet_jax.modes import Invocation, train
+from alexnet_jax.runs.folder import Run, create_run, open_run, require_same_classes
+from configs import alexnet
+from tests.conftest import launch, narrowed, refusal, result
+from tests.data.test_prepare import config_of, contents, flags_of, read
+from tests.photographs import encoded, photograph, write_folder
+
+
+def cut_off(config: Any, monkeypatch: Any, rounds: int = 2) -> None:
+    """Prepares until so many rounds are on disk, and is killed there."""
+    append, appended = Shards.append, []
+
+    def killed(*arguments: Any) -> None:
+        append(*arguments)
+        appended.append(1)
+        if len(appended) == rounds:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Shards, "append", killed)
+        patch.setattr(preparation, "ROUND", preparation.CHUNK)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.open_or_prepare(config)
+
+
+def made_in_one_go(photographs: Path, to: Path) -> dict[str, bytes]:
+    return contents(prepare.open_or_prepare(config_of(photographs, to)).folder)
+
+
+def without_statistics_archive(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: content for name, content in files.items() if name != "preprocessing.npz"}  # a zip has the time
+
+
+def add_class(folder: Path) -> None:
+    write_folder(folder, {"aaa": 5})
+
+
+def remove_picture(folder: Path) -> None:
+    sorted((folder / "cat").iterdir())[3].unlink()
+
+
+def swap_names(folder: Path) -> None:
+    (folder / "cat").rename(folder / "x")
+    (folder / "dog").rename(folder / "cat")
+    (folder / "x").rename(folder / "dog")
+
+
+def mend_picture(folder: Path) -> None:
+    (sorted((folder / "dog").iterdir())[0]).write_bytes(encoded(photograph(99, 70, 50)))
+
+
+def add_validation(folder: Path) -> None:
+    for name in ("cat", "dog"):
+        (folder / "train").mkdir(exist_ok=True)
+        (folder / name).rename(folder / "train" / name)
+    write_folder(folder / "Val", {"cat": 2})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (add_class, "new classes: aaa; added: aaa/0000.jpeg, aaa/0001.jpeg, aaa/0002.jpeg and 2 more"),
+        (remove_picture, "removed: cat/0003.jpeg"),
+        (swap_names, "added: "),
+        (mend_picture, "of another size: dog/0040.jpeg"),
+        (add_validation, "added: Val/cat/0000.jpeg"),
+    ],
+)
+def test_a_folder_that_changes_while_it_is_prepared(tmp_path: Path, change: Any, says: str, monkeypatch: Any) -> None:
+    photographs = tmp_path / "p"
+    write_folder(photographs, {"cat": 40, "dog": 40})
+    config = config_of(photographs, tmp_path / "cut")
+    cut_off(config, monkeypatch)
+    change(photographs)
+    said: list[str] = []
+    monkeypatch.setattr(preparation, "say", said.append)
+    made = prepare.open_or_prepare(config)
+    (line,) = [line for line in said if "beginning anew" in line]
+    assert says in line
+    whole = made_in_one_go(photographs, tmp_path / "whole")
+    assert without_statistics_archive(contents(made.folder)) == without_statistics_archive(whole)
+
+
+def test_the_same_folder_is_gone_on_with(tmp_path: Path, monkeypatch: Any) -> None:
+    write_folder(tmp_path / "p", {"cat": 40, "dog": 40})
+    config = config_of(tmp_path / "p", tmp_path / "cut")
+    cut_off(config, monkeypatch)
+    (tmp_path / "p/cat/notes.txt").write_text("left out, and so no change")
+    said: list[str] = []
+    monkeypatch.setattr(preparation, "say", said.append)
+    made = prepare.open_or_prepare(config)
+    assert "going on from picture 32" in said
+    whole = made_in_one_go(tmp_path / "p", tmp_path / "whole")
+    assert without_statistics_archive(contents(made.folder)) == without_statistics_archive(whole)
+
+
+def test_a_finished_set_of_another_folder_is_refused_and_prepared_anew(tmp_path: Path, monkeypatch: Any) -> None:
+    photographs = tmp_path / "p"
+    write_folder(photographs, {"cat": 12, "dog": 12})
+    config = config_of(photographs, tmp_path / "d")
+    before = contents(prepare.open_or_prepare(config).folder)
+    add_class(photographs)
+    with pytest.raises(UserError, match=r"is not what .* \(new classes: aaa; added: .*--mode=prepare to prepare anew"):
+        prepare.open_or_prepare(config)
+    folder = tmp_path / "d/folder_32/1.0.0"
+    assert contents(folder) == before
+    kept = config_of(photographs, tmp_path / "d")
+    kept.data.manual_dir = ""  # the other remedy
+    assert prepare.open_or_prepare(kept).classes == ("cat", "dog")
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # the old set stays until the new one is whole
+        patch.setattr(preparation, "save_summary", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.open_or_prepare(config, anew=True)
+    assert contents(folder) == before
+    made = prepare.open_or_prepare(config, anew=True)
+    assert made.classes == ("aaa", "cat", "dog") and made.folder == folder
+    whole = made_in_one_go(photographs, tmp_path / "whole")
+    assert without_statistics_archive(contents(folder)) == without_statistics_archive(whole)
+    assert prepare.open_or_prepare(config).folder == folder
+    shutil.rmtree(photographs)
+    assert prepare.open_or_prepare(config).folder == folder
+
+
+def test_a_set_of_an_earlier_version_is_used_with_a_sentence(tmp_path: Path, monkeypatch: Any) -> None:
+    write_folder(tmp_path / "p", {"cat": 6, "dog": 6})
+    made = prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d"))
+    for name in ("listing.json", "listing.jsonl.gz", "classes.json"):
+        (made.folder / name).unlink()
+    said: list[str] = []
+    monkeypatch.setattr(prepare, "say", said.append)
+    assert prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d")).classes == ("cat", "dog")
+    assert any("prepared by an earlier version" in line for line in said)
+
+
+def test_the_account_of_a_set_is_even_and_names_come_back(tmp_path: Path) -> None:
+    names = (" ", "cat", "cat ", "élan", '"cat "', "日本")
+    write_folder(tmp_path / "p", dict.fromkeys(names, 4))
+    (tmp_path / "p/cat/empty.jpg").write_bytes(b"")
+    (tmp_path / "p/cat/notes.txt").write_text("?")
+    made = prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d", max_rejected=0.5))
+    assert made.classes == tuple(sorted(names))
+    for split in ("train", "validation"):
+        for example in read(made.builder, split):
+            assert Path(example["file_name"].decode()).parent.name == made.classes[example["label"]]
+    summary = json.loads((made.folder / "listing.json").read_text())
+    splits = summary["splits"].values()
+    assert sum(s["stored"] + s["rejected"] for s in splits) + sum(o["count"] for o in summary["left_out"]) == 26
+    assert (sum(s["rejected"] for s in splits), summary["met"]) == (1, 26)
+    assert [sum(by) for by in zip(*(s["stored_by_class"] for s in splits), strict=True)] == [4] * 6
+    config = alexnet.get_config()
+    statistics = prepare.training_statistics(made, config_of(tmp_path / "p", tmp_path / "d"))
+    create_run(tmp_path / "run", config, statistics, made.classes)
+    assert open_run(tmp_path / "run").classes == made.classes
+
+
+def test_a_class_whose_pictures_are_all_rejected_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path / "p", {"cat": 20, "dog": 2})
+    for path in (tmp_path / "p/dog").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"no picture of the class 'dog' can be used for training"):
+        prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d", max_rejected=0.5))
+    assert not list((tmp_path / "d").rglob("dataset_info.json"))
+    write_folder(tmp_path / "p", {"dog": 3})
+    made = prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d", max_rejected=0.5))
+    assert made.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "says"),
+    [
+        (("a", "b"), ("b", "a"), "number 0 is 'b' here and 'a' there"),
+        (("a", "b"), ("a", "b "), "number 1 is 'b ' here and 'b' there"),
+        (("a", "b", "c"), ("a", "b"), "number 2 is None here and 'c' there"),
+    ],
+)
+def test_a_run_of_other_classes_is_refused_with_the_first(theirs: Any, ours: Any, says: str, tmp_path: Path) -> None:
+    run = Run(tmp_path, {}, None, theirs)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=says):
+        require_same_classes(run, ours, "folder")
+
+
+def test_training_does_not_go_on_under_other_names(tmp_path: Path) -> None:
+    config = narrowed(alexnet.get_config(), tmp_path / "one")
+    config.data.name, config.data.manual_dir = "folder", str(tmp_path / "p")
+    config.model.classes, config.train.steps = 0, 1
+    write_folder(tmp_path / "p", {"beach": 12, "garden": 12})
+    train.run(config, Invocation(tmp_path / "run", restart=False))
+    write_folder(tmp_path / "q", {"garden": 12, "house": 12})
+    config.data.manual_dir, config.data.data_dir, config.train.steps = str(tmp_path / "q"), str(tmp_path / "two"), 2
+    with pytest.raises(UserError, match=r"other classes than .*classes.txt: number 0 is 'garden' here and 'beach'"):
+        train.run(config, Invocation(tmp_path / "run", restart=False))
+    saved = json.loads((tmp_path / "run/config.json").read_text())
+    del saved["data"]["max_missing"]  # as an earlier version wrote it
+    (tmp_path / "run/config.json").write_text(json.dumps(saved))
+    config.data.manual_dir, config.data.data_dir = str(tmp_path / "p"), str(tmp_path / "one")
+    config.data.max_missing = 0.5
+    assert train.run(config, Invocation(tmp_path / "run", restart=False))["step"] == 2
+
+
+def test_a_dry_run_lists_and_decodes_nothing(tmp_path: Path) -> None:
+    write_folder(tmp_path / "p", {"cat": 6, "dog": 4})
+    (tmp_path / "p/cat/0000.jpeg").write_bytes(b"no picture, which nobody looks at")
+    (tmp_path / "p/cat/x.heic").write_bytes(b"")
+    flags = ("--config=configs/alexnet.py", *flags_of(config_of(tmp_path / "p", tmp_path / "d", resize=72, crop=64)))
+    done = launch(*flags, "--mode=prepare", "--dry_run")
+    assert result(done) == {
+        "name": "folder",
+        "examples": 10,
+        "splits": {"train": 8, "validation": 2},
+        "classes": 2,
+        "left_out": {"no pictures by their names: .heic": 1},
+    }
+    assert "left out: 1 no pictures by their names: .heic" in done.stderr
+    assert not (tmp_path / "d").exists()
+    assert "--dry_run is of --mode=prepare" in refusal(launch(*flags, "--mode=train", "--dry_run"))
