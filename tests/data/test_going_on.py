@@ -15,7 +15,7 @@ from alexnet_jax.runs.folder import Run, create_run, open_run, require_same_clas
 from configs import alexnet
 from tests.conftest import launch, narrowed, refusal, result
 from tests.data.test_prepare import config_of, contents, flags_of, read
-from tests.photographs import encoded, photograph, write_folder
+from tests.photographs import encoded, photograph, write_folder, write_imagenet
 
 
 def cut_off(config: Any, monkeypatch: Any, rounds: int = 2) -> None:
@@ -229,3 +229,19 @@ def test_a_dry_run_lists_and_decodes_nothing(tmp_path: Path) -> None:
     assert "left out: 1 no pictures by their names: .heic" in done.stderr
     assert not (tmp_path / "d").exists()
     assert "--dry_run is of --mode=prepare" in refusal(launch(*flags, "--mode=train", "--dry_run"))
+
+
+def test_tars_are_listed_again_only_where_they_have_changed(tmp_path: Path, monkeypatch: Any) -> None:
+    write_imagenet(tmp_path / "tars", ["n01440764", "n15075141"], each=3, validation=2)
+    config = config_of(tmp_path / "tars", tmp_path / "d", name="imagenet2012", max_missing=1.0)
+    made = prepare.open_or_prepare(config)
+    assert json.loads((made.folder / "listing.json").read_text())["met"] == 8
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare.sources, "open_source", None)  # nothing is listed
+        assert prepare.open_or_prepare(config).folder == made.folder
+    write_imagenet(tmp_path / "tars", ["n01440764", "n15075141"], each=4, validation=2)
+    with pytest.raises(UserError, match=r"\(added: n01440764_3.JPEG, .*; removed: n15075141_3.JPEG"):
+        prepare.open_or_prepare(config)
+    for tar in (tmp_path / "tars").iterdir():
+        tar.unlink()
+    assert prepare.open_or_prepare(config).folder == made.folder

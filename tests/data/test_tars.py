@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import sources
-from alexnet_jax.data.listing import left_out
+from alexnet_jax.data.listing import left_out, list_whole
 from alexnet_jax.messages import UserError
 from tests.data.test_sources import data, listed, write_release
 from tests.photographs import write_imagenet, write_tar
@@ -142,4 +142,17 @@ def test_a_tar_of_a_synset_cut_between_two_pictures_is_refused(tmp_path: Path) -
     path = tmp_path / "t/n02.tar"
     path.write_bytes(path.read_bytes()[:2048])  # two headers and two pictures, and no end
     with pytest.raises(UserError, match=r"n02.tar is no whole tar"):
+        sources.open_source(data("synset_tars", tmp_path / "t"))
+
+
+def test_a_name_that_a_tar_has_twice_is_refused(tmp_path: Path) -> None:
+    for synset, names in (("n01", ["n01_1.JPEG", "n01_2.JPEG"]), ("n02", ["n02_1.JPEG", "n02_1.JPEG"])):
+        (tmp_path / "t").mkdir(exist_ok=True)
+        with tarfile.open(tmp_path / f"t/{synset}.tar", "w") as tar:
+            for name in names:
+                tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(UserError, match=r"n02.tar holds 'n02_1.JPEG' twice"):
+        list_whole(sources.open_source(data("synset_tars", tmp_path / "t", validation_fraction=0.3)))
+    write_tar(tmp_path / "t/n02.tar", {"n01_9.JPEG": b"", "n02_1.JPEG": b""})
+    with pytest.raises(UserError, match=r"n02.tar holds n01_9.JPEG, by its name of another synset"):
         sources.open_source(data("synset_tars", tmp_path / "t"))

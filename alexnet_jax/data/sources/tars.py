@@ -36,7 +36,7 @@ def files_in(path: Path, tally: Tally, inner: Member | None = None) -> Iterator[
       inner: a member of it, which is a tar itself: the files in that one.
 
     Raises:
-      UserError: there is no tar, or it does not go on to its end, which is two blocks of zeros.
+      UserError: there is no tar, a name is in it twice, or it does not go on to its end, two blocks of zeros.
     """
     where = f"{path}, {inner.name}" if inner else str(path)
     try:
@@ -53,12 +53,16 @@ def files_in(path: Path, tally: Tally, inner: Member | None = None) -> Iterator[
 
 
 def _members(tar: tarfile.TarFile, end: int, tally: Tally, where: str) -> Iterator[Member]:
+    names = set[str]()
     while (found := tar.next()) is not None:
         tar.members.clear()  # type: ignore[attr-defined] # or all of them stay in memory
         if found.isfile() and found.offset_data + found.size > end:
             raise tarfile.ReadError(f"it ends within {found.name}")
         if found.isdir():
             continue
+        if found.name in names:
+            raise UserError(f"{where} holds '{found.name}' twice; get it anew, or pack it again without one")
+        names.add(found.name)
         if found.isfile() and not found.issparse():
             yield Member(found.name, found.offset_data, found.size)
         else:
