@@ -35,7 +35,6 @@ from alexnet_jax.data.prepared_set import (
     WORDS,
     begins_anew,
     features,
-    pictures_by_label,
     require_same,
     settings,
 )
@@ -105,9 +104,9 @@ class Preparation:
             raise self._stopped_by(error) from error
         if self._progress.rejected:
             say(f"{self._progress.rejected} pictures could not be used: see {self._folder / REJECTED}")
-        classes = self._source.classes
-        stored = pictures_by_label(self._folder, len(classes))
-        for sentence in notes.sentences(self._progress.notes, classes, stored, self._data.colour_profiles == "srgb"):
+        of_class = np.sum(list(stored.values()), axis=0).tolist()
+        obeyed = self._data.colour_profiles == "srgb"
+        for sentence in notes.sentences(self._progress.notes, self._source.classes, of_class, obeyed):
             say(sentence)
 
     def _shards_of(self, progress: Progress) -> Shards:

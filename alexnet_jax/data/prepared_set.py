@@ -58,14 +58,6 @@ def labels_of(folder: Path, file: str) -> np.ndarray:
     return np.fromfile(folder / index_name(file), INDEX)["label"]
 
 
-def pictures_by_label(folder: Path, classes: int) -> list[int]:
-    """How many pictures of each class the finished set in the folder holds, in all its splits."""
-    counts = np.zeros(classes, np.int64)
-    for index in folder.glob(f"{index_name('')}*"):
-        counts += np.bincount(np.fromfile(index, INDEX)["label"], minlength=classes)
-    return counts.tolist()
-
-
 def features(resize: int, encoding: str, classes: tuple[str, ...]) -> tfds.features.FeaturesDict:
     """What a record holds."""
     shape = (resize, resize, 3)
