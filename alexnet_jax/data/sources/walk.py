@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_jax.data.sources.source import Tally
-from alexnet_jax.data.sources.splits import entries, is_litter, leave_by_name
+from alexnet_jax.data.sources.splits import SUFFIXES, entries, is_litter, leave_by_name
 
 Identity = tuple[int, int]  # of a file or folder: its device, and its number there
 ABOVE = "links to a folder above, or around the folders of classes"
@@ -129,7 +129,11 @@ class Walk:
             status = os.stat(path)
             around = identity(os.path.dirname(os.path.realpath(path)))
         except OSError:
-            self._tally.leave(NOWHERE, path)
+            if path.lower().endswith(SUFFIXES):  # a picture that was given, and which preparing rejects as unreadable
+                self._tally.take()
+                self._files.setdefault(place, []).append(File(path, 0))
+            else:
+                self._tally.leave(NOWHERE, path)
             return
         there = (status.st_dev, status.st_ino)
         owner = self._read.get(there) or self._read.get(around)
