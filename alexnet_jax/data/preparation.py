@@ -23,7 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from alexnet_jax.data import notes, pictures, workers
+from alexnet_jax.data import equal, notes, pictures, workers
 from alexnet_jax.data.listing import Listing, difference, save_summary
 from alexnet_jax.data.pictures import Picture, Squares
 from alexnet_jax.data.prepared_set import (
@@ -135,6 +135,7 @@ class Preparation:
         shards = self._shards_of(progress)
         shards.undo_names()
         lengths = {self._work / REJECTED: progress.rejected_bytes, **shards.lengths()}
+        lengths |= {self._work / equal.digests_name(name): equal.BYTES * done for name, done in progress.done.items()}
         if sums is None or any(length and not _at_least(path, length) for path, length in lengths.items()):
             say(f"what lies in '{self._work}' is damaged: beginning anew")
             return False
@@ -205,9 +206,10 @@ class Preparation:
 
     def _write_round(self, split: str, of_round: list[Decoded]) -> None:
         """Sums up a round's pictures, puts them at the end of their files, and lists those that are rejected."""
-        number, stored, rejected = self._progress.done[split], [], []
+        number, stored, rejected, digests = self._progress.done[split], [], [], bytearray()
         for decoded in of_round:
             squares = decoded.squares
+            digests += b"".join(map(equal.digest, squares.stored))
             for picture, square, reason in zip(decoded.pictures, squares.stored, squares.reasons, strict=True):
                 if square is None:
                     line = {"split": split, "file": picture.name, "in": picture.path, "reason": reason}
@@ -224,6 +226,8 @@ class Preparation:
         text = "".join(rejected).encode()
         with open(self._work / REJECTED, "ab") as file:
             file.write(text)
+        with open(self._work / equal.digests_name(split), "ab") as file:
+            file.write(digests)
         self._progress.rejected += len(rejected)
         self._progress.rejected_bytes += len(text)
         self._progress.done[split] = number
@@ -261,6 +265,8 @@ class Preparation:
         self._sums.statistics().save(work / STATISTICS)
         (work / CLASSES).write_text(json.dumps(source.classes) + "\n")
         save_summary(work, self._listing, self._stamp, stored)
+        for sentence in equal.write_equal(work, source):
+            say(sentence)
         if source.words:
             lines = (f"{synset}\t{words}\n" for synset, words in zip(source.classes, source.words, strict=True))
             (work / WORDS).write_text("".join(lines))
@@ -284,6 +290,8 @@ class Preparation:
         os.replace(work, self._folder)
         shutil.rmtree(replaced, ignore_errors=True)
         remove_progress(self._folder)
+        for split in source.splits:
+            (self._folder / equal.digests_name(split)).unlink()
         (self._folder / LOCK).unlink()
 
     def _stopped_by(self, error: Exception) -> UserError:

@@ -1,0 +1,65 @@
+"""Pictures of equal content: found by a digest of each one's square, said and listed, and never dropped."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_jax.data.sources import Source
+
+EQUAL = "equal.jsonl"  # in the prepared set: a line for each group of equal pictures
+BYTES = 8  # of a digest; zeros for a picture that is rejected
+NAMED = 3  # groups that the sentence names
+
+
+def digests_name(split: str) -> str:
+    """The file in the folder where a set is made that has a digest of each picture of the split, in order."""
+    return f"squares-of-{split}.digests"
+
+
+def digest(square: bytes | None) -> bytes:
+    """Of a stored square; of None, what equals nothing."""
+    return bytes(BYTES) if square is None else hashlib.blake2b(square, digest_size=BYTES).digest()
+
+
+def write_equal(folder: Path, source: Source) -> Iterator[str]:
+    """Writes the groups of equal pictures into the folder, if there are any.
+
+    Yields:
+      The sentence about them.
+    """
+    found = groups({name: np.fromfile(folder / digests_name(name), "<u8") for name in source.splits})
+    if not found:
+        return
+    rows = [[_described(source, split, number) for split, number in group] for group in found]
+    (folder / EQUAL).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    apart = sum(len({(one["split"], one.get("class")) for one in row}) > 1 for row in rows)
+    named = "; ".join(" = ".join(one["file"] for one in row[:NAMED]) for row in rows[:NAMED])
+    yield (
+        f"{sum(map(len, rows))} pictures are equal to others as squares, in {len(rows)} groups, {apart} of them across "
+        f"classes or splits: all are kept, see {EQUAL}; {named}{'; …' if len(rows) > NAMED else ''}"
+    )
+
+
+def groups(digests: Mapping[str, np.ndarray]) -> list[Sequence[tuple[str, int]]]:
+    """Split and number of the pictures whose digests are equal, in order; zeros equal nothing.
+
+    Args:
+      digests: uint64 [pictures] of each split.
+    """
+    every = np.concatenate(list(digests.values()))
+    place = [(split, number) for split, values in digests.items() for number in range(len(values))]
+    order = np.argsort(every, kind="stable")
+    borders = np.flatnonzero(np.diff(every[order])) + 1
+    equal = [part for part in np.split(order, borders) if len(part) > 1 and every[part[0]]]
+    return [[place[number] for number in part] for part in sorted(equal, key=lambda part: int(part[0]))]
+
+
+def _described(source: Source, split: str, number: int) -> dict[str, str]:
+    of_split = source.splits[split]
+    if of_split.read is not None:  # whose pictures are known by their number alone
+        return {"split": split, "file": f"{split}/{number}"}
+    picture = of_split.listed[number]
+    return {"split": split, "file": picture.name, "class": source.classes[picture.label]}
