@@ -78,7 +78,10 @@ def list_whole(source: Source) -> Listing:
                 raise UserError(f"{path} holds '{picture.name}' twice (in {name}); get it anew, or remove one")
             names.add(picture.name)
         if not split.count:
-            raise UserError(f"'{source.name}' has no picture in its split {name}; put some there, or remove the split")
+            raise UserError(
+                f"'{source.name}' has no picture in its split {name}; put some there, or, where that split is held out "
+                "of training, two pictures at least into a class"
+            )
     return Listing(source)
 
 

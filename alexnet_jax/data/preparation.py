@@ -74,6 +74,7 @@ class Preparation:
           folder: where it lies in the end.
         """
         self._listing, self._stamp, self._source = listing, stamp, listing.source
+        self._times = stamp or str(listing.source.newest)
         self._data, self._work, self._folder = data, work, folder
         self._trained_on = data.train_split.partition("[")[0]  # the split whose sums are taken
         self._progress, self._sums = Progress(), Sums.zero(data.resize)
@@ -132,6 +133,9 @@ class Preparation:
             changed = difference(self._work, self._listing)
             say(f"what is to be prepared has changed since it was begun ({changed}): beginning anew")
             return False
+        if progress.stamp != self._times:
+            say("a file has been changed since it was begun: beginning anew")
+            return False
         shards = self._shards_of(progress)
         shards.undo_names()
         lengths = {self._work / REJECTED: progress.rejected_bytes, **shards.lengths()}
@@ -153,7 +157,7 @@ class Preparation:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self._work / SETTINGS).write_text(json.dumps(settings(self._data), indent=2) + "\n")
         self._listing.save(self._work)
-        self._progress.listing = self._listing.digest
+        self._progress.listing, self._progress.stamp = self._listing.digest, self._times
 
     def _to_do(self) -> Iterator[tuple[str, list[Picture]]]:
         """The pictures that are left, split by split, as many at a time as one process takes."""

@@ -21,6 +21,7 @@ class Progress:
     done: dict[str, int] = field(default_factory=dict)  # of each split: pictures of the source that are dealt with
     finished: list[str] = field(default_factory=list)  # splits that are through
     listing: str = ""  # digest of the list that the numbers count
+    stamp: str = ""  # of the times of the files that were listed
     rejected: int = 0
     rejected_bytes: int = 0  # of rejected.jsonl
     notes: dict[str, int] = field(default_factory=dict)  # of those stored, how often each was made; see notes.py

@@ -61,6 +61,11 @@ def mend_picture(folder: Path) -> None:
     (sorted((folder / "dog").iterdir())[0]).write_bytes(encoded(photograph(99, 70, 50)))
 
 
+def replace_by_one_of_the_same_size(folder: Path) -> None:
+    shorter, longer = sorted(sorted((folder / "cat").iterdir())[:2], key=lambda path: path.stat().st_size)
+    longer.write_bytes(shorter.read_bytes().ljust(longer.stat().st_size, b"\0"))
+
+
 def add_validation(folder: Path) -> None:
     for name in ("cat", "dog"):
         (folder / "train").mkdir(exist_ok=True)
@@ -76,6 +81,7 @@ def add_validation(folder: Path) -> None:
         (swap_names, "added: "),
         (mend_picture, "of another size: dog/0040.jpeg"),
         (add_validation, "added: Val/cat/0000.jpeg"),
+        (replace_by_one_of_the_same_size, "a file has been changed"),
     ],
 )
 def test_a_folder_that_changes_while_it_is_prepared(tmp_path: Path, change: Any, says: str, monkeypatch: Any) -> None:

@@ -180,6 +180,54 @@ def test_what_may_mean_two_things_is_refused(tmp_path: Path) -> None:
     assert opened(tmp_path / "vehicles").classes == ("bus", "car", "train")
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (
+            ("seg_train/cat/0.jpg", "seg_train/dog/0.jpg", "seg_test/cat/1.jpg"),
+            "'seg_train' and 'seg_test'",
+        ),
+        (("training_set/a/0.jpg", "test_set/a/0.jpg"), "look like splits"),
+        (("train2017/a/0.jpg", "val2017/a/0.jpg"), "look like splits"),
+        (("train /a/0.jpg", "val /a/0.jpg"), "look like splits"),
+        (("Cat/0.jpg", "Dog/0.jpg", "val/cat/0.jpg", "val/dog/0.jpg"), "a folder for validation, val, and none"),
+        (("cat/0.jpg", "dog/0.jpg", "val/0.jpg"), "a folder for validation, val, and none"),
+        (("cat/0.jpg", "dog/0.jpg", "test/0.jpg"), "if it is a class, give it another name"),
+        (("train/0.jpg", "val/1.jpg", "cat/0.jpg", "dog/0.jpg"), "folders for splits, train and val, beside cat"),
+        (("cat/train/0.jpg", "cat/val/1.jpg", "dog/train/0.jpg", "dog/val/1.jpg"), "the splits in each class's"),
+        (("car/0.jpg", "plane/0.jpg", "train/steam/0.jpg", "train/diesel/0.jpg"), "car' lies beside the folder for"),
+        (("train/a/0.jpg", "train/b/0.jpg", "validate/a/0.jpg"), "validate' lies beside the folder for training"),
+    ],
+)
+def test_splits_are_never_taken_for_classes_nor_classes_for_splits(
+    tmp_path: Path, names: tuple[str, ...], says: str
+) -> None:
+    touch(tmp_path / "f", *names)
+    with pytest.raises(UserError, match=says):
+        opened(tmp_path / "f")
+
+
+def test_words_of_splits_in_a_class_s_name_are_no_splits(tmp_path: Path) -> None:
+    touch(tmp_path / "f", "train station/0.jpg", "steam train/0.jpg", "latest/2019/0.jpg", "trained dogs/0.jpg")
+    touch(tmp_path / "f", "latest/2019/1.jpg")
+    assert opened(tmp_path / "f").classes == ("latest", "steam train", "train station", "trained dogs")
+
+
+def test_what_is_prepared_may_not_lie_among_the_pictures(tmp_path: Path) -> None:
+    touch(tmp_path / "f", "a/0.jpg", "a/1.jpg", "b/0.jpg")
+    (tmp_path / "link").symlink_to("f")
+    for field, place in (("data_dir", "f"), ("data_dir", "f/deep/er"), ("prepared_dir", "link/prepared")):
+        with pytest.raises(UserError, match=f"config.data.{field}, .* lies in the folder of the pictures"):
+            opened(tmp_path / "f", **{field: str(tmp_path / place)})
+    opened(tmp_path / "f", data_dir=str(tmp_path))
+
+
+def test_where_no_class_has_two_pictures_none_is_left_for_validation(tmp_path: Path) -> None:
+    touch(tmp_path / "f", "a/0.jpg", "b/0.jpg")
+    with pytest.raises(UserError, match="two pictures at least into a class"):
+        opened(tmp_path / "f")
+
+
 def test_a_flat_test_is_left_out(tmp_path: Path) -> None:
     touch(tmp_path / "f", "train/a/0.jpg", "train/b/0.jpg", "train/b/1.jpg", *(f"test/{i}.jpg" for i in range(9)))
     source = opened(tmp_path / "f")
@@ -210,6 +258,8 @@ def test_kaggles_flat_validation(tmp_path: Path, monkeypatch: Any) -> None:
         assert set(listed(source, "validation")) == {("val/v_1.JPEG", "n02"), ("val/v_2.JPEG", "n01")}
         (place / "LOC_val_solution.csv").unlink()
     rows = {"v_1,n02 1\n": "v_2.JPEG' is not in", "v_1,n02 1\nv_2,n09 1\n": "the class 'n09', which training lacks"}
+    rows["v_1,n02 1\nv_2,n01 1\nv_1,n01 1\n"] = "has v_1 in n01 and in n02"
+    rows["v_1,n02 1 2 3 4 n01 1 2 3 4\nv_2,n01 1\n"] = "has v_1 in n01 and in n02"
     rows["v_1,n02 1\nv_2,n01 1\nv_3,n01 1\n"] = r"1 of 3 are missing \(v_3\)"
     for text, says in rows.items():
         (base / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + text)

@@ -24,6 +24,7 @@ def open_source(data: ConfigDict) -> Source:
     """The source of the config. Raises UserError if its files are not there or not as they should be."""
     try:
         if data.name == "folder":
+            _require_apart(data)
             return open_folder(manual_dir(data), data.validation_fraction, data.max_missing)
         if data.name == "synset_tars":
             return open_synset_tars(manual_dir(data), data.validation_fraction)
@@ -36,6 +37,18 @@ def open_source(data: ConfigDict) -> Source:
             f"'{error.filename or data.manual_dir}' cannot be read ({error.strerror or error}); see to it that it can, "
             "and that nothing changes while it is listed"
         ) from error
+
+
+def _require_apart(data: ConfigDict) -> None:
+    """Raises UserError if what is prepared would lie among the pictures, and become a class of them."""
+    pictures = Path(os.path.realpath(manual_dir(data)))
+    field = "prepared_dir" if data.prepared_dir else "data_dir"
+    prepared = os.path.realpath(Path(data.prepared_dir).expanduser() if data.prepared_dir else root(data))
+    if Path(prepared).is_relative_to(pictures):
+        raise UserError(
+            f"config.data.{field}, '{prepared}', lies in the folder of the pictures, '{pictures}'; set "
+            f"--config.data.{field} to a folder outside of it"
+        )
 
 
 def class_names(data: ConfigDict) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """A folder with a folder of pictures for each class."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from alexnet_jax.data.sources.splits import (
     entries,
     held_out,
     is_litter,
+    is_picture,
     leave_by_name,
     split_folder,
     split_named,
@@ -74,7 +76,8 @@ def open_folder(folder: Path, fraction: float, max_missing: float) -> Source:
         ]
 
     made = {split: split_of(pictures(by_class)) for split, by_class in listed.items()}
-    return Source("folder", classes, made, met=tally.met, left_out=tally.left_out(), notes=tuple(notes))
+    left_out = tally.left_out()
+    return Source("folder", classes, made, met=tally.met, left_out=left_out, notes=tuple(notes), newest=walk.newest)
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
@@ -82,23 +85,48 @@ def _split_folders(folder: Path) -> dict[str, Path]:
     train = split_folder(folder, "train")
     inside = [entry for entry in entries(folder) if not is_litter(entry.name) and os.path.isdir(entry)]
     others = [entry.name for entry in inside if split_named(entry.name) is None]
+    of_others = [entry.name for entry in inside if split_named(entry.name) in ("validation", "test")]
     if train is None:
-        for entry in inside:
-            split = split_named(entry.name)
-            below = {found.name for found in entries(entry.path) if os.path.isdir(found)} if split else set()
-            if split and (below & set(others) or (not others and below)):
-                raise UserError(
-                    f"'{folder}' has a folder for {split}, {entry.name}, and none for training; put the classes into "
-                    "its folder train"
-                )
+        if of_others:
+            raise UserError(
+                f"'{folder}' has a folder for {split_named(of_others[0])}, {of_others[0]}, and none for training; put "
+                "the classes into its folder train, or, if it is a class, give it another name"
+            )
+        _require_no_hidden_splits(folder, others)
         return {}
     if len(others) > 1 and not any(os.path.isdir(entry) for entry in entries(train) if not is_litter(entry.name)):
+        if of_others:
+            raise UserError(
+                f"'{folder}' has folders for splits, {train.name} and {of_others[0]}, beside {others[0]} and others, "
+                f"and {train.name} has no classes in it; put the classes into it, or, if they are classes, give them "
+                "other names"
+            )
         return {}  # a class that is called so, trains perhaps
     found = {split: path for split in FOLDERS if (path := split_folder(folder, split))}
     by_identity = {identity(path): path for path in found.values()}
     if len(by_identity) < len(found):
         raise UserError(f"two folders for splits in '{folder}' are one by a link; remove the link")
     return found
+
+
+def _require_no_hidden_splits(folder: Path, names: list[str]) -> None:
+    """Raises UserError if what would be classes looks like splits by their names, or has splits in it."""
+    of_split: dict[str, str] = {}
+    for name in names:
+        for word in re.split("[^a-z]+", name.casefold()):
+            of_split.setdefault(split_named(word) or "", name)
+    if "train" in of_split and ("validation" in of_split or "test" in of_split):
+        other = of_split.get("validation") or of_split["test"]
+        raise UserError(
+            f"'{folder}' has the folders '{of_split['train']}' and '{other}', which would be classes and look like "
+            "splits; call them train and validation or test, or, if they are classes, give them other names"
+        )
+    below = [[found.name for found in entries(folder / name) if os.path.isdir(found)] for name in names]
+    if below and all("train" in map(split_named, inside) and all(map(split_named, inside)) for inside in below):
+        raise UserError(
+            f"'{folder}' has the splits in each class's folder, such as '{names[0]}/{below[0][0]}'; put the classes "
+            "into the folders of the splits"
+        )
 
 
 def _class_folders(folder: Path, tally: Tally) -> tuple[dict[str, str], list[File]]:
@@ -122,9 +150,22 @@ def _leave_the_rest(folder: Path, splits: dict[str, Path], tally: Tally) -> None
         if Path(entry.path) in splits.values():
             continue
         if os.path.isdir(entry) and not is_litter(entry.name):
+            _require_no_picture(entry.path)
             tally.leave("folders beside that of training which are no split's", entry.path)
         elif not leave_by_name(tally, entry.name, entry.path):
             tally.leave(LOOSE, entry.path)
+
+
+def _require_no_picture(folder: str) -> None:
+    """Raises UserError if there is a picture anywhere in a folder that would be left out."""
+    for inside, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_litter(name))
+        for name in names:
+            if is_picture(name) and not is_litter(name):
+                raise UserError(
+                    f"'{folder}' lies beside the folder for training, is no split by its name, and holds pictures "
+                    f"('{os.path.join(inside, name)}'); move it into the folder of its split, or away"
+                )
 
 
 def _flat_validation(

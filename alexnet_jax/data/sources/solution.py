@@ -9,6 +9,7 @@ from alexnet_jax.data.sources.walk import File
 from alexnet_jax.messages import UserError
 
 NAME = "LOC_val_solution.csv"
+WORDS_A_BOX = 5  # its synset and four numbers
 ABOVE = 3  # folders: Kaggle's lies beside ILSVRC/Data/CLS-LOC/val's third
 
 
@@ -48,10 +49,16 @@ def by_class(
 
 
 def _synsets(path: Path) -> dict[str, str]:
-    """Of each picture, by its name without suffix: the first word of its prediction string."""
+    """Of each picture, by its name without suffix: the synset of its prediction string's boxes."""
+    found: dict[str, str] = {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+            for row in csv.DictReader(file):
+                name, words = row["ImageId"], row["PredictionString"].split()
+                several = {*words[::WORDS_A_BOX], found.setdefault(name, words[0])}
+                if len(several) > 1:
+                    raise UserError(f"{path} has {name} in {' and in '.join(sorted(several))}; get the right file")
+        return found
     except (OSError, ValueError, KeyError, IndexError, AttributeError, csv.Error) as error:
         raise UserError(
             f"{path} is not as Kaggle's, with the columns ImageId and PredictionString ({error}); get it anew"

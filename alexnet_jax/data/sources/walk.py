@@ -52,6 +52,7 @@ class Walk:
         self._links: deque[tuple[Place, str]] = deque()  # to be looked at in the end
         self._linked_often: dict[Identity, list[str]] = {}  # files of several names (hard links), and their names
         self._files: dict[Place, list[File]] = {}
+        self.newest = 0  # the last time that a file, or anything about it, was changed; nanoseconds
 
     def files(self, folders: dict[Place, str]) -> dict[Place, list[File]]:
         """The pictures of each class in the order of their paths; none where it has none.
@@ -120,6 +121,7 @@ class Walk:
         elif not leave_by_name(self._tally, os.path.basename(path), path):
             self._tally.take()
             self._files.setdefault(place, []).append(File(path, status.st_size))
+            self.newest = max(self.newest, status.st_ctime_ns)
             if status.st_nlink > 1:
                 self._linked_often.setdefault((status.st_dev, status.st_ino), []).append(path)
 
