@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.data.pictures import Picture
-from alexnet_jax.data.prepared_set import INDEX, index_name
+from alexnet_jax.data.prepared_set import INDEX, index_name, labels_of
 from alexnet_jax.data.progress import Progress
 from alexnet_jax.data.tensorflow import tf, tfds
 
@@ -61,8 +61,8 @@ class Shards:
     def labels(self, split: str) -> np.ndarray:
         """int64 [pictures] of all that the split's files hold, file by file, under the names they have now."""
         examples = self._progress.examples[split]
-        parts = [self._folder / index_name(_part_name(split, number)) for number, held in enumerate(examples) if held]
-        return np.concatenate([np.zeros(0, np.int64), *(np.fromfile(part, INDEX)["label"] for part in parts)])
+        parts = [_part_name(split, number) for number, held in enumerate(examples) if held]
+        return np.concatenate([np.zeros(0, np.int64), *(labels_of(self._folder, part) for part in parts)])
 
     def lengths(self) -> dict[Path, int]:
         """How many bytes of each file the progress counts, an index's too."""
