@@ -62,10 +62,28 @@ def test_links_above_and_into_other_classes_are_left_out_and_others_followed_onc
     assert everything(source) == expected
     assert left_out(source) == {
         "links to a folder above, or around the folders of classes": 2,
-        "links into another class's folder": 3,
+        "links into the folder of another class or split": 3,
         "links to what is read already": 4,
         "links that lead nowhere": 1,
     }
+
+
+def test_a_link_to_what_its_folder_leaves_out_is_read_once(tmp_path: Path) -> None:
+    touch(tmp_path / "f", "a/0.jpg", "a/scan", "a/.hidden.jpg", "b/0.jpg", "b/1.jpg")
+    for name, target in {"a/1.jpg": "scan", "a/2.jpg": "scan", "a/3.jpg": ".hidden.jpg", "a/4.jpg": "0.jpg"}.items():
+        (tmp_path / "f" / name).symlink_to(target)
+    source = opened(tmp_path / "f")
+    names = {name for name, _ in everything(source)}
+    assert names == {"a/0.jpg", "a/1.jpg", "a/3.jpg", "b/0.jpg", "b/1.jpg"}
+    assert left_out(source)["links to what is read already"] == 2
+
+
+def test_links_from_validation_into_training_are_named_for_what_they_are(tmp_path: Path) -> None:
+    touch(tmp_path / "f", *(f"train/{c}/{i}.jpg" for c in "ab" for i in range(3)), "val/a/own.jpg", "val/b/own.jpg")
+    (tmp_path / "f/val/a/0.jpg").symlink_to("../../train/a/0.jpg")
+    source = opened(tmp_path / "f")
+    assert source.splits["validation"].count == 2
+    assert left_out(source) == {"links into the folder of another class or split": 1}
 
 
 def test_classes_and_splits_that_are_links_are_read(tmp_path: Path) -> None:
@@ -134,6 +152,21 @@ def test_a_class_without_a_picture_is_refused(tmp_path: Path) -> None:
     touch(tmp_path / "f", "a/0.jpg", "b/0.jpg", "c/0.heic")
     with pytest.raises(UserError, match=r"f/c' holds no picture"):
         opened(tmp_path / "f")
+
+
+def test_a_refusal_says_what_was_left_out_and_what_may_be_meant(tmp_path: Path) -> None:
+    touch(tmp_path / "f", "a/0.jpg", "b/0.heic", "b/1.heic")
+    with pytest.raises(UserError, match=r"holds no picture .*\(left out: 2 no pictures by their names: .heic\)"):
+        opened(tmp_path / "f")
+    touch(tmp_path / "g", "train/images/a/0.jpg", "train/images/b/0.jpg")
+    with pytest.raises(UserError, match=r"one class, 'images' \(with the folders a, b... in it: if those are"):
+        opened(tmp_path / "g")
+    touch(tmp_path / "h", *(f"train/{c}/{i}.jpg" for c in "ab" for i in range(2)), "test/unknown/0.jpg")
+    with pytest.raises(UserError, match=r"'unknown', which .*put its pictures into 'test' itself"):
+        opened(tmp_path / "h")
+    (tmp_path / "h/test/unknown/0.jpg").rename(tmp_path / "h/test/0.jpg")
+    (tmp_path / "h/test/unknown").rmdir()
+    assert left_out(opened(tmp_path / "h")) == {"pictures for test without labels": 1}
 
 
 @pytest.mark.parametrize("place", ["b", "b/deep", ""])
@@ -284,10 +317,10 @@ def test_classes_that_look_alike_are_said_and_spelling_is_asked(tmp_path: Path) 
     touch(tmp_path / "f", "train/Cat/0.jpg", "train/cat/0.jpg", "train/cat /0.jpg", "train/dog/0.jpg", "val/dog/0.jpg")
     source = opened(tmp_path / "f")
     assert source.classes == ("Cat", "cat", "cat ", "dog")
-    assert [note for note in source.notes if "are two classes" in note] == [
-        "'Cat' and 'cat' are two classes",
-        "'Cat' and 'cat ' are two classes",
-    ]
+    assert "two classes each, though one may be meant: 'Cat' and 'cat'; 'Cat' and 'cat '" in source.notes
+    touch(tmp_path / "many", *(f"{name}{end}/{i}.jpg" for name in "abcde" for end in ("", " ") for i in range(2)))
+    (line,) = [note for note in opened(tmp_path / "many").notes if "one may be meant" in note]
+    assert line.endswith("'a' and 'a '; 'b' and 'b '; 'c' and 'c '; and 2 more pairs")
     touch(tmp_path / "f", "val/Dog/0.jpg")
     with pytest.raises(UserError, match=r"the class 'Dog', which .* lacks \('dog' is spelt otherwise\)"):
         opened(tmp_path / "f")

@@ -156,3 +156,23 @@ def test_a_name_that_a_tar_has_twice_is_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "t/n02.tar", {"n01_9.JPEG": b"", "n02_1.JPEG": b""})
     with pytest.raises(UserError, match=r"n02.tar holds n01_9.JPEG, by its name of another synset"):
         sources.open_source(data("synset_tars", tmp_path / "t"))
+
+
+def test_a_tar_put_behind_another_is_refused_and_not_ignored(tmp_path: Path) -> None:
+    write_release(tmp_path / "r")
+    first, second = sorted((tmp_path / "r").rglob("*.tar"))[:2]
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(UserError, match=f"{first.name} is no whole tar .*behind its end there is more"):
+        sources.open_source(data("synset_tars", tmp_path / "r"))
+
+
+def test_a_synset_s_tar_with_nothing_in_it_is_no_class_that_is_there(tmp_path: Path) -> None:
+    write_imagenet(tmp_path / "t", SYNSETS, each=1, validation=1)
+    empty = io.BytesIO()
+    tarfile.open(fileobj=empty, mode="w").close()
+    with tarfile.open(tmp_path / "t/ILSVRC2012_img_train.tar", "a") as tar:
+        entry = tarfile.TarInfo("n01484850.tar")
+        entry.size = len(empty.getvalue())
+        tar.addfile(entry, io.BytesIO(empty.getvalue()))
+    source = sources.open_source(imagenet(tmp_path / "t"))
+    assert any("997 of 1,000 are missing" in note for note in source.notes)

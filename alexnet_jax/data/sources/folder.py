@@ -23,6 +23,7 @@ from alexnet_jax.data.sources.splits import (
 from alexnet_jax.data.sources.walk import NOWHERE, SPECIAL, File, Place, Walk, identity
 from alexnet_jax.messages import UserError
 
+ALIKE = 3  # pairs of names that are said
 LOOSE = "pictures beside the folders of classes"
 
 Listed = dict[str, dict[str, list[File]]]  # of each split, by class
@@ -54,7 +55,7 @@ def open_folder(folder: Path, fraction: float, max_missing: float) -> Source:
     for place, files in walk.files(found).items():
         listed[place.split][place.name] = files
     classes = tuple(sorted(listed["train"]))
-    _require_classes(classes, listed, where, folder)
+    _require_classes(classes, listed, where, folder, tally)
     if flat:
         by_class, note = solution.by_class(flat, loose.pop("validation"), classes, max_missing, tally)
         listed["validation"] = by_class
@@ -180,31 +181,42 @@ def _flat_validation(
     return solution.find(where, folder)
 
 
-def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, folder: Path) -> None:
+def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, folder: Path, tally: Tally) -> None:
     if len(classes) < 2:
         there = f"one class, '{classes[0]}'" if classes else "no class"
+        below = [found.name for found in entries(where / classes[0]) if os.path.isdir(found)] if classes else []
+        if len(below) > 1:
+            there += f" (with the folders {', '.join(below[:2])}... in it: if those are the classes, move them up)"
         raise UserError(
             f"'{where}' has {there}; put the pictures ({', '.join(SUFFIXES)}) of each class into a folder of its own "
-            "there, of two classes at least"
+            f"there, of two classes at least{_left_out(tally)}"
         )
     empty = [name for name in classes if not listed["train"][name]]
     if empty:
         more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
         raise UserError(
             f"'{where / empty[0]}'{more} holds no picture ({', '.join(SUFFIXES)}) that is not left out; put some "
-            "there, or move it away, as it would be a class without any"
+            f"there, or move it away, as it would be a class without any{_left_out(tally)}"
         )
     folded = {_folded(name): name for name in classes}
     for split, by_class in listed.items():
         for name in sorted(set(by_class) - set(classes)):
             alike = folded.get(_folded(name))
             hint = f" ('{alike}' is spelt otherwise)" if alike else ""
+            unknown = f", or, where nobody knows the labels, put its pictures into '{split}' itself"
+            remedy = unknown if split == "test" and len(by_class) == 1 else ""
             raise UserError(
                 f"the {split} pictures in '{folder}' have the class '{name}', which '{where}' lacks{hint}; add it "
-                "there, or remove it"
+                f"there, or remove it{remedy}"
             )
         if split != "train" and by_class and not any(by_class.values()):
             raise UserError(f"the {split} folder in '{folder}' holds no picture; put some there, or remove it")
+
+
+def _left_out(tally: Tally) -> str:
+    """What was met and is none of the pictures, for the end of a sentence about their lack."""
+    counts = tally.counts()
+    return f" (left out: {', '.join(f'{count} {reason}' for reason, count in counts[:3])})" if counts else ""
 
 
 def _leave_loose(loose: dict[str, list[File]], listed: Listed, where: Path, tally: Tally) -> None:
@@ -236,10 +248,11 @@ def _folded(name: str) -> str:
 def _alike(classes: tuple[str, ...]) -> Iterable[str]:
     """A line for classes whose names a person may take for one."""
     first: dict[str, str] = {}
-    for name in classes:
-        other = first.setdefault(_folded(name.strip()), name)
-        if other != name:
-            yield f"'{other}' and '{name}' are two classes"
+    pairs = [(other, name) for name in classes if (other := first.setdefault(_folded(name.strip()), name)) != name]
+    if pairs:
+        more = f"; and {len(pairs) - ALIKE} more pairs" if len(pairs) > ALIKE else ""
+        named = "; ".join(f"'{other}' and '{name}'" for other, name in pairs[:ALIKE])
+        yield f"two classes each, though one may be meant: {named}{more}"
 
 
 def _of_several_names(names: list[list[str]], folder: Path) -> Iterable[str]:

@@ -78,11 +78,12 @@ def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> 
                 )
             tally.take()
             pictures.append(_picture(member, labels[synset], where))
-    absent = sorted(set(labels) - synsets)
+    present = {picture.label for picture in pictures}  # an empty tar makes no class
+    absent = sorted(synset for synset, label in labels.items() if label not in present)
     if len(pictures) > TRAIN:
         raise UserError(f"{path} holds {len(pictures):,} pictures, and the official tar {TRAIN:,}; get that one")
     notes = [
-        require_not_missing(f"classes in {path}", len(synsets), len(labels), allowed, _some(absent)),
+        require_not_missing(f"classes in {path}", len(present), len(labels), allowed, _some(absent)),
         require_not_missing(f"pictures in {path}", len(pictures), TRAIN, allowed),
     ]
     return pictures, [note for note in notes if note]

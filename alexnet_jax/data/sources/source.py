@@ -47,11 +47,14 @@ class Tally:
         if len(examples) < EXAMPLES:
             examples.append(name)
 
+    def counts(self) -> list[tuple[str, int]]:
+        """Of what was left out so far: each reason and how many, the most first."""
+        return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+
     def left_out(self) -> tuple[LeftOut, ...]:
         """All that was left out, the most first. Ends the listing."""
         self._bar.close()
-        counts = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
-        return tuple(LeftOut(reason, count, tuple(self._examples[reason])) for reason, count in counts)
+        return tuple(LeftOut(reason, count, tuple(self._examples[reason])) for reason, count in self.counts())
 
 
 @dataclass(frozen=True)

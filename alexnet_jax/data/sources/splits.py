@@ -14,7 +14,8 @@ FOLDERS = {  # a split's names, in any case
     "test": ("test", "testing"),
 }
 LITTER = {  # of operating systems and their tools, in any case; besides what is hidden
-    *("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found"),
+    *("__macosx", "@eadir", "@synoresource", "@tmp", "#recycle", "@recycle", "#snapshot", "~snapshot"),
+    *("$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "network trash folder"),
     *("thumbs.db", "ehthumbs.db", "desktop.ini"),
 }
 

@@ -11,6 +11,7 @@ from alexnet_jax.data.sources.source import Tally
 from alexnet_jax.messages import UserError
 
 BLOCK = 512  # bytes, of which a tar is made
+PIECE = 1 << 20  # bytes that are looked at together
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,13 @@ def _members(tar: tarfile.TarFile, end: int, tally: Tally, where: str) -> Iterat
 
 
 def _require_end(file: BinaryIO, offset: int, end: int) -> None:
-    """Raises ReadError unless two blocks of zeros begin at `offset` and lie before `end`.
+    """Raises ReadError unless two blocks of zeros begin at `offset`, and nothing else follows before `end`.
 
     Python's tarfile takes a header that is cut short, or any bytes that are none, for the end.
     """
     file.seek(offset)
     if offset + 2 * BLOCK > end or file.read(2 * BLOCK) != bytes(2 * BLOCK):
         raise tarfile.ReadError("it is cut short, or damaged: what should be its end is not")
+    while piece := file.read(min(end - file.tell(), PIECE)):
+        if any(piece):  # which nobody would ever see
+            raise tarfile.ReadError("behind its end there is more, such as another tar that was put to it")

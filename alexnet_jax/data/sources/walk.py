@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_jax.data.sources.source import Tally
-from alexnet_jax.data.sources.splits import SUFFIXES, entries, is_litter, leave_by_name
+from alexnet_jax.data.sources.splits import SUFFIXES, entries, is_litter, is_picture, leave_by_name
 
 Identity = tuple[int, int]  # of a file or folder: its device, and its number there
 ABOVE = "links to a folder above, or around the folders of classes"
-OTHER = "links into another class's folder"
+OTHER = "links into the folder of another class or split"
 AGAIN = "links to what is read already"
 NOWHERE = "links that lead nowhere"
 SPECIAL = "no files: FIFOs, sockets or devices"
@@ -138,8 +138,10 @@ class Walk:
                 self._tally.leave(NOWHERE, path)
             return
         there = (status.st_dev, status.st_ino)
-        owner = self._read.get(there) or self._read.get(around)
-        if owner and stat.S_ISREG(status.st_mode) and not is_litter(os.path.basename(os.path.realpath(path))):
+        name = os.path.basename(os.path.realpath(path))
+        taken = is_picture(name) and not is_litter(name)  # where it lies, if that is a folder that is read
+        owner = self._read.get(there) or (self._read.get(around) if taken else None)
+        if owner and stat.S_ISREG(status.st_mode):
             self._tally.leave(AGAIN if owner == place else OTHER, path)
             return
         self._read[there] = place
