@@ -8,5 +8,9 @@ class UserError(Exception):
 
 
 def say(text: str) -> None:
-    """Prints a line for people; standard output is kept for the result."""
-    print(text, file=sys.stderr, flush=True)
+    """Prints a line for people; standard output is kept for the result.
+
+    What a file's name may hold and no line can, such as a line break or a terminal's command, is escaped.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    print(line, file=sys.stderr, flush=True)

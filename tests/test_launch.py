@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from alexnet_jax import command_line
+from alexnet_jax.messages import say
 from alexnet_jax.modes import MODES
 from alexnet_jax.runs.config import check_config, config_to_json, flatten
 from configs import alexnet, digits
@@ -281,3 +282,8 @@ def test_configs_are_complete_and_pass_their_own_check(get_config: Any) -> None:
     check_config(config)
     assert list(flatten(config)) == list(flatten(alexnet.get_config()))
     assert json.loads(config_to_json(config))["mesh"] == {"data": 0, "model": 0}
+
+
+def test_what_a_file_s_name_may_hold_stays_in_its_line(capfd: pytest.CaptureFixture[str]) -> None:
+    say("a\nb \x1b[2J \udcff é 日本")
+    assert capfd.readouterr().err == "a\\nb \\x1b[2J \\udcff é 日本\n"

@@ -110,16 +110,11 @@ def say_summary(listing: Listing) -> None:
         say(f"  {name}: {split.count:,} pictures{spread}{lacking}")
     for one in source.left_out[:REASONS]:
         named = ", ".join(one.examples) + ", ..." * (one.count > len(one.examples))
-        say(f"  left out: {one.count:,} {one.reason} ({printable(named)})")
+        say(f"  left out: {one.count:,} {one.reason} ({named})")
     if rest := source.left_out[REASONS:]:
         say(f"  left out: {sum(one.count for one in rest):,} for other reasons, {len(rest)} of them")
     for note in source.notes:
-        say(f"  {printable(note)}")
-
-
-def printable(text: str) -> str:
-    """The text with what no terminal shows, such as names that are not UTF-8, as escapes."""
-    return text.encode(errors="backslashreplace").decode()
+        say(f"  {note}")
 
 
 def left_out(source: Source) -> dict[str, int]:
@@ -127,12 +122,13 @@ def left_out(source: Source) -> dict[str, int]:
     return {one.reason: one.count for one in source.left_out}
 
 
-def save_summary(folder: Path, listing: Listing, stamp: str, stored: dict[str, list[int]]) -> None:
+def save_summary(folder: Path, listing: Listing, stamp: str, stored: dict[str, list[int]], summed: str) -> None:
     """Writes what became of the listing, and checks the account: what was met is stored, rejected or left out.
 
     Args:
       stamp: `sources.stamp` when it was listed.
       stored: of each split, pictures by label.
+      summed: the split that the set's statistics are of; '' where it has none.
 
     Raises:
       UserError: the account is not even.
@@ -151,6 +147,8 @@ def save_summary(folder: Path, listing: Listing, stamp: str, stored: dict[str, l
     summary = {
         "digest": listing.digest,
         "stamp": stamp,
+        "newest": source.newest,
+        "statistics": summed,
         "met": source.met,
         "splits": {name: {**counts, "stored_by_class": stored[name]} for name, counts in splits.items()},
         "left_out": [vars(one) for one in source.left_out],
@@ -196,7 +194,7 @@ def difference(folder: Path, listing: Listing) -> str:
         ),
     ]
     said = [part for part in parts if not part.endswith(": ")]
-    return printable("; ".join(said)) or "the order of the pictures"
+    return "; ".join(said) or "the order of the pictures"
 
 
 def _by_name(lines: Any) -> tuple[dict[tuple[str, str], tuple[str, int]], list[str]]:

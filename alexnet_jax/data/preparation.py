@@ -76,7 +76,6 @@ class Preparation:
         self._listing, self._stamp, self._source = listing, stamp, listing.source
         self._times = stamp or str(listing.source.newest)
         self._data, self._work, self._folder = data, work, folder
-        self._trained_on = data.train_split.partition("[")[0]  # the split whose sums are taken
         self._progress, self._sums = Progress(), Sums.zero(data.resize)
         self._shards = self._shards_of(self._progress)
 
@@ -158,6 +157,9 @@ class Preparation:
         (self._work / SETTINGS).write_text(json.dumps(settings(self._data), indent=2) + "\n")
         self._listing.save(self._work)
         self._progress.listing, self._progress.stamp = self._listing.digest, self._times
+        trained_on = self._data.train_split.partition("[")[0]
+        if trained_on in self._source.splits:  # and not several of them
+            self._progress.summed = trained_on
 
     def _to_do(self) -> Iterator[tuple[str, list[Picture]]]:
         """The pictures that are left, split by split, as many at a time as one process takes."""
@@ -177,7 +179,7 @@ class Preparation:
             return Decoded(split, chunk, future.result())
 
         for split, chunk in self._to_do():
-            summed = split == self._trained_on
+            summed = split == self._progress.summed
             future = pool.submit(
                 pictures.make_squares,
                 *(chunk, data.resize, quality, data.max_pixels, summed),
@@ -223,7 +225,7 @@ class Preparation:
                 number += 1
             for what, often in squares.notes.items():
                 self._progress.notes[what] = self._progress.notes.get(what, 0) + often
-            if split == self._trained_on:
+            if split == self._progress.summed:
                 count = len(decoded.pictures) - squares.stored.count(None)
                 self._sums.add(count, squares.total, squares.products)
         self._shards.append(split, stored)
@@ -252,11 +254,13 @@ class Preparation:
 
     def _require_no_class_is_lost(self, stored: dict[str, list[int]]) -> None:
         """Raises UserError if a class has pictures to train on, and none that can be used."""
-        split = self._source.splits.get(self._trained_on)
-        if split is None or split.read is not None:
+        named = [part.partition("[")[0] for part in self._data.train_split.split("+")]
+        splits = [name for name in named if name in stored and self._source.splits[name].read is None]
+        if not splits:
             return
-        for label in np.unique(self._listing.labels(self._trained_on)).tolist():
-            if not stored[self._trained_on][label]:
+        usable = np.sum([stored[name] for name in splits], axis=0)
+        for label in np.unique(np.concatenate([self._listing.labels(name) for name in splits])).tolist():
+            if not usable[label]:
                 raise UserError(
                     f"no picture of the class '{self._source.classes[label]}' can be used for training: see "
                     f"{self._work / REJECTED}; mend them, or remove the class, and give the same command"
@@ -266,9 +270,11 @@ class Preparation:
         """Names the files as TFDS does, adds its metadata, and puts the folder in its place."""
         data, source, work = self._data, self._source, self._work
         infos = [self._shards.finish(split) for split in self._progress.examples]
-        self._sums.statistics().save(work / STATISTICS)
+        summed = self._progress.summed
+        if summed:
+            self._sums.statistics().save(work / STATISTICS)
         (work / CLASSES).write_text(json.dumps(source.classes) + "\n")
-        save_summary(work, self._listing, self._stamp, stored)
+        save_summary(work, self._listing, self._stamp, stored, summed)
         for sentence in equal.write_equal(work, source):
             say(sentence)
         if source.words:

@@ -34,7 +34,17 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
             listing = _changed(folder, data)
             if listing is None:
                 return made
-            changed = f"'{data.manual_dir}' is not what '{folder}' was prepared from ({difference(folder, listing)})"
+            if _digest_of(folder) != listing.digest:
+                how = difference(folder, listing)
+            elif anew:
+                how = "a file was changed since, names and sizes being the same"
+            else:
+                say(
+                    f"a file in '{data.manual_dir}' was changed after '{folder}' was prepared, names and sizes being "
+                    "the same; if it is another picture now, the same command with --mode=prepare prepares anew"
+                )
+                return made
+            changed = f"'{data.manual_dir}' is not what '{folder}' was prepared from ({how})"
             if not anew:
                 raise UserError(
                     f"{changed}; give the same command with --mode=prepare to prepare anew, or with "
@@ -55,7 +65,7 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
             say(f"{data.name} is not prepared yet: preparing it in {folder}")
         say_summary(listing)
         with _alone(work):
-            if not is_whole(folder) or _digest_of(folder) != listing.digest:
+            if not is_whole(folder) or not _is_of(folder, listing):
                 Preparation(listing, stamp, data, work, folder).run()
         return open_set(folder, data)
     raise UserError(
@@ -70,7 +80,7 @@ def list_source(config: ConfigDict) -> Listing:
 
 
 def _changed(folder: Path, data: ConfigDict) -> Listing | None:
-    """The listing of what there is to prepare, if the set in the folder was made from another one."""
+    """The listing of what there is to prepare, if the set in the folder is not of it."""
     known = load_summary(folder)
     if known is None:
         say(f"'{folder}' was prepared by an earlier version: it is not known from which pictures")
@@ -79,7 +89,16 @@ def _changed(folder: Path, data: ConfigDict) -> Listing | None:
     if known["stamp"] and known["stamp"] == sources.stamp(data):
         return None
     listing = list_whole(sources.open_source(data))
-    return None if listing.digest == known["digest"] else listing
+    return None if _is_of(folder, listing) else listing
+
+
+def _is_of(folder: Path, listing: Listing) -> bool:
+    """Whether the set in the folder was made from this listing, and nothing was changed since."""
+    known = load_summary(folder)
+    if known is None or known["digest"] != listing.digest:
+        return False
+    newest = listing.source.newest
+    return known.get("newest", newest) == newest  # sets of earlier versions lack it
 
 
 def _digest_of(folder: Path) -> str | None:
@@ -98,9 +117,11 @@ def _alone(work: Path) -> Iterator[None]:
 
 
 def training_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
-    """The statistics of the config's training split; those of a slice are computed when first asked for."""
+    """The statistics of the config's training split; any but those that preparing took are computed when asked for."""
     data = config.data
-    if "[" not in data.train_split and "+" not in data.train_split:
+    known = load_summary(source.folder) or {}
+    # Sets of earlier versions do not say which split theirs are of.
+    if known.get("statistics", data.train_split) == data.train_split and not {"[", "+"} & set(data.train_split):
         return _load(source.folder / STATISTICS)
     name = f"preprocessing-{quote(data.train_split, safe='')}.npz"
     cache = [*folders(data)][-1]

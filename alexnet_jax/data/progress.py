@@ -22,6 +22,7 @@ class Progress:
     finished: list[str] = field(default_factory=list)  # splits that are through
     listing: str = ""  # digest of the list that the numbers count
     stamp: str = ""  # of the times of the files that were listed
+    summed: str = ""  # the split that the sums are of; '': none
     rejected: int = 0
     rejected_bytes: int = 0  # of rejected.jsonl
     notes: dict[str, int] = field(default_factory=dict)  # of those stored, how often each was made; see notes.py

@@ -4,6 +4,7 @@ import math
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -47,6 +48,7 @@ from alexnet_jax.training.step import (
 def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     """`--mode=train`: a new run, or a run gone on with from its newest checkpoint."""
     workdir = invocation.workdir
+    _require_apart_from_pictures(workdir, config)
     require_writable(workdir)
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
@@ -91,6 +93,15 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         say(f"{'going on with the' if step else 'a new'} run in {workdir} from step {step}")
         training.train()
     return training.result()
+
+
+def _require_apart_from_pictures(workdir: Path, config: ConfigDict) -> None:
+    """Raises UserError if the run would lie among the pictures, and its own would be taken for a class."""
+    pictures = config.data.manual_dir if config.data.name == "folder" else ""
+    if pictures and workdir.resolve().is_relative_to(Path(pictures).expanduser().resolve()):
+        raise UserError(
+            f"'{workdir}' lies in the folder of the pictures, '{pictures}'; set --workdir to one outside of it"
+        )
 
 
 def _run_to_go_on_with(config: ConfigDict, invocation: Invocation) -> Run | None:

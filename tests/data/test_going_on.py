@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from alexnet_jax.data import preparation, prepare
@@ -143,6 +144,38 @@ def test_a_finished_set_of_another_folder_is_refused_and_prepared_anew(tmp_path:
     assert prepare.open_or_prepare(config).folder == folder
 
 
+def test_a_finished_set_hears_of_another_picture_of_the_same_size(tmp_path: Path, monkeypatch: Any) -> None:
+    write_folder(tmp_path / "p", {"cat": 12, "dog": 12})
+    config = config_of(tmp_path / "p", tmp_path / "d")
+    before = contents(prepare.open_or_prepare(config).folder)
+    replace_by_one_of_the_same_size(tmp_path / "p")
+    said: list[str] = []
+    monkeypatch.setattr(prepare, "say", said.append)
+    assert contents(prepare.open_or_prepare(config).folder) == before
+    assert "was changed after" in said[0] and "--mode=prepare prepares anew" in said[0]
+    made = prepare.open_or_prepare(config, anew=True)
+    whole = made_in_one_go(tmp_path / "p", tmp_path / "whole")
+    assert without_statistics_archive(contents(made.folder)) == without_statistics_archive(whole)
+    del said[:]
+    prepare.open_or_prepare(config, anew=True)
+    assert not said
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("first", ["train", "validation", "train+validation", "train[:50%]"])
+def test_statistics_are_of_the_split_that_is_asked_for(tmp_path: Path, first: str, monkeypatch: Any) -> None:
+    write_folder(tmp_path / "p", {"cat": 40, "dog": 40})
+    config = config_of(tmp_path / "p", tmp_path / "d", train_split=first, encoding="raw")
+    cut_off(config, monkeypatch)
+    config.data.train_split = "validation"  # the sums so far are of another split
+    made = prepare.open_or_prepare(config)
+    for split in ("train", "validation", "train+validation", "train[:10]", "train"):
+        config.data.train_split = split
+        pictures = [example["image"] for example in made.builder.as_dataset(split).as_numpy_iterator()]
+        found = prepare.training_statistics(made, config)
+        np.testing.assert_allclose(found.mean_image, np.mean(pictures, axis=0), rtol=1e-5, err_msg=split)
+
+
 def test_a_set_of_an_earlier_version_is_used_with_a_sentence(tmp_path: Path, monkeypatch: Any) -> None:
     write_folder(tmp_path / "p", {"cat": 6, "dog": 6})
     made = prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d"))
@@ -251,3 +284,12 @@ def test_tars_are_listed_again_only_where_they_have_changed(tmp_path: Path, monk
     for tar in (tmp_path / "tars").iterdir():
         tar.unlink()
     assert prepare.open_or_prepare(config).folder == made.folder
+
+
+def test_a_run_among_the_pictures_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "p", {"cat": 4, "dog": 4})
+    config = config_of(tmp_path / "p", tmp_path / "d")
+    (tmp_path / "link").symlink_to("p")
+    with pytest.raises(UserError, match="lies in the folder of the pictures"):
+        train.run(config, Invocation(tmp_path / "link/runs/x", restart=False))
+    assert not (tmp_path / "p/runs").exists()
