@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax import cache
+from alexnet_jax import cache, signals
 from alexnet_jax.jax_version import require_right_jax
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import MODES, Invocation
@@ -23,16 +23,21 @@ flags.disclaim_key_flags()  # they are those of the program that calls `main`, a
 
 
 def main() -> None:
-    """Runs the mode that the command line asks for, and ends the process: 0 done, 1 a mistake or a failure."""
+    """Runs the mode that the command line asks for, and ends the process.
+
+    Its status: 0 done; 1 a mistake or a failure, said in a sentence; 75 stopped by a signal after all was saved;
+    128 and a signal's number where there was nothing to save.
+    """
+    signals.listen()
     _define_flags()
     try:
         app.run(_run, flags_parser=parse_command_line)
+    except signals.Stopped as error:
+        say(str(error))
+        sys.exit(signals.STATUS)
     except UserError as error:
         say(f"error: {error}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        say("error: stopped by SIGINT")
-        sys.exit(130)
 
 
 def _define_flags() -> None:
@@ -53,7 +58,7 @@ def _define_flags() -> None:
 
 def _run(argv: Sequence[str]) -> None:
     """Runs the mode and prints its result as one JSON object."""
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of what is caught and said here
     require_right_jax()
     if argv[1:]:
         raise UserError(f"'{argv[1]}' is not expected; flags begin with --, see --help")

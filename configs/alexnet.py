@@ -112,6 +112,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.init_after = ""  # the config whose run has to be trained first; '': none
     config.train.log_every = 50  # steps between two reports
     config.train.checkpoint_every = 2000  # steps between two checkpoints within an epoch; 0: none
+    config.train.checkpoint_minutes = 10.0  # and the most between two, whatever the steps; 0: no such rule
+    config.train.on_nan = "stop"  # at a loss that is no number; rewind: to the last checkpoint, past those batches
+    config.train.rewinds = 3  # at most, of a run
     config.train.stall_steps = 2000  # steps without learning that are called a stall; 0: never
 
     config.evaluate = ConfigDict()

@@ -19,7 +19,7 @@ FLOORS = (  # from the top down; a file beside the rooms is named as itself
     ("network",),
     ("data",),
     ("devices",),
-    ("cache", "jax_version", "messages"),
+    ("cache", "jax_version", "locks", "messages", "signals"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -76,7 +76,7 @@ def test_every_program_that_may_hold_a_convolution_takes_the_compiler_options() 
                 if "compiler_options" not in {keyword.arg for keyword in node.keywords}:
                     without.append(ast.unparse(node.args[0]))
             assert "jax.jit" not in map(ast.unparse, getattr(node, "decorator_list", ())), path
-    assert sorted(without) == ["all_finite", "partial(_new_state, recipe)"]  # elementwise, and draws
+    assert sorted(without) == ["finite_layers", "partial(_new_state, recipe)"]  # elementwise, and draws
 
 
 def test_nothing_in_the_package_imports_the_checkout() -> None:

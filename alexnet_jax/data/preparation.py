@@ -42,12 +42,13 @@ from alexnet_jax.data.progress import Progress, is_begun, load_progress, remove_
 from alexnet_jax.data.shards import Shards
 from alexnet_jax.data.statistics import Sums
 from alexnet_jax.data.tensorflow import tf, tfds
+from alexnet_jax.locks import LOCK
 from alexnet_jax.messages import UserError, say
+from alexnet_jax.signals import Stop, Stopped, stop_signals
 
 CHUNK = 32  # pictures that one process works on at a time
 ROUND = 256  # pictures between two states on disk
 PER_FILE = 1024  # pictures in a file, about
-LOCK = ".lock"  # the file by which one process keeps others out of the folder
 
 T = TypeVar("T")
 
@@ -88,9 +89,15 @@ class Preparation:
         """
         try:
             self._begin_or_resume()
-            with workers.processes() as pool:
-                for split, decoded in groupby(self._decode(pool), key=attrgetter("split")):
-                    self._write_split(split, decoded)
+            with stop_signals() as stop:
+                try:
+                    with workers.processes() as pool:
+                        for split, decoded in groupby(self._decode(pool), key=attrgetter("split")):
+                            self._write_split(split, decoded, stop)
+                except workers.Died as error:
+                    if stop.name:  # a scheduler's signal goes to all processes
+                        raise self._stopped_by_signal(stop.name) from error
+                    raise
             self._require_enough(self._progress.pictures)
             empty = [name for name, examples in self._progress.examples.items() if not sum(examples)]
             if empty:
@@ -191,8 +198,8 @@ class Preparation:
         while waiting:
             yield first()
 
-    def _write_split(self, split: str, decoded: Iterator[Decoded]) -> None:
-        """Writes down a split round by round, and the progress after each."""
+    def _write_split(self, split: str, decoded: Iterator[Decoded], stop: Stop) -> None:
+        """Writes down a split round by round, and the progress after each. Raises Stopped if a signal came."""
         progress, count = self._progress, self._source.splits[split].count
         done = progress.done[split]
         bar = tqdm(total=count, initial=done, desc=split, unit=" pictures", disable=None, smoothing=0.1)
@@ -201,6 +208,8 @@ class Preparation:
                 self._write_round(split, of_round)
                 progress.save(self._work, self._sums)
                 bar.update(progress.done[split] - bar.n)
+                if stop.name:
+                    raise self._stopped_by_signal(stop.name)
                 self._require_enough(max(count, progress.pictures))
         if progress.done[split] != count:
             raise UserError(
@@ -303,6 +312,11 @@ class Preparation:
         for split in source.splits:
             (self._folder / equal.digests_name(split)).unlink()
         (self._folder / LOCK).unlink()
+
+    def _stopped_by_signal(self, name: str) -> Stopped:
+        return Stopped(
+            f"stopped by {name} after picture {self._progress.pictures}, which is saved; the same command goes on"
+        )
 
     def _stopped_by(self, error: Exception) -> UserError:
         full = getattr(error, "errno", errno.ENOSPC) in (errno.ENOSPC, errno.EDQUOT)

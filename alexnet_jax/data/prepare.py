@@ -1,8 +1,5 @@
 """A config's dataset and its statistics, opened, or prepared where they are not yet."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,9 +7,10 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import pipeline, sources
 from alexnet_jax.data.listing import Listing, difference, list_whole, load_summary, say_summary
-from alexnet_jax.data.preparation import LOCK, Preparation
+from alexnet_jax.data.preparation import Preparation
 from alexnet_jax.data.prepared_set import STATISTICS, VERSION, PreparedSet, folders, is_whole, open_set
 from alexnet_jax.data.statistics import Statistics, load_statistics, statistics_of
+from alexnet_jax.locks import alone_in
 from alexnet_jax.messages import UserError, say
 
 
@@ -64,7 +62,7 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
         if not is_whole(folder):
             say(f"{data.name} is not prepared yet: preparing it in {folder}")
         say_summary(listing)
-        with _alone(work):
+        with alone_in(work, "prepared"):
             if not is_whole(folder) or not _is_of(folder, listing):
                 Preparation(listing, stamp, data, work, folder).run()
         return open_set(folder, data)
@@ -104,16 +102,6 @@ def _is_of(folder: Path, listing: Listing) -> bool:
 def _digest_of(folder: Path) -> str | None:
     known = load_summary(folder)
     return known["digest"] if known else None
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    with open(work / LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"'{work}' is being prepared by another process; wait until it has ended") from error
-        yield
 
 
 def training_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:

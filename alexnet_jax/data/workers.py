@@ -11,11 +11,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from alexnet_jax import signals
 from alexnet_jax.messages import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT_BYTES = 32 << 20  # the most that it takes for the second
 NAME_BYTES = 512  # of a picture's name, as far as it is noted
+
+
+class Died(UserError):
+    """A process that makes pictures was killed."""
 
 
 class Shared:
@@ -55,12 +60,13 @@ def alone() -> AbstractContextManager[Any]:
 
 
 def start_worker(shared: Shared | None = None) -> None:
-    """For a process that makes squares: leaves SIGINT to the parent, ends with it, and keeps its memory.
+    """For a process that makes squares: leaves signals to the parent, ends with it, and keeps its memory.
 
     The processes of a pool outlive a parent that was killed. And glibc gives each picture's memory back
     to the system, to ask for it again with the next one: a sixth of the time.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in signals.NUMBERS:  # a terminal's or a scheduler's signal goes to all of them
+        signal.signal(number, signal.SIG_IGN)
     if shared:
         with shared.started.get_lock():
             number = shared.started.value
@@ -97,7 +103,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
     """One for each core; they import no TensorFlow, and a fork would take its locks along.
 
     Raises:
-      UserError: one of them was killed, most likely as memory was short; names the picture that it had in hand.
+      Died: one of them was killed, most likely as memory was short; names the picture that it had in hand.
     """
     shared = Shared(cores())
     pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), start_worker, (shared,))
@@ -106,7 +112,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
     except BrokenProcessPool as error:
         pool.shutdown()
         names = " or ".join(f"'{name}'" for name in shared.in_hand())
-        raise UserError(
+        raise Died(
             f"a process that makes pictures died{' over ' + names if names else ''}, most likely for want of memory; "
             "take that picture away, or lower --config.data.max_pixels below its size, which begins anew"
         ) from error

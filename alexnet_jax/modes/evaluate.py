@@ -1,7 +1,7 @@
 """The error of a trained network on a whole set, and of several whose softmax is averaged."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import pipeline, prepare
-from alexnet_jax.data.batch import Batch
-from alexnet_jax.data.prefetch import Prefetcher
+from alexnet_jax.data import prepare
 from alexnet_jax.data.prepared_set import PreparedSet
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
-from alexnet_jax.network import views
-from alexnet_jax.network.model import Params
+from alexnet_jax.runs import validation
 from alexnet_jax.runs.config import OF_THE_NETWORK, check_batches, recipe_of
 from alexnet_jax.runs.folder import (
     Run,
@@ -31,29 +28,6 @@ from alexnet_jax.runs.folder import (
     restore_params,
 )
 from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
-
-
-def whole_set(
-    eval_step: Callable[..., dict[str, jax.Array]],
-    params: Params,
-    batches: Iterable[Batch],
-    mean_image: jax.Array,
-    mesh: Mesh,
-) -> dict[str, float]:
-    """`examples`, mean `loss`, `top1_error` and `top5_error` (fractions) over all the batches.
-
-    Sums of what was seen, divided once: a short last batch counts for what it holds.
-    """
-    sums = [eval_step(params, towers.put_batch(batch, mesh), mean_image) for batch in batches]
-    total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *jax.device_get(sums))
-    seen = total.pop("examples")
-    return {"examples": seen, **{name: value / seen for name, value in total.items()}}
-
-
-def batches_of(config: ConfigDict, source: PreparedSet) -> Prefetcher:
-    """The split to evaluate on: centre crops, or whole squares for ten views. To be closed by the caller."""
-    whole = config.evaluate.views == views.VIEWS
-    return pipeline.evaluation_batches(source, config, config.evaluate.split, whole)
 
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
@@ -71,8 +45,8 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     say(f"evaluating the checkpoint of step {at} on {source.name}, {config.evaluate.split}")
     _, eval_step = compiled_steps(recipe, mesh, config.evaluate.views)
     mean_image = towers.replicate(trained.statistics.mean_image, mesh)
-    with batches_of(config, source) as batches:
-        errors = whole_set(eval_step, params, batches, mean_image, mesh)
+    with validation.batches_of(config, source) as batches:
+        errors = validation.whole_set(eval_step, params, batches, mean_image, mesh)
     result = {**errors, "views": config.evaluate.views, "step": at, "workdir": str(trained.workdir)}
     record_evaluation(trained.workdir, {**result, **_what(config, [trained.config["name"]])})
     return result
@@ -156,7 +130,7 @@ def outputs(
     )
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        with batches_of(config, source) as of_split:
+        with validation.batches_of(config, source) as of_split:
             for batch in of_split:
                 real = int(batch.mask.sum())
                 whole = jax.device_get(probabilities(params, towers.put_batch(batch, mesh), mean_image))

@@ -1,129 +1,292 @@
-"""A run's checkpoints, by Orbax, and by Orbax only here: the newest three and the best."""
+"""A run's checkpoints: the newest three and the best. Orbax writes and reads the arrays, and does so only here.
 
+checkpoints/STEP/state/           the TrainState, which Orbax alone can read, too
+checkpoints/STEP/progress.json    what else the next step depends on
+checkpoints/STEP/digests.json     of the files above
+checkpoints/STEP/validation.json  once the step has been validated
+"""
+
+import fcntl
 import hashlib
 import json
+import math
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from alexnet_jax.messages import UserError, say
 
 Tree = TypeVar("Tree")  # of arrays, or of what stands for them
 NEWEST = 3
-DIGESTS = "digests.json"  # in each checkpoint, of the files in its folders
+PROGRESS, DIGESTS, VALIDATION = "progress.json", "digests.json", "validation.json"
+OF_VALIDATION = ("loss", "top1_error", "top5_error")
+ROOM = 1.05  # times the arrays' bytes: what a checkpoint needs on disk
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the next step depends on beside the state."""
+
+    seen: list[list[float]] = field(default_factory=list)  # loss and top-1 error of each step since the last report
+    skipped: int = 0  # batches that were left out, as one among them made numbers that are not finite
+    rewinds: int = 0  # how often that was
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that was read."""
+
+    step: int
+    state: Any
+    progress: Progress
+    validation: dict[str, float] | None  # `loss`, `top1_error`, `top5_error`; None: not validated yet
+    plateau_knows: bool  # whether the state's plateau has counted the validation
 
 
 class Checkpoints:
-    """The checkpoints in a run's folder, by step; one with metrics has been validated."""
+    """The checkpoints in a run's folder, by step."""
 
-    def __init__(self, workdir: Path, set_aside: bool = False) -> None:
-        """Opens `checkpoints/` in the run's folder, which must be absolute, and makes it if need be.
+    def __init__(self, workdir: Path, writes: bool = False) -> None:
+        """Opens `checkpoints/` in the run's folder, which must be absolute.
 
         Args:
-          set_aside: move what is damaged or half written to `damaged/`, as the one who writes here.
+          writes: as the one process that does: makes the folder, and removes what was left half written.
         """
-        self._workdir = workdir
-        self._folder = workdir / "checkpoints"
-        self._may_set_aside = set_aside
-        self._sweep()
-        best = BestN(get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False)
-        policy = AnyPreservationPolicy([LatestN(n=NEWEST), best])
-        # best_fn has the metrics stored; which checkpoints stay is the policy's alone.
-        options = ocp.CheckpointManagerOptions(
-            best_fn=_merit,
-            preservation_policy=policy,
-            async_options=ocp.options.AsyncOptions(post_finalization_callback=partial(_seal, self._folder)),
-        )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._folder, self._damaged = workdir / "checkpoints", workdir / "damaged"
+        self._said: set[int] = set()  # steps whose damage was named
+        self._writes = writes
+        self._writer: ocp.AsyncCheckpointer | None = None
+        self._saving: int | None = None  # the step that is being written
+        if writes:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._remove_unfinished()
+            seal = ocp.options.AsyncOptions(post_finalization_callback=partial(_seal, self._folder))
+            self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=seal)
 
-    def _sweep(self) -> None:
-        """Sets aside what a killed process left half written, which Orbax does not mention or stumbles over."""
-        for path in sorted(self._folder.glob("*")):
-            if "orbax-checkpoint-tmp" in path.name:
-                if self._may_set_aside:
-                    say(f"the checkpoint '{path.name}' was not written to its end; going back to the one before")
-                    self._set_aside(path.name)
-            elif path.name.isdigit() and not _metrics_are_whole(path):
-                say(f"the checkpoint of step {path.name} is damaged (its metrics cannot be read)")
-                self._set_aside(path.name)
+    def _remove_unfinished(self) -> None:
+        """Of a process that was killed, or of a disk that was full: nothing in it can be used."""
+        for path in self._folder.glob("*orbax-checkpoint-tmp*"):
+            say(f"the checkpoint '{path.name}' was not written to its end, and is removed")
+            shutil.rmtree(path, ignore_errors=True)
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, in rising order."""
-        return sorted(self._manager.all_steps())
+        """Steps that have a checkpoint, in rising order. Raises UserError if the folder cannot be read."""
+        try:
+            return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(
+                f"'{self._folder}' cannot be read ({error.strerror}); see to it that it can, or name another run"
+            ) from error
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        """The validation's `top1_error`, `top5_error` and `loss` at the step, if there was one."""
-        return self._manager.metrics(step)
+        """The validation's `loss`, `top1_error` and `top5_error` at the step; None if there was none."""
+        return self._validation(step)[0]
+
+    def _validation(self, step: int) -> tuple[dict[str, float] | None, bool]:
+        """The metrics, and whether the state's plateau has counted them, as earlier versions of the program have it."""
+        ours, earlier = self._folder / str(step) / VALIDATION, self._folder / str(step) / "metrics" / "metrics"
+        path = ours if ours.exists() else earlier
+        try:
+            found = json.loads(path.read_text())
+            digest = _digest_of(found) if path == ours else None
+            if digest != (found.pop("digest") if path == ours else None) or found.pop("step", step) != step:
+                raise ValueError("it is not what was written")
+            return {name: _finite(found[name]) for name in OF_VALIDATION}, path == earlier
+        except (FileNotFoundError, NotADirectoryError):
+            return None, False
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if step not in self._said:
+                say(f"'{path}' cannot be used ({error!r}): step {step} counts as not validated")
+                self._said.add(step)
+            return None, False
 
     def best_step(self) -> int | None:
         """The validated step of lowest top-1 error; of those, of lowest loss; None without any."""
-        validated = [(step, self.metrics(step)) for step in self.steps()]
-        merits = [(_merit(metrics), step) for step, metrics in validated if metrics]
-        return max(merits)[1] if merits else None
+        merits = [
+            (-metrics["top1_error"], -metrics["loss"], step) for step in self.steps() if (metrics := self.metrics(step))
+        ]
+        return max(merits)[2] if merits else None
 
-    def save(self, step: int, state: PyTree, metrics: dict[str, float] | None) -> None:
-        """Saves in the background, with the metrics of a validation if there was one."""
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
-        self._manager.save(step, args=args, metrics=metrics)
+    def save(self, step: int, state: PyTree, progress: Progress) -> None:
+        """Begins to save; it goes on in the background.
 
-    def restore(self, abstract_state: Tree, steps: Iterable[int]) -> tuple[int, Tree]:
-        """The first of the steps whose files are as they were written, and its state.
+        Raises:
+          OSError: the disk has too little room, or what was being saved could not be.
+        """
+        assert self._writer is not None
+        self.finish()
+        target = self._folder / str(step)
+        if target.exists():
+            if _damage(target) is None:
+                return
+            self._set_aside(step)
+        needed = ROOM * sum(x.nbytes for x in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise OSError(f"it needs {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free")
+        beside = self._folder / f".{PROGRESS}"  # put into the checkpoint before that gets its name
+        beside.write_text(json.dumps({"step": step, **asdict(progress)}))
+        self._saving = step
+        try:
+            self._writer.save(target, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+        except Exception as error:
+            raise self._not_saved(error) from error
+
+    def finish(self) -> None:
+        """Waits until all is written, and removes what is not to be kept. Raises OSError if it could not be written."""
+        if self._writer is None or self._saving is None:
+            return
+        try:
+            self._writer.wait_until_finished()
+        except Exception as error:  # Orbax's threads raise many kinds
+            raise self._not_saved(error) from error
+        self._saving = None
+        self._prune()
+
+    def _not_saved(self, error: Exception) -> OSError:
+        self._saving = None
+        for path in self._folder.glob("*orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+        strerror = getattr(error, "strerror", None)
+        full = "RESOURCE_EXHAUSTED" in str(error)
+        return OSError(strerror or ("no space left on the disk" if full else str(error).splitlines()[0]))
+
+    def validated(self, step: int, metrics: dict[str, float]) -> None:
+        """Writes down what a validation of the step's checkpoint came to. Raises OSError if that cannot be."""
+        self.finish()
+        if not (self._folder / str(step)).is_dir():
+            return
+        found: dict[str, Any] = {"step": step, **{name: metrics[name] for name in OF_VALIDATION}}
+        unfinished = self._folder / str(step) / f".{VALIDATION}"
+        with open(unfinished, "w") as file:
+            file.write(json.dumps({**found, "digest": _digest_of(found)}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, unfinished.with_name(VALIDATION))
+        self._prune()
+
+    def _prune(self) -> None:
+        """Removes all but the newest and the best; not what somebody is reading, whose time comes later."""
+        steps = self.steps()
+        for step in set(steps) - {*steps[-NEWEST:], self.best_step()}:
+            with _held(self._folder / str(step), fcntl.LOCK_EX) as free:
+                if free:
+                    removed = self._folder / f".removed-{step}"
+                    with suppress(OSError):
+                        (self._folder / str(step)).rename(removed)
+                    shutil.rmtree(removed, ignore_errors=True)
+
+    def restore(self, abstract_state: Tree, which: str = "newest") -> Checkpoint:
+        """The newest checkpoint whose files are as they were written, or the best; where that is damaged the newest.
 
         Args:
           abstract_state: shapes, types and shardings to restore into.
+          which: newest or best.
 
         Raises:
           UserError: there is none; the damaged ones stay where they are.
         """
-        damaged = []
-        for step in steps:
-            # Asked before Orbax reads: of a read that fails it leaves parts behind that print tracebacks.
-            if damage := _damage(self._folder / str(step)):
+        damaged: list[int] = []
+        while left := [step for step in self.steps()[::-1] if step not in damaged]:
+            best = self.best_step() if which == "best" else None
+            step = best if best in left else left[0]
+            assert step is not None
+            folder = self._folder / str(step)
+            with _held(folder, fcntl.LOCK_SH):  # so that nobody removes it meanwhile
+                damage = _damage(folder)
+                if damage is None:
+                    # Asked before Orbax reads: of a read that fails it leaves parts behind that print tracebacks.
+                    state, damage = self._read(folder, step, abstract_state)
+                if damage is None:
+                    if damaged:
+                        say(f"going back to the checkpoint of step {step}")
+                        self._set_all_aside(damaged)
+                    progress = _progress_of(folder)
+                    return Checkpoint(step, state, progress, *self._validation(step))
+            if folder.is_dir():
                 say(f"the checkpoint of step {step} is damaged ({damage})")
                 damaged.append(step)
-                continue
-            if damaged:
-                say(f"going back to the checkpoint of step {step}")
-            if damaged and self._may_set_aside:
-                for bad in damaged:
-                    self._set_aside(str(bad))
-                self._manager.reload()
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-            return step, self._manager.restore(step, args=args).state
         raise UserError(
             f"no checkpoint in {self._folder} can be read; --restart sets the run aside and begins anew"
             if damaged
             else f"there is no checkpoint in {self._folder}; train first, or name another run"
         )
 
-    def _set_aside(self, name: str) -> None:
-        target = self._workdir / "damaged" / name
-        target.parent.mkdir(exist_ok=True)
-        if target.exists():
-            shutil.rmtree(target)
-        (self._folder / name).rename(target)
+    def _read(self, folder: Path, step: int, abstract_state: Tree) -> tuple[Tree | None, str | None]:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        try:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+                state = reader.restore(folder, args=args).state
+        except Exception as error:  # Orbax and what it stands on raise many kinds
+            return None, f"it cannot be read: {str(error).splitlines()[0]}"
+        its_own = int(jax.device_get(state.step))
+        return state, None if its_own == step else f"it is the one of step {its_own}"
+
+    def _set_all_aside(self, steps: list[int]) -> None:
+        if self._writes:
+            for step in steps:
+                self._set_aside(step)
+
+    def _set_aside(self, step: int) -> None:
+        """Moves a damaged checkpoint to `damaged/`, which keeps one, for the sake of the disk."""
+        with suppress(OSError):
+            shutil.rmtree(self._damaged, ignore_errors=True)
+            self._damaged.mkdir(exist_ok=True)
+            (self._folder / str(step)).rename(self._damaged / str(step))
+        shutil.rmtree(self._folder / str(step), ignore_errors=True)
 
     def close(self) -> None:
-        """Waits until all is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until all is written. Raises OSError if it could not be."""
+        if self._writer is not None:
+            try:
+                self.finish()
+            finally:
+                self._writer.close()
+                self._writer = None
+
+
+@contextmanager
+def _held(checkpoint: Path, how: int) -> Iterator[bool]:
+    """Whether the checkpoint is held while within; also where it, or a lock, is not to be had, it goes on."""
+    try:
+        file = open(checkpoint / DIGESTS)
+    except OSError:
+        yield True
+        return
+    with file:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            pass
+        yield True
 
 
 def _seal(folder: Path) -> None:
-    """Writes each file's digest beside them; Orbax calls it with all written, before the folder gets its name."""
+    """Puts the progress and each file's digest beside the arrays; with all written, before the folder gets its name."""
     for unfinished in folder.glob("*orbax-checkpoint-tmp*"):
-        (unfinished / DIGESTS).write_text(json.dumps(_digests(unfinished)))
+        os.replace(folder / f".{PROGRESS}", unfinished / PROGRESS)
+        step = int(unfinished.name.partition(".")[0])
+        (unfinished / DIGESTS).write_text(json.dumps({"step": step, "files": _digests(unfinished)}))
 
 
 def _digests(checkpoint: Path) -> dict[str, str]:
     digests = {}
-    for path in sorted(checkpoint.glob("*/**/*")):  # beside the folders lies what Orbax changes later
+    # Beside the folders lies what Orbax changes later.
+    for path in [*sorted(checkpoint.glob("*/**/*")), checkpoint / PROGRESS]:
         if path.is_file():
             with path.open("rb") as file:
                 digests[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "blake2b").hexdigest()
@@ -134,22 +297,36 @@ def _damage(checkpoint: Path) -> str | None:
     """What is wrong with the checkpoint's files, if anything is."""
     try:
         written = json.loads((checkpoint / DIGESTS).read_text())
+        # Earlier versions wrote the files alone.
+        files, step = (written["files"], written["step"]) if "step" in written else (written, None)
+        if not files or not all(isinstance(digest, str) for digest in files.values()):
+            raise ValueError(f"{DIGESTS} names no files")
         present = _digests(checkpoint)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its files cannot be read: {error}"
-    if lost := written.keys() - present.keys():
+    if step is not None and str(step) != checkpoint.name:
+        return f"it is the one of step {step}"
+    if lost := files.keys() - present.keys():
         return f"its file {min(lost)} is lost"
-    changed = [name for name in written if written[name] != present[name]]
+    changed = [name for name in files if files[name] != present[name]]
     return f"its file {changed[0]} is not what was written" if changed else None
 
 
-def _metrics_are_whole(checkpoint: Path) -> bool:
-    path = checkpoint / "metrics" / "metrics"
-    try:
-        return not path.is_file() or "top1_error" in json.loads(path.read_text())
-    except ValueError:
-        return False
+def _progress_of(checkpoint: Path) -> Progress:
+    """Checkpoints of earlier versions have none."""
+    path = checkpoint / PROGRESS
+    if not path.exists():
+        return Progress()
+    written = json.loads(path.read_text())
+    return Progress(written["seen"], written["skipped"], written["rewinds"])
 
 
-def _merit(metrics: dict[str, float]) -> tuple[float, float]:
-    return (-metrics["top1_error"], -metrics["loss"])
+def _digest_of(found: dict[str, Any]) -> str:
+    text = json.dumps({name: value for name, value in sorted(found.items()) if name != "digest"})
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"it has {value}")
+    return float(value)

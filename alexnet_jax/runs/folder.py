@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.statistics import Statistics, load_statistics
+from alexnet_jax.locks import LOCK, alone_in
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
@@ -69,14 +71,8 @@ def restore_params(run: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, 
     Raises:
       UserError: there is none.
     """
-    checkpoints = Checkpoints(run.workdir)
-    steps = checkpoints.steps()[::-1]
-    best = checkpoints.best_step()
-    if which == "best" and best is not None:
-        steps = [best, *(one for one in steps if one != best)]
-    at, state = checkpoints.restore(abstract_state(own, mesh), steps)
-    checkpoints.close()
-    return at, state.params
+    found = Checkpoints(run.workdir).restore(abstract_state(own, mesh), which)
+    return found.step, found.state.params
 
 
 def record_evaluation(workdir: Path, line: dict[str, Any]) -> None:
@@ -128,6 +124,29 @@ def create_run(workdir: Path, config: ConfigDict, statistics: Statistics, classe
     except OSError as error:
         raise _unwritable(workdir, error.strerror) from error
     return open_run(workdir)
+
+
+@contextmanager
+def only_writer(workdir: Path) -> Iterator[None]:
+    """Within it no other process trains in the folder, which is made, and removed if nothing comes into it.
+
+    Raises:
+      UserError: another one does, or the folder cannot be written.
+    """
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+    with ExitStack() as held:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(workdir, "trained"))
+        except OSError as error:
+            raise _unwritable(workdir, error.strerror) from error
+        try:
+            yield
+        finally:
+            if os.listdir(workdir) == [LOCK]:
+                (workdir / LOCK).unlink()
+                for folder in made:
+                    folder.rmdir()
 
 
 def require_writable(workdir: Path) -> None:

@@ -2,10 +2,19 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
+
+
+class NotFinite(Exception):
+    """A loss or a weight is NaN or infinite."""
+
+    def __init__(self, step: int, what: str) -> None:
+        """After the step."""
+        super().__init__(what)
+        self.step = step
 
 
 class Meter:
@@ -15,12 +24,16 @@ class Meter:
       learning_rate: of the last step read; 0 before the first.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        """Counts from now; the first step, which compiles, counts for no speed."""
+    def __init__(self, batch_size: int, seen: Sequence[Sequence[float]] = ()) -> None:
+        """Counts from now; the first step, which compiles, counts for no speed.
+
+        Args:
+          seen: what `seen` was when the run was saved that is gone on with.
+        """
         self._batch_size = batch_size
         self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
         self._first_rate = 0.0  # with compilation; for want of a better one
-        self._seen: list[tuple[float, float]] = []  # loss and top-1 error of each step
+        self._seen: list[tuple[float, float]] = [(loss, error) for loss, error in seen]
         self._start, self._steps = time.perf_counter(), 0
         self._total_seconds, self._total_steps = 0.0, 0
         self.learning_rate = 0.0
@@ -32,20 +45,20 @@ class Meter:
           metrics: float32 scalars, `loss`, `top1_error` and `learning_rate` among them.
 
         Raises:
-          FloatingPointError: the loss of the step before is NaN or infinite.
+          NotFinite: the loss of the step before is NaN or infinite.
         """
         self.settle()
         self._pending = step, metrics
 
     def settle(self) -> None:
-        """Waits for the step taken last. Raises FloatingPointError if its loss is NaN or infinite."""
+        """Waits for the step taken last. Raises NotFinite if its loss is NaN or infinite."""
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
         numbers = jax.device_get(metrics)  # all at once
         loss = float(numbers["loss"])
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss of step {step} is {loss}")
+            raise NotFinite(step, f"the loss of step {step} is {loss}")
         self._seen.append((loss, float(numbers["top1_error"])))
         self.learning_rate = float(numbers["learning_rate"])
         self._steps += 1
@@ -63,6 +76,11 @@ class Meter:
         self._seen = []
         self.pause()
         return {"loss": float(loss), "top1_error": float(top1_error)}, rate
+
+    def seen(self) -> list[list[float]]:
+        """Loss and top-1 error of each step since the last report, all that were taken."""
+        self.settle()
+        return [list(one) for one in self._seen]
 
     def pause(self) -> None:
         """Begins the time anew: what came before was no training."""

@@ -4,14 +4,18 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from alexnet_jax.messages import UserError, say
+
 Line = dict[str, float]
+BAD = 3  # lines that cannot be read, whose numbers are said
 
 
 class Report:
@@ -21,20 +25,33 @@ class Report:
       lines: everything that metrics.jsonl holds.
     """
 
-    def __init__(self, workdir: Path, first_step: int, last_step: int, steps_per_epoch: int) -> None:
-        """Goes on with the files of a run that stands at `first_step`, less what it had after that."""
+    def __init__(
+        self, workdir: Path, first_step: int, last_step: int, steps_per_epoch: int, validated: bool = False
+    ) -> None:
+        """Goes on with the files of a run that stands at `first_step`, less what it had after that.
+
+        Args:
+          validated: whether its checkpoint has been; if not, that step's validation comes again.
+        """
         # Imports TensorFlow, which must not be there before data/tensorflow.py has made it quiet.
         from clu import metric_writers
 
         self._workdir = workdir
         self._last_step = last_step
         self._steps_per_epoch = steps_per_epoch
-        self.lines = [line for line in read_metrics(workdir) if line["step"] <= first_step]
-        unfinished = workdir / ".metrics.jsonl"
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-        os.replace(unfinished, workdir / "metrics.jsonl")
-        self._file = open(workdir / "metrics.jsonl", "a", buffering=1)
+        self.lines = [
+            line
+            for line in read_metrics(workdir)
+            if line["step"] < first_step
+            or (line["step"] == first_step and (validated or "validation/loss" not in line))
+        ]
+        self._whole = True  # whether metrics.jsonl has all lines
+        self._file = self._write_anew()
+        for path in workdir.glob("events.out.tfevents.*"):
+            path.unlink()
         self._board = metric_writers.SummaryWriter(str(workdir))
+        for line in self.lines:  # anew, so that TensorBoard has each step once, however a run ended
+            self._board.write_scalars(int(line["step"]), {name: x for name, x in line.items() if name != "step"})
         self._bar = tqdm(total=last_step, initial=first_step, unit=" steps", disable=None, file=sys.stderr)
         self._drawn = time.monotonic()
 
@@ -69,7 +86,8 @@ class Report:
         )
         self._write(step, {f"validation/{name}": metrics[name] for name in ("loss", "top1_error", "top5_error")})
         if time.monotonic() - self._drawn > 60:
-            self.draw()
+            with suppress(OSError):  # at the end it is drawn again
+                self.draw()
 
     def say(self, text: str) -> None:
         """A line for people, which leaves the progress bar whole."""
@@ -77,34 +95,76 @@ class Report:
         sys.stderr.flush()
 
     def draw(self) -> None:
-        """Draws curves.png anew."""
-        draw_curves(self.lines, self._steps_per_epoch, self._workdir / "curves.png")
+        """Draws curves.png anew. Raises OSError if it cannot be written."""
         self._drawn = time.monotonic()
+        draw_curves(self.lines, self._steps_per_epoch, self._workdir / "curves.png")
 
     def close(self) -> None:
-        """Draws the curves and closes the files."""
+        """Draws the curves and closes the files. Raises OSError if a line could not be written."""
         self._bar.close()
-        self._file.close()
         self._board.close()
         self.draw()
+        if not self._whole:
+            self._file = self._write_anew()
+        self._file.close()
+
+    def _write_anew(self) -> TextIO:
+        """All lines, by one renaming; the file, to add to."""
+        unfinished = self._workdir / ".metrics.jsonl"
+        unfinished.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        os.replace(unfinished, self._workdir / "metrics.jsonl")
+        return open(self._workdir / "metrics.jsonl", "a", buffering=1)
 
     def _write(self, step: int, values: Line) -> None:
         line = {"step": step, **values}
         self.lines.append(line)
-        self._file.write(json.dumps(line) + "\n")
+        try:
+            if self._whole:
+                self._file.write(json.dumps(line) + "\n")
+            else:
+                self._file = self._write_anew()
+            self._whole = True
+        except OSError as error:
+            if self._whole:
+                self.say(f"metrics.jsonl cannot be written ({error.strerror}): its lines are kept, for when it can")
+            self._whole = False
         self._board.write_scalars(step, values)
 
 
 def read_metrics(workdir: Path) -> list[Line]:
-    """The lines of a run's metrics.jsonl; none if there is no such file. A torn last line is left out."""
+    """The lines of a run's metrics.jsonl; none if there is no such file. What is no such line is left out, and said.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
     path = workdir / "metrics.jsonl"
-    lines: list[Line] = []
-    for text in path.read_text().splitlines() if path.is_file() else ():
+    try:
+        texts = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be read ({error.strerror}); see to it that it can, or move it away"
+        ) from error
+    lines, bad = [], []
+    for number, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+            lines.append(_line_of(text))
+        except ValueError:
+            if text or number < len(texts):  # the last one ends with a line break
+                bad.append(str(number))
+    if bad:
+        more = f" and {len(bad) - BAD} more" if len(bad) > BAD else ""
+        say(f"'{path}': what stands in line {', '.join(bad[:BAD])}{more} cannot be read and is left out")
     return lines
+
+
+def _line_of(text: bytes) -> Line:
+    """Raises ValueError if the text is no line of numbers with a step."""
+    line = json.loads(text)
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        raise ValueError("no object with a step")
+    if not all(type(value) in (int, float) for value in line.values()):
+        raise ValueError("it has what is no number")
+    return line
 
 
 def draw_curves(lines: list[Line], steps_per_epoch: int, path: Path) -> None:

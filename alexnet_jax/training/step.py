@@ -240,9 +240,12 @@ def dead_units(recipe: Recipe, params: Params, batch: Batch, mean_image: MeanIma
     return {name.removesuffix("/relu"): share[0] for name, share in kept.get("dead_units", {}).items()}
 
 
-def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether no number in the tree is infinite or NaN."""
-    return jnp.asarray([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+def finite_layers(params: Params) -> dict[str, Bool[Array, ""]]:
+    """Of each layer, whether no weight and no bias of it is infinite or NaN."""
+    return {
+        name: jnp.asarray([jnp.isfinite(x).all() for x in jax.tree.leaves(layer)]).all()
+        for name, layer in params.items()
+    }
 
 
 def compiled_steps(recipe: Recipe, mesh: Mesh, views: int = 1) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:

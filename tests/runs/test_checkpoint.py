@@ -1,16 +1,21 @@
 """What stays of a run's checkpoints, and what happens to a damaged one."""
 
+import fcntl
+import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError
-from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.training.step import Recipe, TrainState, abstract_state, create_state
 from tests.conftest import NARROW
 
@@ -34,35 +39,42 @@ def assert_equal(ours: Any, theirs: Any) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), ours, theirs)
 
 
-def test_the_newest_three_and_the_best_stay(tmp_path: Path, state: TrainState) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    for number, error in enumerate([0.9, 0.2, 0.5, 0.4, 0.3, 0.6], start=1):
-        checkpoints.save(number, state, metrics(error))
-    checkpoints.save(7, state, None)
+def saved(workdir: Path, steps: Mapping[int, dict[str, float] | None], state: TrainState) -> Checkpoints:
+    """So many checkpoints, each the same state but for its step, and validated where there are metrics."""
+    checkpoints = Checkpoints(workdir, writes=True)
+    for step, of_validation in steps.items():
+        checkpoints.save(step, replace(state, step=jnp.int32(step)), Progress())
+        if of_validation:
+            checkpoints.validated(step, of_validation)
     checkpoints.close()
-    again = Checkpoints(tmp_path)
+    return Checkpoints(workdir)
+
+
+def test_the_newest_three_and_the_best_stay(tmp_path: Path, state: TrainState) -> None:
+    errors = {number: metrics(error) for number, error in enumerate([0.9, 0.2, 0.5, 0.4, 0.3, 0.6], start=1)}
+    again = saved(tmp_path, {**errors, 7: None}, state)
     assert again.steps() == [2, 5, 6, 7]
     assert again.best_step() == 2
     assert again.metrics(2) == metrics(0.2)
     assert again.metrics(7) is None
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "5", "6", "7"}
 
 
 def test_of_equal_errors_the_lower_loss_is_best(tmp_path: Path, state: TrainState) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    for number, loss in enumerate([0.5, 0.3, 0.4], start=1):
-        checkpoints.save(number, state, metrics(0.1, loss))
-    checkpoints.close()
-    assert Checkpoints(tmp_path).best_step() == 2
+    losses = {number: metrics(0.1, loss) for number, loss in enumerate([0.5, 0.3, 0.4], start=1)}
+    assert saved(tmp_path, losses, state).best_step() == 2
 
 
 def test_a_checkpoint_does_not_know_how_many_devices_wrote_it(tmp_path: Path, state: TrainState) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, state, None)
+    checkpoints = Checkpoints(tmp_path, writes=True)
+    checkpoints.save(0, state, Progress([[0.1, 0.5]], skipped=3, rewinds=1))
+    checkpoints.save(0, state, Progress())
     checkpoints.close()
     for mesh_shape in [(1, 1), (2, 2)]:
-        _, restored = Checkpoints(tmp_path).restore(abstract(mesh_shape), [1])
-        assert_equal(restored, state)
-        assert restored.params["conv2"]["kernel"].sharding.num_devices == mesh_shape[0] * mesh_shape[1]
+        found = Checkpoints(tmp_path).restore(abstract(mesh_shape))
+        assert (found.step, found.progress) == (0, Progress([[0.1, 0.5]], skipped=3, rewinds=1))
+        assert_equal(found.state, state)
+        assert found.state.params["conv2"]["kernel"].sharding.num_devices == mesh_shape[0] * mesh_shape[1]
 
 
 def largest_file(folder: Path) -> Path:
@@ -98,8 +110,32 @@ def lose_the_digests(folder: Path) -> None:
     (folder / "digests.json").unlink()
 
 
-def empty_its_metrics(folder: Path) -> None:
-    (folder / "metrics" / "metrics").write_text("")
+def empty_the_digests(folder: Path) -> None:
+    (folder / "digests.json").write_text("{}")
+
+
+def list_no_digests(folder: Path) -> None:
+    (folder / "digests.json").write_text("[]")
+
+
+def alter_the_progress(folder: Path) -> None:
+    (folder / "progress.json").write_text(json.dumps({"step": 2, "seen": [], "skipped": 1, "rewinds": 0}))
+
+
+def be_the_one_before(folder: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("1"), folder)
+
+
+def be_the_one_before_and_hide_it(folder: Path) -> None:
+    be_the_one_before(folder)
+    digests = json.loads((folder / "digests.json").read_text())
+    (folder / "digests.json").write_text(json.dumps({**digests, "step": 2}))
+
+
+def forbid_reading(folder: Path) -> None:
+    (folder / "digests.json").unlink()
+    (folder / "digests.json").mkdir()  # to the superuser all else is readable
 
 
 def never_end(folder: Path) -> None:
@@ -115,39 +151,80 @@ def never_end(folder: Path) -> None:
         lose_the_arrays,
         lose_everything,
         lose_the_digests,
-        empty_its_metrics,
+        empty_the_digests,
+        list_no_digests,
+        alter_the_progress,
+        be_the_one_before,
+        be_the_one_before_and_hide_it,
+        forbid_reading,
         never_end,
     ],
 )
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tmp_path: Path, state: TrainState, damage: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    for number in (1, 2):
-        checkpoints.save(number, state, metrics(0.5))
-    checkpoints.close()
+    saved(tmp_path, {1: metrics(0.5), 2: metrics(0.5)}, state)
     damage(tmp_path / "checkpoints" / "2")
-    again = Checkpoints(tmp_path, set_aside=True)
-    at_step, restored = again.restore(abstract(), again.steps()[::-1])
-    assert at_step == 1
-    assert_equal(restored, state)
+    reader = Checkpoints(tmp_path)
+    before = sorted((tmp_path / "checkpoints").iterdir())
+    for which in ("newest", "best"):
+        assert reader.restore(abstract(), which).step == 1
+    assert sorted((tmp_path / "checkpoints").iterdir()) == before  # a reader moves nothing
+    again = Checkpoints(tmp_path, writes=True)
+    found = again.restore(abstract())
+    assert found.step == 1
+    assert_equal(found.state.params, state.params)
     said = capsys.readouterr().err
     assert "step 2 is damaged" in said or "'2.orbax-checkpoint-tmp' was not written to its end" in said
-    assert len(list((tmp_path / "damaged").iterdir())) == 1
-    again.save(2, state, None)
+    assert again.steps() == [1]
+    again.save(2, replace(state, step=jnp.int32(2)), Progress())
     again.close()
-    assert Checkpoints(tmp_path).steps() == [1, 2]
+    assert Checkpoints(tmp_path).restore(abstract()).step == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "5", '{"step": 2}', '{"step": 2, "loss": 0.1, "top1_error": 0.1, "top5_error": 0.0, "digest": "0"}'],
+)
+def test_a_validation_that_is_not_what_was_written_counts_for_none(
+    tmp_path: Path, state: TrainState, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = saved(tmp_path, {1: metrics(0.5), 2: metrics(0.1)}, state)
+    assert again.best_step() == 2
+    (tmp_path / "checkpoints/2/validation.json").write_text(content)
+    assert (again.best_step(), again.metrics(2)) == (1, None)
+    assert "step 2 counts as not validated" in capsys.readouterr().err
+    shutil.copy(tmp_path / "checkpoints/1/validation.json", tmp_path / "checkpoints/2/validation.json")
+    assert again.metrics(2) is None  # that of another step
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path: Path, state: TrainState) -> None:
+    saved(tmp_path, {1: None}, state)
+    folder = tmp_path / "checkpoints/1"
+    digests = json.loads((folder / "digests.json").read_text())["files"]
+    del digests["progress.json"]
+    (folder / "progress.json").unlink()
+    (folder / "digests.json").write_text(json.dumps(digests))
+    (folder / "metrics").mkdir()
+    (folder / "metrics/metrics").write_text(json.dumps(metrics(0.3)))
+    found = Checkpoints(tmp_path).restore(abstract(), "best")
+    assert (found.step, found.progress, found.validation, found.plateau_knows) == (1, Progress(), metrics(0.3), True)
 
 
 def test_where_no_checkpoint_can_be_read_all_stay_where_they_are(tmp_path: Path, state: TrainState) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    for number in (1, 2):
-        checkpoints.save(number, state, None)
-    checkpoints.close()
+    saved(tmp_path, {1: None, 2: None}, state)
     for number in (1, 2):
         truncate(tmp_path / "checkpoints" / str(number))
-    again = Checkpoints(tmp_path, set_aside=True)
+    again = Checkpoints(tmp_path, writes=True)
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read; --restart"):
-        again.restore(abstract(), [2, 1])
+        again.restore(abstract())
     assert again.steps() == [1, 2]
     assert not (tmp_path / "damaged").exists()
+
+
+def test_what_is_being_read_is_not_removed(tmp_path: Path, state: TrainState) -> None:
+    saved(tmp_path, {1: None}, state)
+    with open(tmp_path / "checkpoints/1/digests.json") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert saved(tmp_path, {2: None, 3: None, 4: None}, state).steps() == [1, 2, 3, 4]
+    assert saved(tmp_path, {5: None}, state).steps() == [3, 4, 5]

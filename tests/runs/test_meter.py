@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.runs.meter import Meter
+from alexnet_jax.runs.meter import Meter, NotFinite
 
 LOSSES, ERRORS = (2.5, 0.5, 4.0), (0.75, 0.25, 0.5)  # exact in float32
 
@@ -49,5 +49,5 @@ def test_a_step_is_read_once_and_while_the_next_one_runs(monkeypatch: pytest.Mon
 def test_a_loss_that_is_not_finite_stops_at_its_step(loss: float) -> None:
     meter = Meter(batch_size=8)
     meter.add(7, metrics(loss, 0.5))
-    with pytest.raises(FloatingPointError, match=f"the loss of step 7 is {loss}"):
+    with pytest.raises(NotFinite, match=f"the loss of step 7 is {loss}"):
         meter.add(8, metrics(1.0, 0.5))

@@ -10,9 +10,10 @@ import optax
 import pytest
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.runs.config import check_config, recipe_of
 from alexnet_jax.training import optimizer
+from alexnet_jax.training.step import TrainState
 from configs import alexnet_2012
 
 RATES = (
@@ -167,15 +168,12 @@ def test_plateau_rule_on_a_script(restart: int | None, tmp_path: Path) -> None:
 
 
 def through_a_checkpoint(plateau: optimizer.Plateau, workdir: Path) -> optimizer.Plateau:
-    checkpoints = Checkpoints(workdir)
-    checkpoints.save(1, {"plateau": jax.tree.map(jnp.asarray, plateau)}, None)
+    checkpoints = Checkpoints(workdir, writes=True)
+    state = TrainState(jnp.int32(1), {}, {}, jax.tree.map(jnp.asarray, plateau))
+    checkpoints.save(1, state, Progress())
     checkpoints.close()
-    checkpoints = Checkpoints(workdir)
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])),
-        plateau,
+        state,
     )
-    restored = checkpoints.restore({"plateau": abstract}, [1])
-    checkpoints.close()
-    assert restored is not None
-    return restored[1]["plateau"]
+    return Checkpoints(workdir).restore(abstract).state.plateau

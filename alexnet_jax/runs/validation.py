@@ -1,0 +1,38 @@
+"""Loss and errors on a whole split."""
+
+from collections.abc import Callable, Iterable
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from alexnet_jax.data import pipeline
+from alexnet_jax.data.batch import Batch
+from alexnet_jax.data.prefetch import Prefetcher
+from alexnet_jax.data.prepared_set import PreparedSet
+from alexnet_jax.devices import towers
+from alexnet_jax.network import views
+from alexnet_jax.network.model import Params
+
+
+def whole_set(
+    eval_step: Callable[..., dict[str, jax.Array]],
+    params: Params,
+    batches: Iterable[Batch],
+    mean_image: jax.Array,
+    mesh: Mesh,
+) -> dict[str, float]:
+    """`examples`, mean `loss`, `top1_error` and `top5_error` (fractions) over all the batches.
+
+    Sums of what was seen, divided once: a short last batch counts for what it holds.
+    """
+    sums = [eval_step(params, towers.put_batch(batch, mesh), mean_image) for batch in batches]
+    total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *jax.device_get(sums))
+    seen = total.pop("examples")
+    return {"examples": seen, **{name: value / seen for name, value in total.items()}}
+
+
+def batches_of(config: ConfigDict, source: PreparedSet) -> Prefetcher:
+    """The split to evaluate on: centre crops, or whole squares for ten views. To be closed by the caller."""
+    whole = config.evaluate.views == views.VIEWS
+    return pipeline.evaluation_batches(source, config, config.evaluate.split, whole)

@@ -1,0 +1,69 @@
+"""The first signal is a wish to whoever asks for it; else, and at a second one, the process ends at once."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+SCRIPT = """
+import sys, time
+from alexnet_jax.signals import listen, stop_signals
+listen()
+def busy():  # no Python handler is called within
+    sum(range(10**11))
+if sys.argv[1] == "asks":
+    with stop_signals() as stop:
+        print("ready", flush=True)
+        while not stop.name:
+            time.sleep(0.01)
+        print(stop.name, flush=True)
+        busy()
+print("ready", flush=True)
+busy()
+"""
+
+
+def started(how: str, before: str = "") -> subprocess.Popen[str]:
+    command = f'{before} exec "$0" -c "$1" {how}'
+    process = subprocess.Popen(
+        ["sh", "-c", command, sys.executable, SCRIPT],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_is_a_wish_where_somebody_asks_and_a_second_ends_all(number: signal.Signals) -> None:
+    process = started("asks")
+    process.send_signal(number)
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{number.name}\n"
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (128 + number, f"error: stopped at once by {number.name}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_ends_what_has_nothing_to_save_at_once(number: signal.Signals) -> None:
+    process = started("does not")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (128 + number, f"error: stopped at once by {number.name}\n")
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    process = started("does not", before="trap '' HUP;")  # what nohup does
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
