@@ -12,6 +12,13 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "alexnet_jax")
 
 
+def _remove_unfinished(compiled: Path) -> None:
+    """Removes what a process that was killed left without its time: JAX would warn of it ever after, and keep none."""
+    for program in compiled.glob("*-cache"):
+        if not program.with_name(f"{program.name.removesuffix('-cache')}-atime").exists():
+            program.unlink(missing_ok=True)
+
+
 def keep_compiled_programs(keep: bool) -> None:
     """Has JAX, which must not be imported yet, keep what it compiles in the cache, or keep nothing.
 
@@ -23,6 +30,7 @@ def keep_compiled_programs(keep: bool) -> None:
         compiled = folder() / "compiled"
         try:
             compiled.mkdir(parents=True, exist_ok=True)
+            _remove_unfinished(compiled)
         except OSError:
             return
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled)

@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import MODES, Invocation
 from alexnet_jax.runs.config import check_config, flatten
 
+MOST_CPU_DEVICES = 64  # virtual ones; XLA aborts at some hundreds
+
 flags.disclaim_key_flags()  # they are those of the program that calls `main`, and its --help shows them
 
 
@@ -28,6 +31,7 @@ def main() -> None:
     Its status: 0 done; 1 a mistake or a failure, said in a sentence; 75 stopped by a signal after all was saved;
     128 and a signal's number where there was nothing to save.
     """
+    _make_up_for_what_is_missing()
     signals.listen()
     _define_flags()
     try:
@@ -38,6 +42,25 @@ def main() -> None:
     except UserError as error:
         say(f"error: {error}")
         sys.exit(1)
+    except BrokenPipeError:  # nobody reads the result
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+
+
+def _make_up_for_what_is_missing() -> None:
+    """Streams that are closed, whose numbers files would get; a home, which containers may lack."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if not sys.stderr:
+        sys.stderr = open(os.devnull, "w")
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(Path(tempfile.gettempdir(), f"home-of-{os.getuid()}"))
+        say(f"this user has no home folder: {os.environ['HOME']} stands for it")
 
 
 def _define_flags() -> None:
@@ -60,6 +83,7 @@ def _run(argv: Sequence[str]) -> None:
     """Runs the mode and prints its result as one JSON object."""
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of what is caught and said here
     require_right_jax()
+    _require_right_environment()
     if argv[1:]:
         raise UserError(f"'{argv[1]}' is not expected; flags begin with --, see --help")
     if flags.FLAGS.dry_run and flags.FLAGS.mode != "prepare":
@@ -78,6 +102,16 @@ def _run(argv: Sequence[str]) -> None:
     cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
     mode = importlib.import_module(f"alexnet_jax.modes.{flags.FLAGS.mode}")
     print(json.dumps(mode.run(flag.value, invocation)), flush=True)
+
+
+def _require_right_environment() -> None:
+    """Raises UserError for a variable that JAX cannot read and says little about."""
+    given = os.environ.get("JAX_NUM_CPU_DEVICES", "")
+    if given and not (given.isdigit() and 0 < int(given) <= MOST_CPU_DEVICES):
+        raise UserError(
+            f"the environment's JAX_NUM_CPU_DEVICES is '{given}' and must be from 1 to {MOST_CPU_DEVICES}; unset it, "
+            "and as many are made as are needed"
+        )
 
 
 def _workdir(filename: str | None) -> Path:
@@ -125,7 +159,8 @@ def _config_argument(argv: Sequence[str]) -> str | None:
 def _load(argument: str) -> ConfigDict:
     path, _, variant = argument.partition(":")
     if not Path(path).is_file():
-        raise UserError(f"--config names '{path}', which is not there; give a file, such as configs/digits.py")
+        what = "is a folder" if Path(path).is_dir() else "is not there"
+        raise UserError(f"--config names '{path}', which {what}; give a file, such as configs/digits.py")
     # Its neighbours are found wherever the program was started: `from configs import alexnet`.
     sys.path.append(str(Path(path).resolve().parent.parent))
     try:

@@ -1,5 +1,6 @@
 """What the program says to a person: progress on standard error, and mistakes in one sentence."""
 
+import os
 import sys
 
 
@@ -13,4 +14,7 @@ def say(text: str) -> None:
     What a file's name may hold and no line can, such as a line break or a terminal's command, is escaped.
     """
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    print(line, file=sys.stderr, flush=True)
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:  # whoever listened has gone, as head does; what was begun goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -110,12 +110,12 @@ def training_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
     known = load_summary(source.folder) or {}
     # Sets of earlier versions do not say which split theirs are of.
     if known.get("statistics", data.train_split) == data.train_split and not {"[", "+"} & set(data.train_split):
-        return _load(source.folder / STATISTICS)
+        return _load(source.folder / STATISTICS, source.resize)
     name = f"preprocessing-{quote(data.train_split, safe='')}.npz"
     cache = [*folders(data)][-1]
     for folder in (source.folder, cache):
         if (folder / name).is_file():
-            return _load(folder / name)
+            return _load(folder / name, source.resize)
     say(f"computing the mean image and the RGB covariance of {source.examples(data.train_split)} pictures")
     result = statistics_of(pipeline.squares(source, data.train_split))
     for folder in (source.folder, cache):
@@ -128,8 +128,8 @@ def training_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
     return result
 
 
-def _load(path: Path) -> Statistics:
+def _load(path: Path, side: int) -> Statistics:
     try:
-        return load_statistics(path)
+        return load_statistics(path, side)
     except ValueError as error:
         raise UserError(f"{error}; remove '{path.parent}' to prepare anew") from error

@@ -48,6 +48,16 @@ class PreparedSet:
         return Path(self.builder.data_dir)
 
 
+def labels_of_split(prepared: PreparedSet, split: str) -> np.ndarray:
+    """int64 [pictures], those of a split of the prepared set, or of a slice of one, by its files' indices."""
+    labels = [np.zeros(0, np.int64)]
+    for file in prepared.builder.info.splits[split].file_instructions:
+        path = Path(file.filename)
+        stop = None if file.take == -1 else file.skip + file.take
+        labels.append(labels_of(path.parent, path.name)[file.skip : stop])
+    return np.concatenate(labels)
+
+
 def index_name(file: str) -> str:
     """The name of the file that says where in `file` each picture is: an INDEX for each record."""
     return f"index-of-{file.replace('.tfrecord', '')}"

@@ -42,13 +42,27 @@ class Statistics:
         os.replace(unfinished, path)
 
 
-def load_statistics(path: Path) -> Statistics:
-    """What `Statistics.save` wrote. Raises ValueError if the file is not there or is not whole."""
+def load_statistics(path: Path, side: int) -> Statistics:
+    """What `Statistics.save` wrote, of squares of so many pixels a side.
+
+    Raises:
+      ValueError: the file is not there, is not whole, or holds anything else.
+    """
     try:
         with np.load(path) as arrays:
-            return Statistics(arrays["mean_image"], arrays["rgb_covariance"])
+            mean, covariance = arrays["mean_image"], arrays["rgb_covariance"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    for name, array, dtype, shape in (
+        ("mean_image", mean, np.float32, (side, side, 3)),
+        ("rgb_covariance", covariance, np.float64, (3, 3)),
+    ):
+        if array.dtype != dtype or array.shape != shape:
+            wanted, there = f"{np.dtype(dtype)} {shape}", f"{array.dtype} {array.shape}"
+            raise ValueError(f"{path} cannot be used: its {name} is {there} and should be {wanted}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path} cannot be used: its {name} has numbers that are not finite")
+    return Statistics(mean, covariance)
 
 
 @dataclass

@@ -37,7 +37,16 @@ def make_mesh(data: int, model: int, towers: int = 2) -> Mesh:
       UserError: more devices asked for than there are.
     """
     _virtual_cpu_devices((data or 1) * (model or towers))
-    devices = jax.devices()
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        remedy = (
+            f"the environment's JAX_PLATFORMS is '{asked}': unset it, or set it to cpu"
+            if asked
+            else ("see to the driver, or set JAX_PLATFORMS=cpu in the environment")
+        )
+        raise UserError(f"JAX finds no device ({str(error).splitlines()[0]}); {remedy}") from error
     chosen_model = model or (towers if len(devices) >= towers else 1)
     chosen_data = data or max(1, len(devices) // chosen_model)
     needed = chosen_data * chosen_model

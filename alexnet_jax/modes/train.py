@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import pipeline, prepare
-from alexnet_jax.data.prepared_set import PreparedSet
+from alexnet_jax.data.prepared_set import PreparedSet, labels_of_split
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
@@ -27,6 +28,7 @@ from alexnet_jax.runs.folder import (
     run_exists,
     set_run_aside,
 )
+from alexnet_jax.runs.guessing import OneAnswer, entropy
 from alexnet_jax.runs.loop import Training, programs_of
 from alexnet_jax.runs.meter import Meter
 from alexnet_jax.runs.saving import Saver
@@ -97,6 +99,8 @@ def _trained(
         meter=Meter(config.train.batch_size, progress.seen),
         step=step,
         state=state,
+        guess=entropy(np.bincount(labels_of_split(source, config.data.train_split))),
+        one_answer=OneAnswer(np.bincount(labels_of_split(source, config.evaluate.split)), source.classes),
         skipped=progress.skipped,
         rewinds=progress.rewinds,
     )

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from alexnet_jax.training.step import Recipe
 
 # What a run must keep to be gone on with, and what it must keep to be evaluated.
-OF_TRAINING = ("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed")
+OF_TRAINING = (
+    *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed"),
+    *("evaluate.split", "evaluate.views"),  # or errors of different kinds would be compared
+)
 OF_THE_NETWORK = ("model", "data.resize", "data.crop")
-OF_PREPARING = ("data.max_missing",)  # whether a set is prepared, and not what it becomes
+OF_PREPARING = ("data.max_missing", "data.max_rejected")  # whether a set is prepared, and not what it becomes
 PLACES = ("data.data_dir", "data.manual_dir", "data.prepared_dir")  # where things lie, which may change
 
 

@@ -166,7 +166,46 @@ FIELDS = (
 )
 
 # Fields that came later, and what the runs before them did.
-ADDED: dict[str, Any] = {"data.accept_damaged": False, "data.colour_profiles": "ignore", "data.max_missing": 0.0}
+ADDED: dict[str, Any] = {
+    "model.network": "alexnet",
+    "model.sixth_convolution": 0,
+    "model.padding": [2, 1, 1, 1],
+    "model.bottleneck": 0,
+    "model.removed": "",
+    "model.cross_connections": True,
+    "model.activation": "relu",
+    "model.middle_stddev": 0.0,
+    "model.lrn": True,
+    "model.lrn_alpha_over_n": False,
+    "model.within_map_norm": False,
+    "model.pool_before_activation": False,
+    "model.pool_window": 3,
+    "model.pool_stride": 2,
+    "model.pool_rounding": "down",
+    "data.prepared_dir": "",
+    "data.validation_fraction": 0.1,
+    "data.encoding": "jpeg",
+    "data.jpeg_quality": 95,
+    "data.max_pixels": 100_000_000,
+    "data.max_rejected": 0.01,
+    "data.accept_damaged": False,
+    "data.colour_profiles": "ignore",
+    "data.max_missing": 0.0,
+    "data.order": "shuffled",
+    "augment.offsets_inclusive": False,
+    "augment.pictures_per_draw": 1,
+    "augment.mean": "cropped",
+    "augment.lighting": "eigenvalue",
+    "augment.lighting_until": 0.0,
+    "optimizer.decay_biases": True,
+    "schedule.rates": [],
+    "train.init_from": "",
+    "train.init_except": "",
+    "train.init_after": "",
+    "train.checkpoint_minutes": 0.0,
+    "train.on_nan": "stop",
+    "train.rewinds": 0,
+}
 
 
 def flatten(config: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from alexnet_jax.locks import LOCK, alone_in
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.config import config_to_json, differences, recipe_of
+from alexnet_jax.runs.config import check_config, config_to_json, differences, recipe_of
 from alexnet_jax.runs.fields import ADDED
 from alexnet_jax.training.step import Recipe, abstract_state
 
@@ -42,17 +42,34 @@ def open_run(workdir: Path) -> Run:
     if not run_exists(workdir):
         raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
     try:
-        saved = json.loads((workdir / "config.json").read_text())
-        if not isinstance(saved, dict):
-            raise ValueError("config.json holds no config")
-        for field, value in ADDED.items():  # a run of an earlier version is complete, too
-            group, name = field.split(".")
-            saved.setdefault(group, {}).setdefault(name, value)
+        saved = _config_of(workdir)
         classes = tuple((workdir / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
-        statistics = load_statistics(workdir / "preprocessing.npz")
+        statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
     return Run(workdir, saved, statistics, classes)
+
+
+def _config_of(workdir: Path) -> dict[str, Any]:
+    """What config.json holds, complete also of a run of an earlier version. Raises ValueError if it is none."""
+    try:
+        saved = json.loads((workdir / "config.json").read_text())
+        for field, value in ADDED.items():
+            group, name = field.split(".")
+            saved[group].setdefault(name, value)
+        check_config(ConfigDict(_with_tuples(saved)))
+    except UserError as error:
+        raise ValueError(f"config.json: {error}") from error
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("config.json holds no config") from error
+    return saved
+
+
+def _with_tuples(value: Any) -> Any:
+    """What JSON holds, with its lists as the tuples that a config has."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(inner) for name, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def own_recipe(run: Run) -> Recipe:
@@ -96,7 +113,7 @@ def require_same_config(config: ConfigDict, run: Run, groups: Sequence[str], don
     differing = differences(config, run.config, groups, ("here", "there"))
     if differing:
         raise UserError(
-            f"the run in {run.workdir} cannot be {done} with this config: {'; '.join(differing)}; give it the run's "
+            f"with this config the run in {run.workdir} cannot be {done}: {'; '.join(differing)}; give it the run's "
             "own values, or another --workdir"
         )
 

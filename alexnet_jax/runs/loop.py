@@ -1,6 +1,5 @@
 """The loop: a batch, an update, and then, each where it is due, report, validation, checkpoint."""
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs import validation
 from alexnet_jax.runs.checkpoint import Checkpoint, Checkpoints, Progress
 from alexnet_jax.runs.folder import Run
+from alexnet_jax.runs.guessing import OneAnswer
 from alexnet_jax.runs.meter import Meter, NotFinite
 from alexnet_jax.runs.report import Report, read_metrics
 from alexnet_jax.runs.saving import Saver
@@ -63,6 +63,8 @@ class Training:
     meter: Meter
     step: int  # updates done
     state: TrainState
+    guess: float  # nats; the loss of guessing
+    one_answer: OneAnswer
     skipped: int  # batches that were left out
     rewinds: int  # how often some were
     validated: bool = False  # whether the state at this step has been
@@ -181,7 +183,7 @@ class Training:
         means, images_per_second = self.meter.take()
         batch_size = self.config.train.batch_size
         report.training(self.step, means, self.meter.learning_rate, images_per_second, batch_size)
-        guess = math.log(self.recipe.architecture.classes)
+        guess = self.guess
         after = self.config.train.stall_steps
         if after and self.step >= after and abs(means["loss"] / guess - 1) < 0.01 and not self.stall_said:
             self.stall_said = True
@@ -193,7 +195,7 @@ class Training:
         of_relus = f" Units that are zero on a whole batch: {shares}." if shares else ""
         report.say(
             f"WARNING: a stall. After {self.step} steps the loss is {loss:.4f}, still that of guessing, "
-            f"ln({self.recipe.architecture.classes}) = {guess:.4f}. Usual causes: pixels scaled to 0..1 instead of "
+            f"{guess:.4f} nats by the classes' sizes. Usual causes: pixels scaled to 0..1 instead of "
             "0..255; biases of 1 with weights too small for narrow layers (config.model.hidden_bias, "
             f"config.model.weight_stddev); files sorted by class and not shuffled.{of_relus}"
         )
@@ -221,6 +223,8 @@ class Training:
             some = until_stopped(batches)
             metrics = validation.whole_set(self.programs.eval_step, self.state.params, some, self.mean_image, self.mesh)
         report.validation(self.step, metrics)
+        if warning := self.one_answer.sentence(metrics["top1_error"]):
+            report.say(warning)
         before, self.validated = self.state, True
         ends = False
         if self._epoch_ends():

@@ -91,8 +91,8 @@ class Report:
 
     def say(self, text: str) -> None:
         """A line for people, which leaves the progress bar whole."""
-        tqdm.write(text, file=sys.stderr)
-        sys.stderr.flush()
+        with tqdm.external_write_mode(file=sys.stderr):
+            say(text)
 
     def draw(self) -> None:
         """Draws curves.png anew. Raises OSError if it cannot be written."""

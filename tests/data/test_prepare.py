@@ -80,7 +80,7 @@ def test_tfds_opens_it_and_the_statistics_are_those_of_its_pictures(
             rough = np.asarray(image.resize((40, 32), Image.Resampling.BILINEAR))[:, 4:36]
         assert np.abs(example["image"].astype(int) - rough).mean() < (12 if encoding == "jpeg" else 0.5)
     pixels = np.stack([example["image"] for example in train]).astype(np.float64)
-    statistics = load_statistics(made.folder / STATISTICS)
+    statistics = load_statistics(made.folder / STATISTICS, SIDE)
     np.testing.assert_allclose(statistics.mean_image, pixels.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(statistics.rgb_covariance, np.cov(pixels.reshape(-1, 3).T / 255, bias=True), rtol=1e-6)
     of_slice = config_of(photographs, tmp_path, encoding=encoding)

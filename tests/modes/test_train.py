@@ -6,6 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.data.statistics import Statistics, load_statistics
+from alexnet_jax.data.statistics import load_statistics
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, train
 from alexnet_jax.runs import loop, report
 from alexnet_jax.runs.folder import open_run, run_exists
 from configs import alexnet
-from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, narrowed, refusal, result
+from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, narrowed, result
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def test_a_run_leaves_all_that_later_modes_need(whole: dict[str, Any], at: Any) 
     assert {"config.json", "metrics.jsonl", "checkpoints", "curves.png", "preprocessing.npz", "classes.txt"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert (workdir / "classes.txt").read_text().split() == list("0123456789")
-    assert load_statistics(workdir / "preprocessing.npz").mean_image.shape == (72, 72, 3)
+    assert load_statistics(workdir / "preprocessing.npz", 72).mean_image.shape == (72, 72, 3)
     assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 60
     assert whole["step"] == 60
     assert whole["epoch"] == pytest.approx(60 / 22)
@@ -76,8 +79,7 @@ def test_a_run_gone_on_with_is_the_run_in_one_go(whole: dict[str, Any], at: Any)
     ours, theirs = without_speed(result(second)["workdir"]), without_speed(whole["workdir"])
     assert theirs[0]["train/loss"] - theirs[-1]["validation/loss"] > 0.02  # something is learnt
     assert [line.keys() for line in ours] == [line.keys() for line in theirs]
-    for line, expected in zip(ours, theirs, strict=True):
-        assert line == pytest.approx(expected, rel=1e-5)
+    assert ours == theirs
 
 
 def test_a_finished_run_says_so_and_restart_sets_it_aside(at: Any) -> None:
@@ -105,18 +107,48 @@ def test_evaluate_finds_what_training_found(whole: dict[str, Any], at: Any) -> N
     assert on_train["examples"] == 1437
 
 
-def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(at: Any) -> None:
-    flags = at("nan")
-    result(launch(*flags, "--config.train.steps=22"))
-    workdir = Path(next(flag for flag in flags if flag.startswith("--workdir")).split("=")[1])
-    statistics = load_statistics(workdir / "preprocessing.npz")
-    mean = statistics.mean_image.copy()
-    mean[36, 36] = np.nan
-    Statistics(mean, statistics.rgb_covariance).save(workdir / "preprocessing.npz")
-    sentence = refusal(launch(*flags, "--config.train.steps=44"))
-    assert "the loss of step 23 is nan" in sentence
-    assert "the checkpoint of step 22 is the last good one" in sentence
-    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["22"]
+def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_compile: None
+) -> None:
+    config = narrowed(alexnet.get_config(), data_dir)
+    config.train.steps, config.train.checkpoint_every, config.train.log_every = 8, 2, 3
+    spoil(monkeypatch, {5})
+    with pytest.raises(UserError, match=r"the loss of step 6 is nan .*layer .*: training stopped, and the checkpoint"):
+        train.run(config, Invocation(tmp_path / "run", restart=False))
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["2", "4"]
+
+
+def spoil(patch: pytest.MonkeyPatch, numbers: set[int]) -> None:
+    """Has the batches of these numbers, counted from 0, make NaN."""
+    training_batches = loop.pipeline.training_batches
+
+    @contextmanager
+    def spoilt(*arguments: Any) -> Iterator[Any]:
+        with training_batches(*arguments) as batches:
+            numbered = enumerate(batches, arguments[3])
+            yield (replace(one, scale=one.scale * np.nan) if number in numbers else one for number, one in numbered)
+
+    patch.setattr(loop.pipeline, "training_batches", spoilt)
+
+
+def test_past_a_nan_a_run_is_rewound_and_leaves_out_the_batches(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_compile: None, capsys: Any
+) -> None:
+    config = narrowed(alexnet.get_config(), data_dir)
+    config.train.steps, config.train.checkpoint_every, config.train.log_every = 8, 2, 3
+    config.train.on_nan, config.train.rewinds = "rewind", 2
+    spoil(monkeypatch, {5, 8})
+    assert train.run(config, Invocation(tmp_path / "run", restart=False))["step"] == 8
+    said = capsys.readouterr().err
+    assert "the loss of step 6 is nan" in said
+    assert "back to the checkpoint of step 4, and the 2 batches since are left out (rewind 1 of 2)" in said
+    # Batch 8 is now step 7's, as 4 and 5 were left out, and with it batch 8 goes, and 6's and 7's stay.
+    assert "the loss of step 7 is nan" in said and "the 1 batches since are left out (rewind 2 of 2)" in said
+    steps = [line["step"] for line in report.read_metrics(tmp_path / "run")]
+    assert steps == [3, 6, 8, 8]
+    spoil(monkeypatch, {5, 8, 9})
+    with pytest.raises(UserError, match="training stopped, for all its 2 rewinds"):
+        train.run(config, Invocation(tmp_path / "other", restart=False))
 
 
 def forget_to_place(patch: pytest.MonkeyPatch) -> None:
