@@ -9,7 +9,6 @@ ANOTHER = "save it as JPEG or PNG"
 # The first bytes of what lies among pictures under a picture's name: of other pictures, and of what is none.
 PICTURES: Sequence[tuple[bytes, str]] = (
     (b"GIF8", "a GIF picture"),
-    (b"BM", "a BMP picture"),
     (b"II*\0", "a TIFF or raw picture"),
     (b"MM\0*", "a TIFF or raw picture"),
     (b"II+\0", "a TIFF picture"),
@@ -22,12 +21,7 @@ PICTURES: Sequence[tuple[bytes, str]] = (
     (b"\xff\x0a", "a JPEG XL picture"),
     (b"8BPS", "a Photoshop picture"),
     (b"\0\0\x01\0", "an icon"),
-    (b"P1", "a Netpbm picture"),
-    (b"P2", "a Netpbm picture"),
-    (b"P3", "a Netpbm picture"),
-    (b"P4", "a Netpbm picture"),
-    (b"P5", "a Netpbm picture"),
-    (b"P6", "a Netpbm picture"),
+    *((b"P%d%c" % (kind, space), "a Netpbm picture") for kind in range(1, 7) for space in b" \t\r\n"),
     (b"%!PS", "a PostScript file"),
     (b"\xc5\xd0\xd3\xc6", "an EPS file"),
     (b"%PDF", "a PDF file"),
@@ -107,6 +101,8 @@ def what_it_is(data: bytes) -> str:
         return "empty file"
     if data[4:8] == b"ftyp":
         return _of_boxes(data)
+    if data.startswith(b"BM") and data[15:18] == bytes(3):  # the size of its header, which no text has
+        return f"a BMP picture, which is not read here; {ANOTHER}"
     for start, what in PICTURES:
         if data.startswith(start):
             return f"{what}, which is not read here; {ANOTHER}"

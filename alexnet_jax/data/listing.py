@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.data.prepared_set import LISTING
 from alexnet_jax.data.sources import Source
 from alexnet_jax.messages import UserError, say
 
-PICTURES, SUMMARY = "listing.jsonl.gz", "listing.json"
+PICTURES = "listing.jsonl.gz"
 LINES = 4096  # written and digested together
 REASONS = 6  # of what is left out, that are said one by one
 NAMED = 3  # pictures that a difference names
@@ -126,7 +127,7 @@ def save_summary(folder: Path, listing: Listing, stamp: str, stored: dict[str, l
     """Writes what became of the listing, and checks the account: what was met is stored, rejected or left out.
 
     Args:
-      stamp: `sources.stamp` when it was listed.
+      stamp: what changes when a picture does, also at the same name and size.
       stored: of each split, pictures by label.
       summed: the split that the set's statistics are of; '' where it has none.
 
@@ -147,24 +148,26 @@ def save_summary(folder: Path, listing: Listing, stamp: str, stored: dict[str, l
     summary = {
         "digest": listing.digest,
         "stamp": stamp,
-        "newest": source.newest,
         "statistics": summed,
         "met": source.met,
         "splits": {name: {**counts, "stored_by_class": stored[name]} for name, counts in splits.items()},
         "left_out": [vars(one) for one in source.left_out],
         "notes": source.notes,
     }
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    (folder / LISTING).write_text(json.dumps(summary, indent=1) + "\n")
 
 
 def load_summary(folder: Path) -> dict[str, Any] | None:
     """What `save_summary` wrote into a prepared set; None for one that an earlier version prepared."""
     try:
-        return json.loads((folder / SUMMARY).read_text())
+        known = json.loads((folder / LISTING).read_text())
+        if not {"digest", "stamp", "left_out"} <= known.keys():
+            raise ValueError("it is no summary of a listing")
+        return known
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / SUMMARY} cannot be read ({error}); remove '{folder}' to prepare anew") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder / LISTING} cannot be read ({error}); remove '{folder}' to prepare anew") from error
 
 
 def difference(folder: Path, listing: Listing) -> str:
@@ -172,13 +175,17 @@ def difference(folder: Path, listing: Listing) -> str:
     try:
         with gzip.open(folder / PICTURES, "rt") as file:
             before, classes = _by_name(file)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError):
         return "what was listed before cannot be read"
     lines = (line for part in listing._parts() for line in part.decode().splitlines())
     now, classes_now = _by_name(lines)
     added, removed = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
     both = sorted(now.keys() & before.keys())
     moved = [key for key in both if now[key][0] != before[key][0]]
+    classes_of = {name: label for name, label in removed}
+    otherwise = [key for key in added if key[0] in classes_of]
+    names = {name for name, _ in otherwise}
+    added, removed = ([key for key in keys if key[0] not in names] for keys in (added, removed))
     changed = [key for key in both if now[key][0] == before[key][0] and now[key] != before[key]]
     parts = [
         f"new classes: {_some(sorted(set(classes_now) - set(classes)))}",
@@ -190,6 +197,7 @@ def difference(folder: Path, listing: Listing) -> str:
                 ("removed", removed),
                 ("of another size", changed),
                 ("in another split", moved),
+                ("of another class", otherwise),
             )
         ),
     ]

@@ -24,21 +24,27 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from alexnet_jax.data import equal, notes, pictures, workers
+from alexnet_jax.data.finished import put_in_place
 from alexnet_jax.data.listing import Listing, difference, save_summary
 from alexnet_jax.data.pictures import Picture, Squares
 from alexnet_jax.data.prepared_set import (
     CLASSES,
+    DIGESTS,
     REJECTED,
     SETTINGS,
     STATISTICS,
     VERSION,
+    WITHOUT_CHECKSUM,
     WORDS,
     begins_anew,
+    digest_of,
     features,
+    index_name,
     require_same,
+    require_same_place,
     settings,
 )
-from alexnet_jax.data.progress import Progress, is_begun, load_progress, remove_progress
+from alexnet_jax.data.progress import Progress, is_begun, load_progress
 from alexnet_jax.data.shards import Shards
 from alexnet_jax.data.statistics import Sums
 from alexnet_jax.data.tensorflow import tf, tfds
@@ -69,13 +75,12 @@ class Preparation:
         """Touches nothing yet.
 
         Args:
-          stamp: `sources.stamp` from before the listing.
+          stamp: `sources.stamp` from before the listing, or the source's own.
           data: the config's group.
           work: where the set grows; nobody else's while this runs.
           folder: where it lies in the end.
         """
         self._listing, self._stamp, self._source = listing, stamp, listing.source
-        self._times = stamp or str(listing.source.newest)
         self._data, self._work, self._folder = data, work, folder
         self._progress, self._sums = Progress(), Sums.zero(data.resize)
         self._shards = self._shards_of(self._progress)
@@ -135,18 +140,22 @@ class Preparation:
             return False
         require_same(self._work, self._data)
         progress, sums = load_progress(self._work)
+        if sums is None:
+            say(f"what lies in '{self._work}' is damaged: beginning anew")
+            return False
         if progress.listing != self._listing.digest:
+            require_same_place(self._work, self._data)
             changed = difference(self._work, self._listing)
             say(f"what is to be prepared has changed since it was begun ({changed}): beginning anew")
             return False
-        if progress.stamp != self._times:
+        if progress.stamp != self._stamp:
             say("a file has been changed since it was begun: beginning anew")
             return False
         shards = self._shards_of(progress)
         shards.undo_names()
         lengths = {self._work / REJECTED: progress.rejected_bytes, **shards.lengths()}
         lengths |= {self._work / equal.digests_name(name): equal.BYTES * done for name, done in progress.done.items()}
-        if sums is None or any(length and not _at_least(path, length) for path, length in lengths.items()):
+        if any(length and not _at_least(path, length) for path, length in lengths.items()):
             say(f"what lies in '{self._work}' is damaged: beginning anew")
             return False
         for path, length in lengths.items():
@@ -163,7 +172,7 @@ class Preparation:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self._work / SETTINGS).write_text(json.dumps(settings(self._data), indent=2) + "\n")
         self._listing.save(self._work)
-        self._progress.listing, self._progress.stamp = self._listing.digest, self._times
+        self._progress.listing, self._progress.stamp = self._listing.digest, self._stamp
         trained_on = self._data.train_split.partition("[")[0]
         if trained_on in self._source.splits:  # and not several of them
             self._progress.summed = trained_on
@@ -299,19 +308,12 @@ class Preparation:
             supervised_keys=("image", "label"),
             disable_shuffling=False,
         )
+        names = [*WITHOUT_CHECKSUM, *sorted(path.name for path in work.glob(index_name("*")))]
+        (work / DIGESTS).write_text(json.dumps({name: digest_of(work / name) for name in names}, indent=1) + "\n")
         for path in work.iterdir():
             with open(path, "rb") as file:  # so that the renaming comes last on disk too
                 os.fsync(file.fileno())
-        replaced = self._folder.with_name(f"{self._folder.name}.replaced")
-        if self._folder.exists():  # one of another listing; killed between the two, this folder is gone on with
-            shutil.rmtree(replaced, ignore_errors=True)
-            os.replace(self._folder, replaced)
-        os.replace(work, self._folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-        remove_progress(self._folder)
-        for split in source.splits:
-            (self._folder / equal.digests_name(split)).unlink()
-        (self._folder / LOCK).unlink()
+        put_in_place(work, self._folder)
 
     def _stopped_by_signal(self, name: str) -> Stopped:
         return Stopped(

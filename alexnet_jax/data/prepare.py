@@ -6,9 +6,18 @@ from urllib.parse import quote
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import pipeline, sources
+from alexnet_jax.data.finished import tidy
 from alexnet_jax.data.listing import Listing, difference, list_whole, load_summary, say_summary
 from alexnet_jax.data.preparation import Preparation
-from alexnet_jax.data.prepared_set import STATISTICS, VERSION, PreparedSet, folders, is_whole, open_set
+from alexnet_jax.data.prepared_set import (
+    STATISTICS,
+    VERSION,
+    PreparedSet,
+    folders,
+    is_whole,
+    open_set,
+    require_same_place,
+)
 from alexnet_jax.data.statistics import Statistics, load_statistics, statistics_of
 from alexnet_jax.locks import alone_in
 from alexnet_jax.messages import UserError, say
@@ -27,12 +36,14 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
     data = config.data
     listing = None
     for folder in folders(data):
+        tidy(folder)
         if is_whole(folder):
             made = open_set(folder, data)
             listing = _changed(folder, data)
             if listing is None:
                 return made
             if _digest_of(folder) != listing.digest:
+                require_same_place(folder, data)
                 how = difference(folder, listing)
             elif anew:
                 how = "a file was changed since, names and sizes being the same"
@@ -52,6 +63,7 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
             break
     stamp = sources.stamp(data)
     listing = listing or list_source(config)
+    stamp = stamp or listing.source.stamp
     for folder in folders(data):
         work = folder.parent / f"{folder.name}.incomplete" if folder.name != VERSION else folder.parent / "incomplete"
         try:
@@ -63,7 +75,7 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
             say(f"{data.name} is not prepared yet: preparing it in {folder}")
         say_summary(listing)
         with alone_in(work, "prepared"):
-            if not is_whole(folder) or not _is_of(folder, listing):
+            if not is_whole(folder) or not _is_of(folder, listing, stamp):
                 Preparation(listing, stamp, data, work, folder).run()
         return open_set(folder, data)
     raise UserError(
@@ -82,21 +94,24 @@ def _changed(folder: Path, data: ConfigDict) -> Listing | None:
     known = load_summary(folder)
     if known is None:
         say(f"'{folder}' was prepared by an earlier version: it is not known from which pictures")
+        require_same_place(folder, data)
     if known is None or not sources.is_there(data):
         return None
-    if known["stamp"] and known["stamp"] == sources.stamp(data):
+    stamp = sources.stamp(data)
+    if stamp and known["stamp"] == stamp:
+        return None
+    if stamp and not known["stamp"]:  # of a set of TFDS, which earlier versions listed in another way
         return None
     listing = list_whole(sources.open_source(data))
-    return None if _is_of(folder, listing) else listing
+    return None if _is_of(folder, listing, stamp or listing.source.stamp) else listing
 
 
-def _is_of(folder: Path, listing: Listing) -> bool:
+def _is_of(folder: Path, listing: Listing, stamp: str) -> bool:
     """Whether the set in the folder was made from this listing, and nothing was changed since."""
     known = load_summary(folder)
     if known is None or known["digest"] != listing.digest:
         return False
-    newest = listing.source.newest
-    return known.get("newest", newest) == newest  # sets of earlier versions lack it
+    return known["stamp"] in ("", stamp)  # '': sets of folders that earlier versions made
 
 
 def _digest_of(folder: Path) -> str | None:

@@ -1,8 +1,11 @@
 """A prepared set on disk: its folder, what is in it, and whether it was made with the config's settings."""
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,10 @@ INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where
 OF_PICTURES = ("max_pixels", "accept_damaged", "colour_profiles")  # fields by which pictures are taken, or not
 AS_BEFORE = {"accept_damaged": False, "colour_profiles": "ignore"}  # of sets made before there were these fields
 STATISTICS, SETTINGS, REJECTED, WORDS = "preprocessing.npz", "settings.json", "rejected.jsonl", "words.txt"
+ANEW = "remove the folder of the prepared set, and it is prepared anew"
+DIGESTS = "digests.json"  # of the files that have no checksum in them
+WITHOUT_CHECKSUM = ("dataset_info.json", "features.json", "classes.json", "settings.json", "listing.json")
+LISTING = "listing.json"  # its summary
 CLASSES = "classes.json"  # the names as they are; TFDS's own list loses spaces at their ends
 
 
@@ -30,6 +37,8 @@ class PreparedSet:
     classes: tuple[str, ...]  # names, by label
     resize: int  # pixels of a side
     encoding: str  # jpeg or raw
+    digests: dict[str, str] = field(default_factory=dict)  # of files; none of sets that earlier versions made
+    listing: str = ""  # the digest of what it was prepared from; '' where that is not known
 
     def examples(self, split: str) -> int:
         """How many the split has. Raises UserError if there is no such split, or nothing in it."""
@@ -52,10 +61,32 @@ def labels_of_split(prepared: PreparedSet, split: str) -> np.ndarray:
     """int64 [pictures], those of a split of the prepared set, or of a slice of one, by its files' indices."""
     labels = [np.zeros(0, np.int64)]
     for file in prepared.builder.info.splits[split].file_instructions:
-        path = Path(file.filename)
         stop = None if file.take == -1 else file.skip + file.take
-        labels.append(labels_of(path.parent, path.name)[file.skip : stop])
+        labels.append(index_of(prepared, Path(file.filename).name)["label"][file.skip : stop])
     return np.concatenate(labels)
+
+
+def index_of(prepared: PreparedSet, file: str) -> np.ndarray:
+    """INDEX [records] of a record file. Raises UserError if the index is not what was written."""
+    path = prepared.folder / index_name(file)
+    _require_as_written(path, prepared.digests)
+    return np.fromfile(path, INDEX)
+
+
+def _require_as_written(path: Path, digests: dict[str, str]) -> None:
+    """Raises UserError unless the file is there, and as its digest has it if that is known."""
+    try:
+        digest = digest_of(path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read ({error.strerror}); {ANEW}") from error
+    if digests.get(path.name, digest) != digest:
+        raise UserError(f"'{path}' is not what was written; {ANEW}")
+
+
+def digest_of(path: Path) -> str:
+    """Of a file's bytes. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
 
 
 def index_name(file: str) -> str:
@@ -89,8 +120,11 @@ def _for_tfds(classes: tuple[str, ...]) -> list[str]:
 def folders(data: ConfigDict) -> Iterator[Path]:
     """Where the prepared set may lie: where the config says, or with the data, or in the user's cache."""
     if data.prepared_dir:
-        yield Path(data.prepared_dir).expanduser().absolute()
+        named = Path(data.prepared_dir).expanduser().absolute()
+        yield named / VERSION if is_whole(named / VERSION) else named
         return
+    if is_whole(own := root(data) / data.name / VERSION) and (own / SETTINGS).is_file():  # by the set's own name
+        yield own
     name = "".join(c if c.isalnum() else "_" for c in data.name)
     beside = root(data) / f"{name}_{data.resize}" / VERSION
     yield beside
@@ -129,27 +163,52 @@ def begins_anew(folder: Path, data: ConfigDict) -> bool:
 def require_same(folder: Path, data: ConfigDict) -> None:
     """Raises UserError if what is in the folder was made, or begun, with other settings."""
     found = _found(folder)
-    # A folder of tars or pictures is needed once, and its place may be left out afterwards.
-    differ = [f"{k} {found[k]!r} there and {v!r} here" for k, v in settings(data).items() if found.get(k, v) != v]
+    # Where tars or pictures lie may change; that they are the same is told by their listing.
+    apart = {"manual_dir", "name"} if folder.parent.name == data.name else {"manual_dir"}
+    differ = [
+        f"{k} {found[k]!r} there and {v!r} here"
+        for k, v in settings(data).items()
+        if k not in apart and found.get(k, v) != v
+    ]
     if differ:
-        final = folder.parent if folder.name in (VERSION, "incomplete") else folder
-        raise UserError(
-            f"'{folder}' was prepared with other settings: {', '.join(differ)}; give --config.data its own, or "
-            f"--config.data.prepared_dir={final}_2 to prepare anew beside it"
-        )
+        raise _of_other_settings(folder, ", ".join(differ))
+
+
+def require_same_place(folder: Path, data: ConfigDict) -> None:
+    """Raises UserError if what is in the folder was made, or begun, from pictures that lie elsewhere."""
+    theirs = str(_found(folder).get("manual_dir", ""))
+    if data.manual_dir and theirs and os.path.realpath(theirs) != os.path.realpath(Path(data.manual_dir).expanduser()):
+        raise _of_other_settings(folder, f"manual_dir {theirs!r} there and {data.manual_dir!r} here")
+
+
+def _of_other_settings(folder: Path, differ: str) -> UserError:
+    final = folder.parent if folder.name in (VERSION, "incomplete") else folder
+    return UserError(
+        f"'{folder}' was prepared with other settings: {differ}; give --config.data its own, or "
+        f"--config.data.prepared_dir={final}_2 to prepare anew beside it"
+    )
 
 
 def open_set(folder: Path, data: ConfigDict) -> PreparedSet:
     """The set in the folder. Raises UserError if it is not the config's, or cannot be read."""
     require_same(folder, data)
+    digests: dict[str, str] = {}
+    listing = ""
     try:
+        if (folder / DIGESTS).exists():
+            digests = json.loads((folder / DIGESTS).read_text())
+            for name in WITHOUT_CHECKSUM:
+                _require_as_written(folder / name, digests)
+            listing = json.loads((folder / LISTING).read_text())["digest"]
         builder = tfds.builder_from_directory(folder)
         classes = tuple(builder.info.features["label"].names)
         if (folder / CLASSES).is_file():  # sets of earlier versions have none
             classes = tuple(json.loads((folder / CLASSES).read_text()))
-    except (OSError, ValueError, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # TFDS raises many kinds
         raise UserError(f"'{folder}' cannot be read ({error}); remove it to prepare anew") from error
-    return PreparedSet(data.name, builder, classes, data.resize, data.encoding)
+    return PreparedSet(data.name, builder, classes, data.resize, data.encoding, digests, listing)
 
 
 def is_whole(folder: Path) -> bool:

@@ -42,7 +42,10 @@ class Progress:
         with open(newest, "wb") as file:
             np.savez(file, count=sums.count, total=sums.total, products=sums.products)
         unfinished = folder / f".{STATE}"
-        unfinished.write_text(json.dumps(vars(self)))
+        with open(unfinished, "w") as file:
+            file.write(json.dumps(vars(self)))
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut leaves an empty file under the name
         os.replace(unfinished, folder / STATE)
         for path in _all_sums(folder):
             if path != newest:
@@ -55,8 +58,11 @@ def is_begun(folder: Path) -> bool:
 
 
 def load_progress(folder: Path) -> tuple[Progress, Sums | None]:
-    """What `Progress.save` wrote; no sums where their file is not there or is not whole."""
-    progress = Progress(**json.loads((folder / STATE).read_text()))
+    """What `Progress.save` wrote; no sums where a file of it is not there or is not whole."""
+    try:
+        progress = Progress(**json.loads((folder / STATE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return Progress(), None
     try:
         with np.load(_sums_file(folder, progress.pictures)) as saved:
             return progress, Sums(int(saved["count"]), saved["total"], saved["products"])
@@ -66,7 +72,7 @@ def load_progress(folder: Path) -> tuple[Progress, Sums | None]:
 
 def remove_progress(folder: Path) -> None:
     """For a set that is finished."""
-    for path in (folder / STATE, *_all_sums(folder)):
+    for path in (*_all_sums(folder), folder / STATE):
         path.unlink()
 
 

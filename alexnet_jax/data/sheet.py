@@ -14,22 +14,31 @@ from alexnet_jax.messages import say
 
 SHEET = "sheet.png"
 CLASSES, PICTURES = 50, 8  # at most: on a sheet, and of each class
+OF_TRAINING = 6  # of these; the others are of validation
+VALIDATION = "validation"
 PIXELS = 96  # of a picture's side on the sheet, at most
 LINE, GAP = 20, 4  # pixels: the height of a line of text, and between two pictures
 ROWS = 17  # classes below each other, before there is another column
 
 
 def draw_sheet(prepared: PreparedSet, data: ConfigDict) -> Path | None:
-    """Leaves `sheet.png` in the set's folder: of the training split, what the network sees where nothing is random.
+    """Leaves `sheet.png` in the set's folder: what the network sees of each class where nothing is random.
+
+    Some pictures are of the training split and some of the one for validation, whose labels may come from elsewhere.
 
     Returns:
       Where it lies; None, and a sentence is said, where it cannot be written.
     """
     chosen = _evenly(np.arange(len(prepared.classes)), CLASSES)
-    rows = _pictures(prepared, data, chosen)
+    rows = _pictures(prepared, data, data.train_split, chosen, OF_TRAINING)
+    title = f"{prepared.name}: the central {data.crop}x{data.crop} of some pictures of {data.train_split}"
+    if VALIDATION in prepared.builder.info.splits and VALIDATION != data.train_split:
+        others = _pictures(prepared, data, VALIDATION, chosen, PICTURES - OF_TRAINING)
+        title += f", and behind the line of {VALIDATION}"
+    else:
+        others = [images[:0] for images in rows]
     some = f", {len(chosen)} of {len(prepared.classes)} classes" if len(chosen) < len(prepared.classes) else ""
-    title = f"{prepared.name}, {data.train_split}: the central {data.crop}x{data.crop} of some pictures{some}"
-    sheet = _draw(title, [_title_of(prepared, label) for label in chosen.tolist()], rows)
+    sheet = _draw(title + some, [_title_of(prepared, label) for label in chosen.tolist()], rows, others)
     path = prepared.folder / SHEET
     unfinished = path.with_name(f".{SHEET}")
     try:
@@ -47,13 +56,13 @@ def _evenly(items: np.ndarray, count: int) -> np.ndarray:
     return items[np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(np.int64))]
 
 
-def _pictures(prepared: PreparedSet, data: ConfigDict, classes: np.ndarray) -> list[np.ndarray]:
-    """uint8 [pictures, crop, crop, 3] of each class, found by the indices of the split's files."""
-    of_split = labels_of_split(prepared, data.train_split)
-    squares, middle = StoredSquares(prepared, data.train_split), (data.resize - data.crop) // 2
+def _pictures(prepared: PreparedSet, data: ConfigDict, split: str, classes: np.ndarray, count: int) -> list[np.ndarray]:
+    """uint8 [pictures, crop, crop, 3] of each class, at most so many, found by the indices of the split's files."""
+    of_split = labels_of_split(prepared, split)
+    squares, middle = StoredSquares(prepared, split), (data.resize - data.crop) // 2
     found = []
     for label in classes.tolist():
-        numbers = _evenly(np.flatnonzero(of_split == label), PICTURES)
+        numbers = _evenly(np.flatnonzero(of_split == label), count)
         images = np.zeros((len(numbers), data.crop, data.crop, 3), np.uint8)
         squares.cut(images, numbers, np.full((len(numbers), 2), middle), np.zeros(len(numbers), bool))
         found.append(images)
@@ -68,7 +77,7 @@ def _title_of(prepared: PreparedSet, label: int) -> str:
     return f"{label}  {prepared.classes[label]}{'  ' + called if called else ''}"
 
 
-def _draw(title: str, names: list[str], rows: list[np.ndarray]) -> Image.Image:
+def _draw(title: str, names: list[str], rows: list[np.ndarray], others: list[np.ndarray]) -> Image.Image:
     # matplotlib brings a font of many scripts; what it lacks is drawn as a box.
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     font = ImageFont.truetype(str(path), 13, layout_engine=ImageFont.Layout.BASIC)
@@ -79,13 +88,16 @@ def _draw(title: str, names: list[str], rows: list[np.ndarray]) -> Image.Image:
     sheet = Image.new("RGB", (columns * (width + 4 * GAP) + 4 * GAP, below * height + 2 * LINE), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((4 * GAP, GAP), _fitted(title, font, sheet.width - 8 * GAP), "black", font)
-    for number, (name, images) in enumerate(zip(names, rows, strict=True)):
+    for number, (name, images, behind) in enumerate(zip(names, rows, others, strict=True)):
         column, row = divmod(number, below)
         left, top = 4 * GAP + column * (width + 4 * GAP), LINE + GAP + row * height
         if not len(images):
             name += "  (no picture)"
         draw.text((left, top), _fitted(name, font, width - GAP), "black", font)
-        for place, image in enumerate(images):
+        line = left + OF_TRAINING * (side + GAP) - GAP // 2
+        if len(behind):
+            draw.line((line, top + LINE, line, top + LINE + side), "black")
+        for place, image in (*enumerate(images), *enumerate(behind, OF_TRAINING)):
             small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
             sheet.paste(small, (left + place * (side + GAP), top + LINE))
     return sheet

@@ -8,12 +8,11 @@ import numpy as np
 import simplejpeg
 from jaxtyping import Bool, Int32, Int64, Integer, UInt8
 
-from alexnet_jax.data.prepared_set import INDEX, PreparedSet, index_name
+from alexnet_jax.data.prepared_set import ANEW, PreparedSet, index_of
 from alexnet_jax.data.tensorflow import tf
 from alexnet_jax.messages import UserError
 
 Part = tuple[str, int, int]  # of a file: its name, records to skip, records to take
-ANEW = "remove the folder of the prepared set, and it is prepared anew"
 
 
 class StoredSquares:
@@ -27,7 +26,7 @@ class StoredSquares:
             (str(f.filename), f.skip, f.examples_in_shard - f.skip if f.take == -1 else f.take) for f in files
         ]
         self.lengths = [take for _, _, take in self._files]  # examples of each file
-        self._resize, self._encoding = source.resize, source.encoding
+        self._source, self._resize, self._encoding = source, source.resize, source.encoding
         self._first = np.concatenate([[0], np.cumsum(self.lengths)])
         self._checked: set[int] = set()
         self._one_at_a_time = Lock()
@@ -90,7 +89,7 @@ class StoredSquares:
             if damage:
                 raise UserError(damage)
             self._checked.add(file)
-        index = np.fromfile(Path(name).with_name(index_name(Path(name).name)), INDEX)
+        index = index_of(self._source, Path(name).name)
         content = np.asarray(np.memmap(name, np.uint8, "r"))
         starts = [*index["offset"].tolist(), len(content)]
         return content, starts[skip : skip + take + 1], index["label"][skip : skip + take].tolist()

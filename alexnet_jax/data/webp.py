@@ -2,6 +2,8 @@
 
 from alexnet_jax.data.kinds import WEBP, Header, Metadata, UnusablePicture
 
+ZEROS = 256  # no picture ends in so many
+
 
 def read_header(data: bytes) -> Header:
     """The size alone; the rest is read with the pixels, as Pillow decodes when it opens."""
@@ -17,6 +19,8 @@ def read_header(data: bytes) -> Header:
         width, height = (int.from_bytes(at[i : i + 2], "little") & 0x3FFF for i in (6, 8))
     else:
         raise UnusablePicture("damaged header (no WebP picture follows)")
+    if data.endswith(bytes(ZEROS)):  # of which the decoder makes pixels without a word
+        raise UnusablePicture("truncated (its end is nothing but zeros)")
     return Header(WEBP, width, height, data, metadata=_metadata(data))
 
 

@@ -1,5 +1,6 @@
 """`--mode=prepare`: a dataset made ready for training."""
 
+import tempfile
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -39,7 +40,11 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
 
 def _listed(config: ConfigDict) -> dict[str, Any]:
     """What would be prepared."""
-    listing = prepare.list_source(config)
+    with tempfile.TemporaryDirectory() as folder:
+        if config.data.name == "digits":  # which TFDS lists only once they are written
+            with config.unlocked():
+                config.data.data_dir = folder
+        listing = prepare.list_source(config)
     say_summary(listing)
     splits = {name: split.count for name, split in listing.source.splits.items()}
     return {

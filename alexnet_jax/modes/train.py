@@ -24,6 +24,7 @@ from alexnet_jax.runs.folder import (
     open_run,
     require_same_classes,
     require_same_config,
+    require_same_pictures,
     require_writable,
     run_exists,
     set_run_aside,
@@ -58,6 +59,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         source.examples(config.evaluate.split)
         if this_run:
             require_same_classes(this_run, source.classes, source.name)
+            require_same_pictures(this_run, source.listing, source.folder)
         classes = _number_of_classes(config, source)
         steps_per_epoch = pipeline.steps_per_epoch(source, config.data.train_split, config.train.batch_size)
         recipe = recipe_of(config, classes, steps_per_epoch)
@@ -66,7 +68,9 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
             set_run_aside(workdir)
             held.enter_context(only_writer(workdir))
         if this_run is None:
-            this_run = create_run(workdir, config, prepare.training_statistics(source, config), source.classes)
+            this_run = create_run(
+                workdir, config, prepare.training_statistics(source, config), source.classes, source.listing
+            )
         return _trained(config, this_run, source, recipe, mesh, donor, steps_per_epoch)
 
 

@@ -21,6 +21,8 @@ from alexnet_jax.runs.config import check_config, config_to_json, differences, r
 from alexnet_jax.runs.fields import ADDED
 from alexnet_jax.training.step import Recipe, abstract_state
 
+LISTING = "pictures.txt"  # the digest of their listing
+
 
 @dataclass(frozen=True)
 class Run:
@@ -30,6 +32,7 @@ class Run:
     config: dict[str, Any]
     statistics: Statistics
     classes: tuple[str, ...]
+    listing: str = ""  # the digest of what its pictures were prepared from; '' where that is not known
 
 
 def run_exists(workdir: Path) -> bool:
@@ -44,10 +47,11 @@ def open_run(workdir: Path) -> Run:
     try:
         saved = _config_of(workdir)
         classes = tuple((workdir / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
+        listing = (workdir / LISTING).read_text().strip() if (workdir / LISTING).exists() else ""
         statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
-    return Run(workdir, saved, statistics, classes)
+    return Run(workdir, saved, statistics, classes, listing)
 
 
 def _config_of(workdir: Path) -> dict[str, Any]:
@@ -130,12 +134,28 @@ def require_same_classes(run: Run, classes: tuple[str, ...], of: str) -> None:
     )
 
 
-def create_run(workdir: Path, config: ConfigDict, statistics: Statistics, classes: tuple[str, ...]) -> Run:
+def require_same_pictures(run: Run, listing: str, folder: Path) -> None:
+    """Raises UserError if the set in the folder is not of the pictures that the run was trained on, as far as is known.
+
+    Where they were divided anew, the run would be validated on what it was trained on.
+    """
+    if run.listing and listing and run.listing != listing:
+        raise UserError(
+            f"the run in {run.workdir} was trained on other pictures than '{folder}' was prepared from; go on with the "
+            "set that it had, or begin anew with --restart, or with another --workdir from its layers "
+            f"(--config.train.init_from={run.workdir})"
+        )
+
+
+def create_run(
+    workdir: Path, config: ConfigDict, statistics: Statistics, classes: tuple[str, ...], listing: str = ""
+) -> Run:
     """Makes the folder. config.json comes last: with it there is a run. Raises UserError if it cannot."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         statistics.save(workdir / "preprocessing.npz")
         (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+        (workdir / LISTING).write_text(f"{listing}\n")
         (workdir / ".config.json").write_text(config_to_json(config))
         os.replace(workdir / ".config.json", workdir / "config.json")
     except OSError as error:

@@ -133,6 +133,12 @@ def test_litter_is_left_out_at_every_depth(tmp_path: Path) -> None:
     assert left_out(source) == {"hidden, or of the operating system": 3 * len(folders) + 4}
 
 
+def test_a_class_that_is_hidden_is_said(tmp_path: Path) -> None:
+    touch(tmp_path / "f", ".net/0.jpg", "java/0.jpg", "java/1.jpg", "rust/0.jpg", ".git/config")
+    notes = [note for note in opened(tmp_path / "f").notes if "left out as hidden" in note]
+    assert len(notes) == 1 and "/f/.net' is left out as hidden, though it has pictures" in notes[0]
+
+
 def test_other_suffixes_and_loose_pictures_are_counted_by_kind(tmp_path: Path) -> None:
     touch(tmp_path / "f", *(f"{c}/{i}.jpg" for c in "ab" for i in range(3)), "a/1.HEIC", "b/2.heic", "b/3.tif", "b/no")
     touch(tmp_path / "f", "loose.jpg", "labels.csv")
@@ -223,11 +229,17 @@ def test_what_may_mean_two_things_is_refused(tmp_path: Path) -> None:
         (("training_set/a/0.jpg", "test_set/a/0.jpg"), "look like splits"),
         (("train2017/a/0.jpg", "val2017/a/0.jpg"), "look like splits"),
         (("train /a/0.jpg", "val /a/0.jpg"), "look like splits"),
+        (("trainset/a/0.jpg", "testset/a/0.jpg"), "look like splits"),
+        (("trainA/0.jpg", "trainB/0.jpg", "testA/0.jpg"), "look like splits"),
+        (("TrainingData/a/0.jpg", "TestData/a/0.jpg"), "look like splits"),
+        (("trainval/a/0.jpg", "tests/a/0.jpg"), "look like splits"),
+        (("a/train/0.jpg", "a/val/0.jpg", "a/extra/0.jpg", "b/0.jpg"), "splits in a class's folder"),
+        (("train/0.jpg", "val/0.jpg"), "train' has its pictures beside one another"),
         (("Cat/0.jpg", "Dog/0.jpg", "val/cat/0.jpg", "val/dog/0.jpg"), "a folder for validation, val, and none"),
         (("cat/0.jpg", "dog/0.jpg", "val/0.jpg"), "a folder for validation, val, and none"),
         (("cat/0.jpg", "dog/0.jpg", "test/0.jpg"), "if it is a class, give it another name"),
         (("train/0.jpg", "val/1.jpg", "cat/0.jpg", "dog/0.jpg"), "folders for splits, train and val, beside cat"),
-        (("cat/train/0.jpg", "cat/val/1.jpg", "dog/train/0.jpg", "dog/val/1.jpg"), "the splits in each class's"),
+        (("cat/train/0.jpg", "cat/val/1.jpg", "dog/train/0.jpg", "dog/val/1.jpg"), "splits in a class's folder"),
         (("car/0.jpg", "plane/0.jpg", "train/steam/0.jpg", "train/diesel/0.jpg"), "car' lies beside the folder for"),
         (("train/a/0.jpg", "train/b/0.jpg", "validate/a/0.jpg"), "validate' lies beside the folder for training"),
     ],

@@ -124,6 +124,7 @@ def test_a_set_from_before_the_fields_is_one_of_their_defaults(tmp_path: Path) -
     settings = json.loads(path.read_text())
     assert (settings.pop("accept_damaged"), settings.pop("colour_profiles")) == (False, "ignore")
     path.write_text(json.dumps(settings))
+    (made.folder / "digests.json").unlink()
     before = contents(made.folder)
     assert prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d")).folder == made.folder
     for name, value in {"accept_damaged": True, "colour_profiles": "srgb"}.items():

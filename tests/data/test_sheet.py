@@ -45,10 +45,11 @@ def test_each_class_has_its_own_pictures_as_the_network_sees_them(tmp_path: Path
     height = sheet.LINE + 24 + 2 * sheet.GAP
     for row, name in enumerate(["blue", "green", "red"]):
         top = sheet.LINE + sheet.GAP + row * height + sheet.LINE
-        for place in range(8):
+        for place in range(7):  # six of training, and the one of validation
             left = 4 * sheet.GAP + place * (24 + sheet.GAP)
             assert (drawn[top : top + 24, left : left + 24] == COLOURS[name]).all()
-            assert (drawn[top : top + 24, left + 24 : left + 24 + sheet.GAP] == 255).all()
+            between = drawn[top : top + 24, left + 24 : left + 24 + sheet.GAP]
+            assert (between == 255).all() == (place != 5)  # where the line is
     first = path.read_bytes()
     assert sheet.draw_sheet(prepared, config.data) == path and path.read_bytes() == first
 
@@ -81,7 +82,7 @@ def test_a_slice_of_training_shows_its_own_pictures(tmp_path: Path) -> None:
     write_plain(tmp_path / "p", {"red": COLOURS["red"], "blue": COLOURS["blue"]}, each=30)
     prepared, config = prepared_of(tmp_path, train_split="train[:3]")
     labels = [int(example["label"]) for example in prepared.builder.as_dataset(split="train[:3]").as_numpy_iterator()]
-    shown = sheet._pictures(prepared, config.data, np.arange(2))
+    shown = sheet._pictures(prepared, config.data, "train[:3]", np.arange(2), 8)
     assert [len(images) for images in shown] == [labels.count(0), labels.count(1)]
     assert (shown[1] == COLOURS["red"]).all()
 

@@ -176,3 +176,31 @@ def test_a_synset_s_tar_with_nothing_in_it_is_no_class_that_is_there(tmp_path: P
         tar.addfile(entry, io.BytesIO(empty.getvalue()))
     source = sources.open_source(imagenet(tmp_path / "t"))
     assert any("997 of 1,000 are missing" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("name", ["n03.tar.gz", "n03.tar.part", "n03.tgz", "n03.tar.1"])
+def test_a_tar_that_is_packed_or_not_whole_by_its_name_is_no_class_less(tmp_path: Path, name: str) -> None:
+    for synset in ("n01", "n02"):
+        write_tar(tmp_path / f"r/{synset}.tar", {f"{synset}_{i}.JPEG": b"" for i in range(2)})
+    (tmp_path / "r" / name).write_bytes(b"")
+    with pytest.raises(UserError, match=f"{name}' is a tar that is packed, or not whole"):
+        sources.open_source(data("synset_tars", tmp_path / "r"))
+
+
+def test_what_lies_beside_the_tars_is_counted_and_one_tar_is_no_two_classes(tmp_path: Path) -> None:
+    for name in ("n01.tar", "n02.TAR"):
+        write_tar(tmp_path / "r" / name, {f"{name[:3]}_{i}.JPEG": b"" for i in range(2)})
+    write_tar(tmp_path / "r/._n01.tar", {})
+    (tmp_path / "r/notes.txt").write_text("?")
+    (tmp_path / "r/n04").mkdir()
+    source = sources.open_source(data("synset_tars", tmp_path / "r"))
+    list_whole(source)
+    assert source.classes == ("n01", "n02")
+    assert left_out(source) == {
+        "folders beside the tars": 1,
+        "hidden, or of the operating system": 1,
+        "no tars by their names": 1,
+    }
+    (tmp_path / "r/n05.tar").symlink_to("n01.tar")
+    with pytest.raises(UserError, match=r"n05.tar' is n01.tar under another name"):
+        sources.open_source(data("synset_tars", tmp_path / "r"))

@@ -50,7 +50,7 @@ def test_a_target_never_reached_has_no_ratio(tmp_path: Path) -> None:
 
 def test_runs_that_are_not_the_figures(tmp_path: Path) -> None:
     other = tmp_path / "other"
-    create_run(other, alexnet.get_config(), Statistics(np.zeros((2, 2, 3), np.float32), np.eye(3)), ("a", "b"))
+    create_run(other, alexnet.get_config(), Statistics(np.zeros((256, 256, 3), np.float32), np.eye(3)), ("a", "b"))
     with pytest.raises(UserError, match=r"no run of configs/cifar10\.py"):
         figures.run(None, Invocation(tmp_path, restart=False, runs=(str(other),)))
     relu = made_up(tmp_path / "relu", "relu", 0.01, [0.1])

@@ -59,24 +59,34 @@ def class_names(data: ConfigDict) -> tuple[str, ...]:
 
 
 def is_there(data: ConfigDict) -> bool:
-    """Whether what the config's set is prepared from, tars or a folder, is named and still there."""
+    """Whether what the config's set is prepared from, tars, a folder or a set of TFDS, is named and still there."""
     folder = Path(data.manual_dir).expanduser()
+    if is_of_tfds(data.name) and builder_of(data).is_prepared():
+        return True
     if data.name == "imagenet2012":
         return bool(data.manual_dir) and all((folder / tar).is_file() for tar in (TRAIN_TAR, VALIDATION_TAR))
     return bool(data.manual_dir) and data.name in ("folder", "synset_tars") and folder.is_dir()
 
 
-def stamp(data: ConfigDict) -> str:
-    """A digest of the names, sizes and times of the files in a folder of tars: with the same, nothing has changed.
+def is_of_tfds(name: str) -> bool:
+    """Whether TFDS knows of such a set; what may be one of our own, by its name, it may know too."""
+    return name not in ("folder", "synset_tars")
 
-    To list tars takes minutes. Empty for a folder of pictures, where the listing costs as little.
+
+def stamp(data: ConfigDict) -> str:
+    """A digest of the names, sizes and times of a set's files, or those in a folder of tars.
+
+    With the same, nothing has changed; to list these takes minutes. Empty for a folder of pictures, where the
+    listing costs as little and has a stamp of its own.
     """
     if data.name == "folder" or not is_there(data):
         return ""
     digest = hashlib.blake2b(digest_size=16)
-    folder = Path(data.manual_dir).expanduser()
+    folder, official = Path(data.manual_dir).expanduser(), data.name == "imagenet2012"
+    if is_of_tfds(data.name) and (builder := builder_of(data)).is_prepared():
+        folder, official = Path(builder.data_dir), False
     for inside, folders, names in os.walk(folder):
-        if data.name == "imagenet2012":
+        if official:
             folders.clear()
             names = [TRAIN_TAR, VALIDATION_TAR]
         folders.sort()

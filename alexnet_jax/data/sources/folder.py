@@ -1,5 +1,6 @@
 """A folder with a folder of pictures for each class."""
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -20,7 +21,7 @@ from alexnet_jax.data.sources.splits import (
     split_folder,
     split_named,
 )
-from alexnet_jax.data.sources.walk import NOWHERE, SPECIAL, File, Place, Walk, identity
+from alexnet_jax.data.sources.walk import NOWHERE, SPECIAL, File, Place, Walk, file_of, identity
 from alexnet_jax.messages import UserError
 
 ALIKE = 3  # pairs of names that are said
@@ -67,6 +68,7 @@ def open_folder(folder: Path, fraction: float, max_missing: float) -> Source:
     if "validation" not in listed:
         _hold_out(listed, fraction)
         notes.append(f"'{folder}' has no folder for validation: {fraction:.0%} are (config.data.validation_fraction)")
+    notes += _hidden_classes(splits or {"train": folder})
     notes += [*_alike(classes), *_of_several_names(walk.files_of_several_names(), folder)]
 
     def pictures(by_class: dict[str, list[File]]) -> list[Picture]:
@@ -78,7 +80,17 @@ def open_folder(folder: Path, fraction: float, max_missing: float) -> Source:
 
     made = {split: split_of(pictures(by_class)) for split, by_class in listed.items()}
     left_out = tally.left_out()
-    return Source("folder", classes, made, met=tally.met, left_out=left_out, notes=tuple(notes), newest=walk.newest)
+    return Source("folder", classes, made, (), tally.met, left_out, tuple(notes), _stamp(listed))
+
+
+def _stamp(listed: Listed) -> str:
+    """A digest that changes when a picture does, also where its name and its size stay."""
+    digest = hashlib.blake2b(digest_size=16)
+    for by_class in listed.values():
+        for files in by_class.values():
+            for file in files:
+                digest.update(f"{file.path!a} {file.identity}\n".encode())
+    return digest.hexdigest()
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
@@ -116,18 +128,22 @@ def _require_no_hidden_splits(folder: Path, names: list[str]) -> None:
     for name in names:
         for word in re.split("[^a-z]+", name.casefold()):
             of_split.setdefault(split_named(word) or "", name)
+    begun = [re.match("(train|val|test|dev)", name.casefold()) for name in names]
+    if all(begun):  # trainset and testset, trainA and testA: not one that is no split
+        of_split |= {split_named(found[1]) or "": name for found, name in zip(begun, names, strict=True) if found}
     if "train" in of_split and ("validation" in of_split or "test" in of_split):
         other = of_split.get("validation") or of_split["test"]
         raise UserError(
             f"'{folder}' has the folders '{of_split['train']}' and '{other}', which would be classes and look like "
             "splits; call them train and validation or test, or, if they are classes, give them other names"
         )
-    below = [[found.name for found in entries(folder / name) if os.path.isdir(found)] for name in names]
-    if below and all("train" in map(split_named, inside) and all(map(split_named, inside)) for inside in below):
-        raise UserError(
-            f"'{folder}' has the splits in each class's folder, such as '{names[0]}/{below[0][0]}'; put the classes "
-            "into the folders of the splits"
-        )
+    for name in names:
+        below = {split_named(found.name): found.name for found in entries(folder / name) if os.path.isdir(found)}
+        if "train" in below and ("validation" in below or "test" in below):
+            raise UserError(
+                f"'{folder}' has splits in a class's folder, '{name}/{below['train']}'; put the classes into the "
+                "folders of the splits"
+            )
 
 
 def _class_folders(folder: Path, tally: Tally) -> tuple[dict[str, str], list[File]]:
@@ -141,7 +157,7 @@ def _class_folders(folder: Path, tally: Tally) -> tuple[dict[str, str], list[Fil
         elif not os.path.isfile(entry):
             tally.leave(NOWHERE if entry.is_symlink() else SPECIAL, entry.path)
         elif not leave_by_name(tally, entry.name, entry.path):
-            loose.append(File(entry.path, entry.stat().st_size))
+            loose.append(file_of(entry.path, entry.stat()))
     return folders, loose
 
 
@@ -176,6 +192,11 @@ def _flat_validation(
     if "validation" not in splits or "validation" in with_classes:
         return None
     where = splits["validation"]
+    if loose["train"] and "train" not in with_classes:
+        raise UserError(
+            f"'{splits['train']}' has its pictures beside one another, and nothing says which is which; put each into "
+            "the folder of its class"
+        )
     if not loose["validation"]:
         raise UserError(f"'{where}' holds no pictures; put some there, in folders of classes, or remove it")
     return solution.find(where, folder)
@@ -243,6 +264,15 @@ def _hold_out(listed: Listed, fraction: float) -> None:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _hidden_classes(places: dict[str, Path]) -> Iterable[str]:
+    """A line for what may be a class by its pictures, and is left out by its name."""
+    for inside in places.values():
+        for entry in entries(inside):
+            if entry.name.startswith(".") and os.path.isdir(entry) and entry.name not in (".thumbnails", ".thumbs"):
+                if any(is_picture(found.name) for found in entries(entry.path)):
+                    yield f"'{entry.path}' is left out as hidden, though it has pictures: if it is a class, rename it"
 
 
 def _alike(classes: tuple[str, ...]) -> Iterable[str]:

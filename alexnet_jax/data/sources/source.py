@@ -92,7 +92,7 @@ class Source:
     met: int = 0  # all that the listing came upon: what the splits have, and what is left out
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()  # what else a person should know, one line each
-    newest: int = 0  # of a folder: when a picture's file was changed last, in nanoseconds; to go on from none older
+    stamp: str = ""  # of a folder: a digest that changes when a picture does, also at the same name and size
 
 
 def has_own_splits(name: str) -> bool:

@@ -11,9 +11,12 @@ import numpy as np
 
 from alexnet_jax.data.pictures import Picture
 from alexnet_jax.data.sources.source import Source, Split, Tally, split_of
-from alexnet_jax.data.sources.splits import entries, held_out, leave_by_name, split_folder, split_named
+from alexnet_jax.data.sources.splits import entries, held_out, is_litter, leave_by_name, split_folder, split_named
 from alexnet_jax.data.sources.tars import files_in
+from alexnet_jax.data.sources.walk import identity
 from alexnet_jax.messages import UserError
+
+META, GROUND_TRUTH = "meta.mat", "ground_truth.txt"  # of a development kit
 
 
 def open_synset_tars(folder: Path, fraction: float) -> Source:
@@ -25,7 +28,8 @@ def open_synset_tars(folder: Path, fraction: float) -> Source:
     Raises:
       UserError: a tar or a file of the development kit is missing, or one does not go with the others.
     """
-    tars = {path.stem: path for path in sorted((split_folder(folder, "train") or folder).glob("*.tar"))}
+    tally = Tally()
+    tars = _tars_in(split_folder(folder, "train") or folder, tally)
     kit = _development_kit(folder)
     if len(tars) < 2:
         there = sorted(path.name for path in folder.iterdir())[:5]
@@ -39,7 +43,6 @@ def open_synset_tars(folder: Path, fraction: float) -> Source:
     classes = tuple(synset.wnid for synset in kit) if kit else tuple(tars)
     words = tuple(synset.words for synset in kit)
     by_number = {synset.number: label for label, synset in enumerate(kit)}
-    tally = Tally()
     splits = {
         split: _flat_folder(found, _ground_truth(folder, split), by_number, tally)
         for split in ("validation", "test")
@@ -58,6 +61,39 @@ def open_synset_tars(folder: Path, fraction: float) -> Source:
         notes.append(f"'{folder}' has no folder for validation: {fraction:.0%} are (config.data.validation_fraction)")
     splits = {"train": split_of([*chain.from_iterable(by_class)]), **splits}
     return Source("synset_tars", classes, splits, words, tally.met, tally.left_out(), tuple(notes))
+
+
+def _tars_in(folder: Path, tally: Tally) -> dict[str, Path]:
+    """The tars in the folder by their names without suffix; what else lies there is left out, and counted.
+
+    Raises:
+      UserError: something there is a tar by its name and cannot be read as such, or is one of the others.
+    """
+    tars: dict[str, Path] = {}
+    seen: dict[tuple[int, int], str] = {}
+    for entry in entries(folder):
+        name, path = entry.name, Path(entry.path)
+        if is_litter(name):
+            leave_by_name(tally, name, entry.path)
+        elif re.search(r"\.tar\W|\.t[gbx]z2?$", name.lower()):
+            raise UserError(f"'{path}' is a tar that is packed, or not whole, by its name; unpack it, or get it anew")
+        elif name.lower().endswith(".tar") and path.is_file():
+            there = identity(path)
+            other = seen.setdefault(there, name)
+            if other != name or path.stem in tars:
+                raise UserError(f"'{path}' is {other} under another name, and would be a class of the same; remove one")
+            tars[path.stem] = path
+        elif not entry.is_dir():
+            if not _is_of_the_kit(name):
+                tally.leave("no tars by their names", entry.path)
+        elif split_named(name) is None and not any(Path(entry.path).rglob(META)):
+            tally.leave("folders beside the tars", entry.path)
+    return tars
+
+
+def _is_of_the_kit(name: str) -> bool:
+    """Whether a file of this name is one of a development kit's that are read."""
+    return name == META or name.endswith(GROUND_TRUTH)
 
 
 def _pictures(path: Path, label: int, classes: tuple[str, ...], tally: Tally) -> list[Picture]:
@@ -97,7 +133,7 @@ def _require_one_another(kit: list[_Synset], tars: dict[str, Path], folder: Path
 
 def _development_kit(folder: Path) -> list[_Synset]:
     """The synsets of the development kit's meta.mat by their numbers; none where there is no such file."""
-    path = _find(folder, lambda name: name == "meta.mat")
+    path = _find(folder, lambda name: name == META)
     if path is None:
         return []
     from scipy.io import loadmat
@@ -118,7 +154,7 @@ def _development_kit(folder: Path) -> list[_Synset]:
 
 def _ground_truth(folder: Path, split: str) -> Path:
     within = {"validation": "val", "test": "test"}[split]
-    path = _find(folder, lambda name: name.endswith("ground_truth.txt") and within in name)
+    path = _find(folder, lambda name: name.endswith(GROUND_TRUTH) and within in name)
     if path is None:
         raise UserError(
             f"'{folder}' has {split} pictures and no *_{split}_ground_truth.txt; put the development kit's there"

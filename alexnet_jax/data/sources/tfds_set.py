@@ -1,7 +1,9 @@
 """A set of TFDS, read as TFDS has prepared it."""
 
+import hashlib
 import os
 import re
+import struct
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from alexnet_jax.data.sources.source import LeftOut, Source, Split, root
 from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError
 
+LENGTH, CHECKSUM = struct.Struct("<Q4x"), 4  # of TFRecord: before a record and its checksum, and behind; bytes
 UNLABELLED = ("imagenet2012", "test")  # a split whose labels were never published
 
 
@@ -51,6 +54,22 @@ def keys_and_classes(name: str, builder: tfds.core.DatasetBuilder) -> tuple[str,
     )
 
 
+def _checksums(path: str) -> str:
+    """A digest of the checksums that a TFRecord file has of its records, which tells of what is in them.
+
+    Only these are read. Of a file of another format, or a damaged one, it is of the file's times.
+    """
+    digest, size = hashlib.blake2b(digest_size=8), os.path.getsize(path)
+    with open(path, "rb") as file:
+        at = 0
+        while ".tfrecord" in path and at + LENGTH.size <= size:
+            file.seek(at)
+            at += LENGTH.size + LENGTH.unpack(file.read(LENGTH.size))[0] + CHECKSUM
+            file.seek(at - CHECKSUM)
+            digest.update(file.read(CHECKSUM))
+    return digest.hexdigest() if at == size else f"{os.stat(path).st_mtime_ns:x}"
+
+
 def open_tfds_set(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source:
     """A set that TFDS has prepared, read as it is; the digits are prepared here, without a network."""
     image_key, label_key, classes = keys_and_classes(data.name, builder)
@@ -82,6 +101,9 @@ def open_tfds_set(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source
         if re.search("unlabel|unsupervised", name) or (data.name, name) == UNLABELLED:
             left_out.append(LeftOut("pictures without labels", info.num_examples, (name,)))
         elif info.num_examples:
-            files = [Picture(Path(path).name, 0, size=os.path.getsize(path)) for path in info.filepaths]
+            files = [
+                Picture(f"{Path(path).name} {_checksums(str(path))}", 0, size=os.path.getsize(path))
+                for path in info.filepaths
+            ]
             splits[name] = Split(info.num_examples, files, partial(pictures, name))
     return Source(data.name, classes, splits, met=met, left_out=tuple(left_out))

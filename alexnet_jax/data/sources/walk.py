@@ -32,6 +32,7 @@ class File:
 
     path: str
     size: int  # in bytes
+    identity: tuple[int, ...] = ()  # what tells it from another of that name and size, or from itself before a change
 
 
 class Walk:
@@ -52,7 +53,6 @@ class Walk:
         self._links: deque[tuple[Place, str]] = deque()  # to be looked at in the end
         self._linked_often: dict[Identity, list[str]] = {}  # files of several names (hard links), and their names
         self._files: dict[Place, list[File]] = {}
-        self.newest = 0  # the last time that a file, or anything about it, was changed; nanoseconds
 
     def files(self, folders: dict[Place, str]) -> dict[Place, list[File]]:
         """The pictures of each class in the order of their paths; none where it has none.
@@ -120,8 +120,7 @@ class Walk:
             self._tally.leave(SPECIAL, path)
         elif not leave_by_name(self._tally, os.path.basename(path), path):
             self._tally.take()
-            self._files.setdefault(place, []).append(File(path, status.st_size))
-            self.newest = max(self.newest, status.st_ctime_ns)
+            self._files.setdefault(place, []).append(file_of(path, status))
             if status.st_nlink > 1:
                 self._linked_often.setdefault((status.st_dev, status.st_ino), []).append(path)
 
@@ -146,6 +145,11 @@ class Walk:
             return
         self._read[there] = place
         self._take(place, path, status)
+
+
+def file_of(path: str, status: os.stat_result) -> File:
+    """The file there, which its status is of."""
+    return File(path, status.st_size, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
 
 
 def identity(path: str | Path) -> Identity:
