@@ -9,7 +9,8 @@ its end here yet.
 
     python launch.py --config=configs/alexnet.py:VARIANT
 
-is another row of the paper, see variants.py; --mode=table shows what each is to give.
+is another row of the paper, or the network of another system (caffe, caffenet, torchvision), see
+variants.py; --mode=table shows what each is to give.
 """
 
 from ml_collections import ConfigDict
@@ -31,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.towers = 2  # halves of every layer, 1 or 2
     config.model.kernels = (96, 256, 384, 384, 256)  # of conv1 to conv5, both towers together
     config.model.sixth_convolution = 0  # kernels of conv6, over the last pooling; 0: none
+    config.model.first_padding = (0, 3)  # of conv1, pixels before and after the picture, in height and in width
     config.model.padding = (2, 1, 1, 1)  # of conv2 to conv5, pixels
     config.model.units = (4096, 4096)  # of fc6 and fc7, both towers together
     config.model.bottleneck = 0  # linear units between the last hidden layer and the classes; 0: none
@@ -40,16 +42,22 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.activation = "relu"  # or tanh
     config.model.weight_stddev = 0.01  # of the initial weights
     config.model.middle_stddev = 0.0  # of those of conv3 and later convolutions; 0: as weight_stddev
+    config.model.dense_stddev = 0.0  # of those of fc6 and fc7; 0: as weight_stddev
     config.model.hidden_bias = 1.0  # initial bias of conv2, conv4, conv5, conv6, fc6, fc7 (four_layers: conv2, conv3)
+    config.model.start = "constants"  # the four above; fan_in: uniform within 1 / sqrt(a unit's inputs), biases too
     config.model.dropout = 0.5  # probability that an output of fc6 or fc7 is zeroed
+    config.model.dropout_place = "outputs"  # of fc6 and fc7; or inputs: what these two read
+    config.model.dropout_scaling = "test"  # all outputs times 1 - dropout; training: survivors over 1 - dropout
     config.model.lrn = True  # the response normalisation of layers 1 and 2
     config.model.lrn_n = 5  # maps in its window
     config.model.lrn_k = 2.0  # its constant
     config.model.lrn_alpha = 1e-4  # its factor of the sum of squares
     config.model.lrn_alpha_over_n = False  # True: the factor is lrn_alpha / lrn_n, one of the mean of squares
     config.model.lrn_beta = 0.75  # its exponent
+    config.model.lrn_across_towers = False  # True: its window reaches over all maps; False: over its own tower's
     config.model.within_map_norm = False  # a second normalisation in layer 2, over 5x5 positions of each map
     config.model.pool_before_activation = False  # True: layer 1 normalises and pools before its activation
+    config.model.pool_before_norm = False  # True: layers 1 and 2 pool before they normalise
     config.model.pool_window = 3  # positions in height and in width
     config.model.pool_stride = 2  # positions between two windows
     config.model.pool_rounding = "down"  # of the number of windows; up: the last may hang over the edge
@@ -62,8 +70,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.prepared_dir = ""  # where the prepared pictures lie; '': in data_dir, by name and size
     config.data.train_split = "train"  # a split of the set, slices such as 'train[:90%]' included
     config.data.validation_fraction = 0.1  # of a folder or of tars that have no pictures for validation
-    config.data.resize = 256  # pixels of the shorter side, and of the central square
+    config.data.resize = 256  # pixels of the square's side
+    config.data.square = "crop"  # of a picture: its centre; crop_down: the same in torchvision's rounding; squeeze: all
     config.data.crop = 224  # pixels of the network's input
+    config.data.mean_rgb = ()  # subtracted from every pixel, RGB from 0 to 255; (): the training set's mean image
+    config.data.stddev_rgb = ()  # what is left is divided by these, on 0 to 255; (): by nothing
     config.data.encoding = "jpeg"  # of prepared pictures: jpeg, or raw for six times the disk and five times the speed
     config.data.jpeg_quality = 95  # of prepared pictures, 1 to 100
     config.data.max_pixels = 100_000_000  # of a picture; larger ones are rejected

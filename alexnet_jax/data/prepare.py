@@ -120,6 +120,12 @@ def _digest_of(folder: Path) -> str | None:
 
 
 def training_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
+    """Those that a run keeps: as measured, with the mean that the config gives, if it does."""
+    found = measured_statistics(source, config)
+    return found.with_mean(config.data.mean_rgb) if config.data.mean_rgb else found
+
+
+def measured_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
     """The statistics of the config's training split; any but those that preparing took are computed when asked for."""
     data = config.data
     known = load_summary(source.folder) or {}
