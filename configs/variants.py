@@ -17,6 +17,49 @@ class Variant:
 
 _SYNSET_TARS = {"data.name": "synset_tars"}
 _STAR = {"model.sixth_convolution": 256}
+_EPOCH = 5004  # whole batches of 256 in the 1,281,167 pictures of ILSVRC-2012
+
+# What Caffe's two networks share, by models/bvlc_alexnet/train_val.prototxt and solver.prototxt. Biases have twice the
+# weights' rate there, and do not decay. Its steps become epochs.
+_CAFFE = {
+    "model.first_padding": (0, 0),
+    "model.dense_stddev": 0.005,
+    "model.dropout_scaling": "training",
+    "model.lrn_k": 1.0,
+    "model.lrn_alpha_over_n": True,
+    "model.lrn_across_towers": True,
+    "data.square": "squeeze",
+    "data.crop": 227,
+    "augment.offsets_inclusive": True,  # 30 positions each way, of 227 pixels in 256
+    "augment.lighting_stddev": 0.0,
+    "optimizer.decay_biases": False,
+    "schedule.kind": "listed",
+    "schedule.rates": tuple(
+        (100_000 * drops / _EPOCH, f"*/{what}", rate / 10**drops)
+        for drops in range(4)
+        for what, rate in (("kernel", 0.01), ("bias", 0.02))
+    ),
+    "train.batch_size": 256,
+}
+# torchvision's network and its reference recipe. That has crops of random size and shape, which are not here, and a
+# rate outside the velocity, so that its drops take hold at once.
+_TORCHVISION = {
+    "model.towers": 1,
+    "model.kernels": (64, 192, 384, 256, 256),
+    "model.first_padding": (2, 2),
+    "model.start": "fan_in",
+    "model.dropout_place": "inputs",
+    "model.dropout_scaling": "training",
+    "model.lrn": False,
+    "data.square": "crop_down",
+    "data.mean_rgb": (123.675, 116.28, 103.53),  # .485, .456 and .406 of 255
+    "data.stddev_rgb": (58.395, 57.12, 57.375),  # .229, .224 and .225 of 255
+    "augment.lighting_stddev": 0.0,
+    "optimizer.weight_decay": 0.0001,
+    "schedule.kind": "steps",
+    "schedule.boundaries": (30.0, 60.0),
+    "train.batch_size": 256,  # 32 on each of eight GPUs
+}
 
 
 def _without(layer: str) -> Variant:
@@ -63,6 +106,18 @@ VARIANTS = {
     ),
     "no_cross": Variant(
         "not in the paper: towers that talk only at the classes, widths as ever", {"model.cross_connections": False}
+    ),
+    "caffe": Variant(
+        "Caffe's bvlc_alexnet, 360,000 steps of 256: 42.9 % top-1 and 19.8 % top-5 error, centre view",
+        {**_CAFFE, "model.hidden_bias": 0.1, "train.epochs": 360_000 / _EPOCH},
+    ),
+    "caffenet": Variant(
+        "Caffe's bvlc_reference_caffenet, which pools before it normalises, 310,000 steps: 42.6 / 19.6, centre view",
+        {**_CAFFE, "model.pool_before_norm": True, "train.epochs": 310_000 / _EPOCH},
+    ),
+    "torchvision": Variant(
+        "torchvision's alexnet, one tower, no normalisation; crops of one size, not its own: 43.5 / 20.9, centre view",
+        _TORCHVISION,
     ),
 }
 

@@ -43,8 +43,18 @@ def max_pool(x: np.ndarray, window: int, stride: int) -> np.ndarray:
 
 
 def logits(net: Architecture, params: Any, x: np.ndarray) -> np.ndarray:
-    """The whole network at test on centred pictures, each tower with its own list of arrays."""
-    towers = [x] * net.towers
+    """The whole network at test on centred pictures."""
+    return stages(net, params, x)[net.layers[-1].name][:, : net.classes]
+
+
+def stages(net: Architecture, params: Any, x: np.ndarray) -> dict[str, np.ndarray]:
+    """What each stage of the network makes at test of centred pictures, the towers side by side.
+
+    Each tower has its own list of arrays; they meet where a layer reads both, and where a normalisation does. The
+    keys are LAYER/sums, LAYER/relu, LAYER/norm, LAYER/pool, LAYER/dropout, and LAYER for what a layer hands on.
+    """
+    towers, made = [x] * net.towers, {}
+    names = {ReLU: "relu", LRN: "norm", MaxPool: "pool", Dropout: "dropout"}
     for layer in net.layers:
         kernel, bias = (np.asarray(params[layer.name][what], np.float64) for what in ("kernel", "bias"))
         kernels, biases = np.split(kernel, net.towers, axis=-1), np.split(bias, net.towers)
@@ -55,19 +65,28 @@ def logits(net: Architecture, params: Any, x: np.ndarray) -> np.ndarray:
                 y = convolve(seen[tower], kernels[tower], layer.stride, layer.padding)
             else:
                 y = seen[tower].reshape(len(x), -1) @ kernels[tower]
-            y = y + biases[tower]
-            for step in layer.then:
-                if isinstance(step, ReLU):
-                    y = np.maximum(y, 0)
-                elif isinstance(step, LRN):
-                    y = local_response_norm(y, step)
-                elif isinstance(step, MaxPool):
-                    y = max_pool(y, step.window, step.stride)
-                elif isinstance(step, Dropout):
-                    y = y * (1 - step.rate)
-            after.append(y)
+            after.append(y + biases[tower])
         towers = after
-    return np.concatenate(towers, axis=-1)[:, : net.classes]
+        made[f"{layer.name}/sums"] = np.concatenate(towers, axis=-1)
+        for step in layer.then:
+            if isinstance(step, LRN) and step.across_towers:
+                towers = np.split(local_response_norm(np.concatenate(towers, axis=-1), step), net.towers, axis=-1)
+            else:
+                towers = [_apply(step, y) for y in towers]
+            made[f"{layer.name}/{names[type(step)]}"] = np.concatenate(towers, axis=-1)
+        made[layer.name] = np.concatenate(towers, axis=-1)
+    return made
+
+
+def _apply(step: Any, y: np.ndarray) -> np.ndarray:
+    if isinstance(step, ReLU):
+        return np.maximum(y, 0)
+    if isinstance(step, LRN):
+        return local_response_norm(y, step)
+    if isinstance(step, MaxPool):
+        return max_pool(y, step.window, step.stride)
+    assert isinstance(step, Dropout)
+    return y if step.rescales else y * (1 - step.rate)
 
 
 def cross_entropy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

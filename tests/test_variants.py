@@ -38,6 +38,9 @@ PARAMETERS = {  # of each row of the paper's config, by hand
     "fall2009": BASE + CONV6 - 4097 * 1000 + 4097 * 10_184,
     "fall2011": BASE + CONV6 - 4097 * 1000 + 4097 * 21_841,
     "star": BASE + CONV6,
+    "caffe": BASE,
+    "caffenet": BASE,
+    "torchvision": 61_100_840,
     "no_cross": BASE - (CONV3 - (3 * 3 * 128 + 1) * 384) - (FC6 - (6 * 6 * 128 + 1) * 4096) - (FC7 - (2048 + 1) * 4096),
 }
 PARAMETERS_2012 = {
@@ -73,6 +76,7 @@ CROSSINGS = {  # the layers that read both towers
 DISTINCT = [
     *(("alexnet", name) for name in ("no_conv2", "no_conv3", "no_conv4", "no_conv5", "no_fc6", "no_fc7")),
     *(("alexnet", name) for name in ("one_gpu", "tanh", "star", "no_cross", "nonoverlapping_pooling")),
+    *(("alexnet", name) for name in ("caffe", "caffenet", "torchvision")),
     *(("alexnet_2012", name) for name in ("", "no_lrn", "fall2011", "no_cross", "nonoverlapping_pooling")),
 ]
 
@@ -111,6 +115,11 @@ def sides(base: str, variant: str) -> list[int]:
 def test_shapes_of_pooling_without_overlap() -> None:
     assert sides("alexnet", "nonoverlapping_pooling") == [55, 27, 27, 13, 13, 13, 13, 6]
     assert sides("alexnet_2012", "nonoverlapping_pooling") == [55, 28, 26, 13, 13, 13, 11, 6]
+
+
+@pytest.mark.parametrize("variant", ["caffe", "caffenet", "torchvision"])
+def test_other_geometries_come_to_the_papers_sizes(variant: str) -> None:
+    assert sides("alexnet", variant) == [55, 27, 27, 13, 13, 13, 13, 6]
 
 
 def test_the_sixth_convolution_keeps_the_pooled_size() -> None:
@@ -160,7 +169,9 @@ def crossings(config: ConfigDict, devices: int) -> list[tuple[str, str]]:
 
 def expected_crossings(base: str, variant: str) -> list[tuple[str, str]]:
     layers = CROSSINGS.get((base, variant), ALL_FOUR)
-    return sorted((op, layer) for op in ("all-gather", "reduce-scatter") for layer in layers)
+    edges = ["conv1", "conv2"] if variant in ("caffe", "caffenet") else []  # of the maps, forward and backward
+    gathers = [(op, layer) for op in ("all-gather", "reduce-scatter") for layer in layers]
+    return sorted(gathers + [("collective-permute", layer) for layer in edges for _ in range(2)])
 
 
 @pytest.mark.parametrize(("base", "variant"), DISTINCT)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import PIL.WebPImagePlugin  # noqa: F401 - or Pillow would load all that it has, to find it
@@ -20,6 +21,7 @@ from alexnet_jax.data.kinds import JPEG, PNG, Header, Metadata, UnusablePicture,
 
 Image.MAX_IMAGE_PIXELS = None  # the limit is the config's, and it rejects instead of warning
 
+Part = Literal["crop", "crop_down", "squeeze"]  # of a picture, that becomes the square: see `square`
 LARGE = 50_000_000  # pixels: such a picture is made alone, a JPEG shrunk as it is decoded
 LARGE_TO_CONVERT = 24_000_000  # the same of one that is not RGB as it is
 LARGE_FILE = 64 << 20  # bytes: such a file is read alone
@@ -44,6 +46,7 @@ class Rules:
     max_pixels: int
     accept_damaged: bool = False  # what can be had of lost pixels will do
     obey_profiles: bool = False  # colours are converted to sRGB
+    part: Part = "crop"  # that becomes the square
 
     @property
     def max_bytes(self) -> int:
@@ -93,33 +96,45 @@ def rgb(data: bytes, max_pixels: int, accept_damaged: bool = False, obey_profile
     return _whole(read_header(data, rules), rules)
 
 
-def square(image: Image.Image, side: int) -> Image.Image:
-    """The central side x side pixels of the picture with its shorter side resized to `side`.
+def square(image: Image.Image, side: int, part: Part = "crop") -> Image.Image:
+    """The picture as side x side pixels.
 
     Bilinear, with a window that widens as the picture shrinks (no aliasing). Only the pixels that
     are kept are computed. A picture that is `side` x `side` already comes back as it is.
+
+    Args:
+      part: crop, the central pixels of the picture with its shorter side resized to `side`; crop_down, the same with
+        the longer side's length rounded down, and half a pixel to the even one, as torchvision's Resize and
+        CenterCrop do; squeeze, the whole picture, whatever its shape.
     """
     if image.size == (side, side):
         return image
-    return image.resize((side, side), Image.Resampling.BILINEAR, box=_central(image.size, side))
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=_box(image.size, side, part))
 
 
-def _central(size: tuple[int, int], side: int) -> tuple[float, float, float, float]:
+def _box(size: tuple[int, int], side: int, part: Part) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the part that becomes the square."""
     width, height = size
+    if part == "squeeze":
+        return 0, 0, width, height
     shorter = min(width, height)
-    new_width, new_height = round(width * side / shorter), round(height * side / shorter)
-    left, top = (new_width - side) // 2, (new_height - side) // 2
+    if part == "crop_down":
+        new_width, new_height = side * width // shorter, side * height // shorter
+        # To the even: then a central view that is 32 pixels smaller is torchvision's own of the whole picture.
+        left, top = round((new_width - side) / 2), round((new_height - side) / 2)
+    else:
+        new_width, new_height = round(width * side / shorter), round(height * side / shorter)
+        left, top = (new_width - side) // 2, (new_height - side) // 2
     across, down = width / new_width, height / new_height
     return left * across, top * down, min((left + side) * across, width), min((top + side) * down, height)
 
 
-def square_in_bands(image: Image.Image, side: int, convert: colours.Convert) -> Image.Image:
+def square_in_bands(image: Image.Image, side: int, convert: colours.Convert, part: Part = "crop") -> Image.Image:
     """`square` of the whole picture converted, which is never held: some rows or columns at a time.
 
     To the same bytes: Pillow resizes along the longer side first, then along the other, and rounds in between.
     """
-    left, top, right, bottom = _central(image.size, side)
+    left, top, right, bottom = _box(image.size, side, part)
     width, height = image.size
     if width >= height:
         between = Image.new("RGB", (side, height))
@@ -159,10 +174,10 @@ def _whole(header: Header, rules: Rules) -> Image.Image:
 
 def _square(header: Header, side: int, rules: Rules) -> Image.Image:
     if header.pixels <= LARGE:
-        return square(_whole(header, rules), side)
+        return square(_whole(header, rules), side, rules.part)
     image = _decode(header, rules, _shrink(header))
     return _upright(
-        square_in_bands(image, side, colours.converter(image, header, rules.obey_profiles)), header.metadata
+        square_in_bands(image, side, colours.converter(image, header, rules.obey_profiles), rules.part), header.metadata
     )
 
 

@@ -16,7 +16,7 @@ import simplejpeg
 from PIL import Image
 
 from alexnet_jax.data import workers
-from alexnet_jax.data.decoding import LARGE_FILE, Rules, Square, rgb, square, square_of
+from alexnet_jax.data.decoding import LARGE_FILE, Part, Rules, Square, rgb, square, square_of
 from alexnet_jax.data.kinds import UnusablePicture
 from alexnet_jax.data.notes import notes_of
 
@@ -93,6 +93,7 @@ def make_squares(
     summed: bool,
     accept_damaged: bool = False,
     obey_profiles: bool = False,
+    part: Part = "crop",
 ) -> Squares:
     """Reads the pictures, makes squares of them, encodes them and sums them up.
 
@@ -101,10 +102,10 @@ def make_squares(
     Args:
       pictures: 257 at most, for the sums to stay below 2^16.
       quality: of the JPEG, 1 to 100; 0 stores raw pixels.
-      max_pixels, accept_damaged, obey_profiles: see `Rules`.
+      max_pixels, accept_damaged, obey_profiles, part: see `Rules`.
       summed: whether the sums are wanted; they are 0 otherwise.
     """
-    rules = Rules(max_pixels, accept_damaged, obey_profiles)
+    rules = Rules(max_pixels, accept_damaged, obey_profiles, part)
     made = Squares([], [], np.zeros((side, side, 3), np.uint16), np.zeros((3, 3)))
     for picture in pictures:
         workers.note(picture.name)

@@ -47,6 +47,7 @@ from alexnet_jax.messages import UserError, say
 CHUNK = 32  # pictures that one process works on at a time
 ROUND = 256  # pictures between two states on disk
 PER_FILE = 1024  # pictures in a file, about
+WHAT = {"crop": "the centre", "crop_down": "the centre", "squeeze": "the whole"}  # becomes the square
 LOCK = ".lock"  # the file by which one process keeps others out of the folder
 
 T = TypeVar("T")
@@ -181,7 +182,7 @@ class Preparation:
             future = pool.submit(
                 pictures.make_squares,
                 *(chunk, data.resize, quality, data.max_pixels, summed),
-                *(data.accept_damaged, data.colour_profiles == "srgb"),
+                *(data.accept_damaged, data.colour_profiles == "srgb", data.square),
             )
             waiting.append((split, chunk, future))
             if len(waiting) > 3 * workers.cores():
@@ -280,7 +281,7 @@ class Preparation:
             split_infos=infos,
             version=VERSION,
             check_data=False,
-            description=f"{data.name}: the central {data.resize}x{data.resize} of each picture.",
+            description=f"{data.name}: {WHAT[data.square]} of each picture as {data.resize}x{data.resize} pixels.",
             supervised_keys=("image", "label"),
             disable_shuffling=False,
         )

@@ -16,7 +16,11 @@ from alexnet_jax.messages import UserError, say
 VERSION = "1.0.0"
 INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where its picture begins, and its class
 OF_PICTURES = ("max_pixels", "accept_damaged", "colour_profiles")  # fields by which pictures are taken, or not
-AS_BEFORE = {"accept_damaged": False, "colour_profiles": "ignore"}  # of sets made before there were these fields
+AS_BEFORE = {
+    "accept_damaged": False,
+    "colour_profiles": "ignore",
+    "square": "crop",
+}  # of sets made before there were these fields
 STATISTICS, SETTINGS, REJECTED, WORDS = "preprocessing.npz", "settings.json", "rejected.jsonl", "words.txt"
 CLASSES = "classes.json"  # the names as they are; TFDS's own list loses spaces at their ends
 
@@ -82,14 +86,15 @@ def folders(data: ConfigDict) -> Iterator[Path]:
         yield Path(data.prepared_dir).expanduser().absolute()
         return
     name = "".join(c if c.isalnum() else "_" for c in data.name)
-    beside = root(data) / f"{name}_{data.resize}" / VERSION
+    part = "" if data.square == "crop" else f"_{data.square}"
+    beside = root(data) / f"{name}_{data.resize}{part}" / VERSION
     yield beside
     yield cache.folder() / beside.relative_to(beside.anchor)
 
 
 def settings(data: ConfigDict) -> dict[str, str | int | float]:
     """What decides the bytes of a prepared set, by the names of the config's fields."""
-    wanted = {name: data[name] for name in ("name", "resize", "encoding", *OF_PICTURES)}
+    wanted = {name: data[name] for name in ("name", "resize", "square", "encoding", *OF_PICTURES)}
     if data.encoding == "jpeg":
         wanted["jpeg_quality"] = data.jpeg_quality
     if not has_own_splits(data.name):

@@ -2,8 +2,8 @@
 
 import os
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,10 @@ class Statistics:
         """The axes times the root of the eigenvalue on 0..255 (convdata_jpeg.py:155-179)."""
         values, axes = np.linalg.eigh(self.rgb_covariance)
         return axes * np.sqrt(np.maximum(values, 0)) * 255
+
+    def with_mean(self, rgb: Sequence[float]) -> "Statistics":
+        """The same with these three numbers, on 0 to 255, in place of the mean image, everywhere alike."""
+        return replace(self, mean_image=np.tile(np.asarray(rgb, np.float32), (*self.mean_image.shape[:2], 1)))
 
     def save(self, path: Path) -> None:
         """Writes the file as a whole or not at all."""

@@ -1,4 +1,4 @@
-"""The mesh of devices, who holds what on it, and the one exchange between the towers.
+"""The mesh of devices, who holds what on it, and what the towers exchange.
 
 The axis `model` has one position a tower (or one for both), the axis `data` one a slice of the
 batch. An axis of length one is left out of every specification, so that no collective over a
@@ -135,6 +135,20 @@ def all_gather(x: Shaped[Array, "*positions local"], axis: str | None) -> Shaped
         return x
     # Along a new first axis: to gather along the last one, XLA would have all that makes x lie maps first.
     return jnp.concatenate(list(lax.all_gather(x, axis)), axis=-1)
+
+
+def neighbouring_maps(
+    x: Shaped[Array, "*positions local"], reach: int, axis: str
+) -> tuple[Shaped[Array, "*positions reach"], Shaped[Array, "*positions reach"]]:
+    """The `reach` maps of the other tower that lie before this one's, and those that lie after them.
+
+    One exchange: each of the two devices has a neighbour on one side, and zeros on the other.
+    """
+    local = x.shape[-1]
+    reach = min(reach, local)
+    is_first = position(axis) == 0
+    edge = lax.ppermute(jnp.where(is_first, x[..., local - reach :], x[..., :reach]), axis, [(0, 1), (1, 0)])
+    return jnp.where(is_first, 0, edge), jnp.where(is_first, edge, 0)
 
 
 def psum(x: Shaped[Array, "*shape"], axis: str | None) -> Shaped[Array, "*shape"]:

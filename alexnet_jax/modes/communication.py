@@ -60,7 +60,8 @@ def count(text: str) -> list[Collective]:
             arrays = arrays[len(arrays) // 2 :]
         name = re.search(r'op_name="([^"]*)"', line)
         names = name[1].split(":") if name else [""]
-        scale = _group_size(line) if match[2] == "reduce-scatter" else 1  # its result is one device's share
+        # The result of these is one device's share.
+        scale = _group_size(line) if match[2] in ("reduce-scatter", "collective-permute") else 1
         sizes: dict[tuple[str, str], int] = defaultdict(int)
         for place, size in enumerate(arrays):
             origin = names[place] if len(names) == len(arrays) else names[0]
@@ -98,7 +99,8 @@ def _origin(name: str, op: str) -> tuple[str, str]:
 def predict(net: architecture.Architecture, mesh: Mesh, batch_size: int, dtype: str) -> list[Collective]:
     """The same by arithmetic: what the design needs, and nothing else.
 
-    A layer that reads both towers gathers what it reads, and scatters the gradient back. The
+    A layer that reads both towers gathers what it reads, and scatters the gradient back. A response
+    normalisation over all maps exchanges those of each tower that the other's windows reach. The
     softmax reduces a maximum, a sum and the label's score of every picture, the rank a count.
     Over `data` go the gradients of each device's own half, the mean loss and the two errors.
     """
@@ -111,6 +113,7 @@ def predict(net: architecture.Architecture, mesh: Mesh, batch_size: int, dtype: 
             size = examples * math.prod(row.input_shape) * activation
             found.append(Collective("all-gather", row.name, "forward", size))
             found.append(Collective("reduce-scatter", row.name, "backward", size))
+        found += _edges(net, examples, activation)
         found.append(Collective("all-reduce", "softmax", "forward", examples * number))
         found.append(Collective("all-reduce", "softmax", "forward", 2 * examples * number))
         found.append(Collective("all-reduce", "rank", "forward", examples * number))
@@ -123,6 +126,19 @@ def predict(net: architecture.Architecture, mesh: Mesh, batch_size: int, dtype: 
         found.append(Collective("all-reduce", "gradients", "backward", held * number))
         found.append(Collective("all-reduce", "softmax", "forward", number))
         found.append(Collective("all-reduce", "rank", "forward", 2 * number))
+    return found
+
+
+def _edges(net: architecture.Architecture, examples: int, activation: int) -> list[Collective]:
+    """What response normalisation over all maps exchanges between two devices, forward and backward."""
+    found, name = [], ""
+    for row in architecture.table(net):
+        name = row.name if row.parameters else name
+        for norm in row.then:
+            if isinstance(norm, architecture.LRN) and norm.across_towers and norm.n > 1:
+                maps = min(norm.n // 2, row.output_shape[-1] // 2)
+                size = 2 * examples * math.prod(row.output_shape[:-1]) * maps * activation
+                found += [Collective("collective-permute", name, way, size) for way in ("forward", "backward")]
     return found
 
 

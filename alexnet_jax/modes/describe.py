@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.network import architecture
-from alexnet_jax.network.architecture import Architecture, Conv, MaxPool, Row
+from alexnet_jax.network.architecture import LRN, Architecture, Conv, MaxPool, Row
 from alexnet_jax.runs.config import network_of
 
 GIBIBYTES = (8, 16, 80)  # of memory a device, for which the largest batch is said
@@ -70,8 +70,7 @@ def text(net: Architecture, rows: tuple[Row, ...]) -> str:
         elif isinstance(layer, MaxPool):
             window, stride = f"{layer.window}x{layer.window}", str(layer.stride)
         reads = READS["own" if isinstance(layer, MaxPool) else layer.reads]
-        then = () if isinstance(layer, MaxPool) else layer.then
-        names = ", ".join(type(operation).__name__ for operation in then if not isinstance(operation, MaxPool))
+        names = ", ".join(_name(operation) for operation in row.then)
         output = "x".join(str(side) for side in row.output_shape)
         lines.append(
             f"{row.name:<7}{window:>9}{stride:>8}{padding:>9}  {reads:<12}{output:<14}"
@@ -80,3 +79,8 @@ def text(net: Architecture, rows: tuple[Row, ...]) -> str:
     total = [sum(getattr(row, what) for row in rows) for what in ("parameters", "neurons", "flops")]
     lines.append(f"{'sum':<59}{total[0]:>12,}{total[1]:>9,}{total[2] / 1e6:>8.1f}")
     return "\n".join(lines)
+
+
+def _name(operation: object) -> str:
+    over_all = isinstance(operation, LRN) and operation.across_towers
+    return f"{type(operation).__name__}{' over all maps' if over_all else ''}"

@@ -20,7 +20,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.network import views
 from alexnet_jax.network.model import Params
-from alexnet_jax.runs.config import OF_THE_NETWORK, check_batches, recipe_of
+from alexnet_jax.runs.config import OF_PICTURES, OF_THE_NETWORK, check_batches, recipe_of
 from alexnet_jax.runs.folder import (
     Run,
     open_run,
@@ -171,7 +171,7 @@ def _with_evaluation_of(theirs: ConfigDict, ours: ConfigDict) -> ConfigDict:
     A network of one tower has one device where the others have two.
     """
     for field in ours.data:
-        if field not in ("resize", "crop"):  # the network's own
+        if field not in OF_PICTURES:  # the network's own
             theirs.data[field] = ours.data[field]
     theirs.evaluate, theirs.mesh.data = ours.evaluate, ours.mesh.data
     theirs.mesh.model = min(ours.mesh.model, theirs.model.towers)

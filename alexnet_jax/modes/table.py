@@ -82,6 +82,9 @@ ROWS = (
         for layer in ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
     ),
     Row("not in the paper", "no cross connections", ("no_cross",), (None, None), log=("150", 41.828, 19.330)),
+    Row("Caffe", "bvlc_alexnet, centre view", ("caffe",), (42.9, 19.8), views=1),
+    Row("Caffe", "bvlc_reference_caffenet, centre view", ("caffenet",), (42.6, 19.6), views=1),
+    Row("torchvision", "alexnet, centre view", ("torchvision",), (43.478, 20.934), views=1),
 )
 
 

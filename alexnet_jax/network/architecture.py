@@ -1,7 +1,7 @@
 """What the network is: frozen dataclasses and arithmetic on them, with no JAX.
 
 The paper's network is `alexnet()`. What its experiments change, and what its authors' released
-code of 2012 changes, are arguments of it and functions from one network to the next.
+code of 2012 changes, are arguments of it and functions from one network to the next (`changes`).
 
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
 Networks", NIPS 2012, sections 3 to 5. Widths are of the whole layer; with two towers each tower
@@ -28,12 +28,13 @@ class Tanh:
 
 @dataclass(frozen=True)
 class LRN:
-    """Local response normalisation across the maps of one tower. Section 3.3."""
+    """Local response normalisation across neighbouring maps. Section 3.3."""
 
     n: int = 5  # maps in the window
     k: float = 2.0
     alpha: float = 1e-4  # multiplies the sum of squares, not their mean
     beta: float = 0.75
+    across_towers: bool = False  # True: the window reaches into the other tower's maps, as in Caffe
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class Dropout:
     """Outputs zeroed with probability `rate` in training, times 1 - rate at test. Section 4.2."""
 
     rate: float = 0.5
+    rescales: bool = False  # True: survivors are divided by 1 - rate in training, and nothing is scaled at test
+
+
+Operation = ReLU | Tanh | LRN | WithinMapNorm | MaxPool | Dropout  # what follows a layer's sums
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ class Conv:
     reads: Reads
     bias: float  # initial value of every bias
     stddev: float  # of the zero-mean Gaussian that the weights start from
-    then: tuple[ReLU | Tanh | LRN | WithinMapNorm | MaxPool, ...]
+    then: tuple[Operation, ...]
+    by_fan_in: bool = False  # True: weights and biases start uniform within 1 / sqrt(inputs of a unit) instead
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Dense:
     bias: float
     stddev: float
     then: tuple[ReLU | Tanh | Dropout, ...]
+    by_fan_in: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,15 +130,18 @@ def alexnet(
     classes: int = 1000,
     input_size: int = 224,
     towers: int = 2,
+    first_padding: tuple[int, int] = (0, 3),
     padding: tuple[int, ...] = (2, 1, 1, 1),
     weight_stddev: float = 0.01,
     middle_stddev: float = 0.01,
+    dense_stddev: float | None = None,
     hidden_bias: float = 1.0,
     activation: ReLU | Tanh = ReLU(),
     norm: tuple[LRN, ...] = (LRN(),),
     within_map: tuple[WithinMapNorm, ...] = (),
     pool: MaxPool = MaxPool(),
     pool_before_activation: bool = False,
+    pool_before_norm: bool = False,
     dropout: Dropout = Dropout(),
 ) -> Architecture:
     """The paper's table of layers; with other widths, the same network made smaller.
@@ -139,33 +149,37 @@ def alexnet(
     Args:
       kernels: of conv1 to conv5, both towers together.
       units: of fc6 and fc7, both towers together.
+      first_padding: zeros before and after the picture, pixels; 3 after it: the source rounds up (layer.py:1004).
       padding: zeros on every side of what conv2 to conv5 read, pixels.
       weight_stddev: of the initial weights (section 5).
       middle_stddev: of those of conv3, conv4 and conv5; the source has 0.03 (layers-145.cfg:143,172,200).
+      dense_stddev: of those of fc6 and fc7, as weight_stddev if None; Caffe has 0.005.
       hidden_bias: initial biases of conv2, conv4, conv5, fc6 and fc7 (section 5); 0 elsewhere.
       norm: the response normalisation of layers 1 and 2, or none.
       within_map: a second normalisation in layer 2, or none.
       pool_before_activation: the source's order of layer 1 (layers-145.cfg:9-63).
+      pool_before_norm: layers 1 and 2 pool before they normalise, as Caffe's reference network.
     """
-    one, std, mid = hidden_bias, weight_stddev, middle_stddev
+    one, std, mid, wide = hidden_bias, weight_stddev, middle_stddev, dense_stddev or weight_stddev
     k1, k2, k3, k4, k5 = kernels
     p2, p3, p4, p5 = padding
-    u6, u7 = units
-    act = activation
-    then1 = (*norm, pool, act) if pool_before_activation else (act, *norm, pool)
-    # 224 pixels give 55 outputs with 3 of padding after the last, (224 + 3 - 11) / 4 + 1: the source rounds up.
+    (u6, u7), act = units, activation
+    norm_and_pool: tuple[Operation, ...] = (pool, *norm) if pool_before_norm else (*norm, pool)
+    then1 = (*norm_and_pool, act) if pool_before_activation else (act, *norm_and_pool)
+    norms: tuple[Operation, ...] = (*norm, *within_map)
+    then2 = (act, pool, *norms) if pool_before_norm else (act, *norms, pool)
     return Architecture(
         input_size,
         towers,
         (
             #     name   kernels size stride padding reads bias weights then
-            Conv("conv1", k1, 11, 4, (0, 3), "image", 0.0, std, then1),
-            Conv("conv2", k2, 5, 1, (p2, p2), "own", one, std, (act, *norm, *within_map, pool)),
+            Conv("conv1", k1, 11, 4, first_padding, "image", 0.0, std, then1),
+            Conv("conv2", k2, 5, 1, (p2, p2), "own", one, std, then2),
             Conv("conv3", k3, 3, 1, (p3, p3), "both", 0.0, mid, (act,)),
             Conv("conv4", k4, 3, 1, (p4, p4), "own", one, mid, (act,)),
             Conv("conv5", k5, 3, 1, (p5, p5), "own", one, mid, (act, pool)),
-            Dense("fc6", u6, "both", one, std, (act, dropout)),
-            Dense("fc7", u7, "both", one, std, (act, dropout)),
+            Dense("fc6", u6, "both", one, wide, (act, dropout)),
+            Dense("fc7", u7, "both", one, wide, (act, dropout)),
             Dense("fc8", classes, "both", 0.0, std, ()),
         ),
     )
@@ -203,52 +217,6 @@ def four_layers(
     )
 
 
-def with_sixth_convolution(net: Architecture, kernels: int) -> Architecture:
-    """CNN*: a sixth convolution over the last pooling layer (section 6).
-
-    Size, padding and that it reads both towers are the source's, layers-146-2012-2011.cfg:258-286.
-    """
-    convs, dense = _convolutions(net), net.layers[len(_convolutions(net)) :]
-    last = convs[-1]
-    activation = tuple(operation for operation in last.then if isinstance(operation, ReLU | Tanh))
-    sixth = Conv("conv6", kernels, 3, 1, (1, 1), "both", last.bias, last.stddev, activation)
-    return replace(net, layers=(*convs, sixth, *dense))
-
-
-def with_bottleneck(net: Architecture, units: int) -> Architecture:
-    """A linear layer between the last hidden one and the classes, layers-146-2011.cfg:344-374."""
-    classes = net.layers[-1]
-    bottleneck = Dense("bottleneck", units, "both", 0.0, classes.stddev, ())
-    return replace(net, layers=(*net.layers[:-1], bottleneck, classes))
-
-
-def without_layer(net: Architecture, name: str) -> Architecture:
-    """The network less one middle layer (section 7).
-
-    What normalises or pools after it stays, behind the layer before; the layer after it reads
-    both towers if it did.
-    """
-    place = [layer.name for layer in net.layers].index(name)
-    before, removed, after = net.layers[place - 1 : place + 2]
-    if isinstance(removed, Conv):
-        assert isinstance(before, Conv)
-        kept = tuple(operation for operation in removed.then if isinstance(operation, LRN | WithinMapNorm | MaxPool))
-        before = replace(before, then=before.then + kept)
-    if removed.reads == "both":
-        after = replace(after, reads="both")
-    return replace(net, layers=(*net.layers[: place - 1], before, after, *net.layers[place + 2 :]))
-
-
-def without_cross_connections(net: Architecture) -> Architecture:
-    """Towers that never talk before the classes (run 150 of the source's logs, layers-150.cfg)."""
-    apart = tuple(replace(layer, reads="own") if layer.reads == "both" else layer for layer in net.layers[:-1])
-    return replace(net, layers=(*apart, net.layers[-1]))
-
-
-def _convolutions(net: Architecture) -> tuple[Conv, ...]:
-    return tuple(layer for layer in net.layers if isinstance(layer, Conv))
-
-
 ALEXNET = alexnet()
 
 
@@ -263,6 +231,7 @@ class Row:
     parameters: int
     neurons: int
     flops: int  # of one forward pass of one picture; a multiply-add is 2
+    then: tuple[Operation, ...] = ()  # what follows before the next line
 
 
 def table(architecture: Architecture) -> tuple[Row, ...]:
@@ -297,6 +266,8 @@ def table(architecture: Architecture) -> tuple[Row, ...]:
                 side = _positions(name, shape[0], operation.window, operation.stride, operation.rounding)
                 rows.append(Row(name, operation, shape, (side, side, shape[-1]), 0, 0, 0))
                 shape = rows[-1].output_shape
+            else:
+                rows[-1] = replace(rows[-1], then=(*rows[-1].then, operation))
     return tuple(rows)
 
 
@@ -311,10 +282,11 @@ def training_bytes(architecture: Architecture, batch: int, data: int = 1, model:
     read, kept = pixels, 0.0
     for row in rows:
         outputs = math.prod(row.output_shape)
+        norms = sum(isinstance(operation, LRN) for operation in row.then)
         if isinstance(row.layer, MaxPool):
-            kept += 1.25 * outputs
+            kept += outputs * (1.25 + 2 * norms)  # what is normalised after it is kept for the next layer, too
         else:
-            kept += outputs * (1 + sum(isinstance(operation, LRN) for operation in row.layer.then))
+            kept += outputs * (1 + norms)
             read += math.prod(row.input_shape) if row.layer.reads == "both" else 0
     parameters = sum(row.parameters for row in rows)
     a_picture = pixels + 4 * (read + kept / model)

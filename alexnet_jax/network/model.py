@@ -16,8 +16,19 @@ from jaxtyping import Array, Float, Int32, Key
 
 from alexnet_jax.devices import towers
 from alexnet_jax.network import ops
-from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dense, Dropout, MaxPool, ReLU, Tanh, WithinMapNorm
-from alexnet_jax.network.stages import Operation, Stage, stages
+from alexnet_jax.network.architecture import (
+    LRN,
+    Architecture,
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    Operation,
+    ReLU,
+    Tanh,
+    WithinMapNorm,
+)
+from alexnet_jax.network.stages import Stage, stages
 
 Params = Mapping[str, Mapping[str, Array]]  # {layer: {kernel, bias}}
 # Of each tower on this device, maps or units: what a layer reads, and what it makes of them.
@@ -31,6 +42,15 @@ def _normal(stddev: float) -> nn.initializers.Initializer:
     ) -> Float[Array, "..."]:
         # The numbers of jax.random.normal(key, shape), which as a matrix compile six times faster.
         return stddev * jax.random.normal(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
+
+    return draw
+
+
+def _uniform(bound: float) -> nn.initializers.Initializer:
+    def draw(
+        key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, out_sharding: None = None
+    ) -> Float[Array, "..."]:
+        return jax.random.uniform(key, tuple(shape), dtype, -bound, bound)
 
     return draw
 
@@ -70,9 +90,12 @@ class Layer(nn.Module):
         else:
             window = (layer.size, layer.size)
         param_dtype = jnp.promote_types(self.dtype, jnp.float32)
-        constant = nn.initializers.constant(layer.bias)
-        kernel = self.param("kernel", _normal(layer.stddev), (*window, parts[0].shape[-1], self.outputs), param_dtype)
-        bias = self.param("bias", constant, (self.outputs,), param_dtype)
+        inputs = (*window, parts[0].shape[-1])
+        start_kernel, start_bias = _normal(layer.stddev), nn.initializers.constant(layer.bias)
+        if layer.by_fan_in:
+            start_kernel = start_bias = _uniform(1 / math.sqrt(math.prod(inputs)))
+        kernel = self.param("kernel", start_kernel, (*inputs, self.outputs), param_dtype)
+        bias = self.param("bias", start_bias, (self.outputs,), param_dtype)
         # A dense product for each tower, or one for both: a grouped one's gradient is many times slower on CPU.
         kernels = jnp.split(kernel.astype(self.dtype), len(parts), axis=-1)
         if isinstance(layer, Dense):
@@ -144,7 +167,9 @@ class AlexNet(nn.Module):
             if stage.operation is None:
                 parts = self._layer(stage.layer)(parts)
             elif isinstance(stage.operation, Dropout):
-                parts = self._dropout(stage, stage.operation.rate, parts, examples, key)
+                parts = self._dropout(stage, stage.operation, parts, examples, key)
+            elif isinstance(stage.operation, LRN) and stage.operation.across_towers:
+                parts = self._norm_across_towers(stage, stage.operation, parts)
             else:
                 parts = [_apply(stage.operation, x) for x in parts]
             if isinstance(stage.operation, ReLU):
@@ -160,23 +185,33 @@ class AlexNet(nn.Module):
         towers_here = max(1, net.towers // self.shards)
         return Layer(layer, towers_here, outputs // self.shards, self.axis, self.dtype, is_last, name=layer.name)
 
+    def _norm_across_towers(self, stage: Stage, lrn: LRN, parts: Parts) -> Parts:
+        """Response normalisation over all maps; of the other device's, those that the window reaches are sent."""
+        if self.axis is None:
+            return jnp.split(ops.local_response_norm(jnp.concatenate(parts, axis=-1), lrn), len(parts), axis=-1)
+        (x,) = parts
+        with jax.named_scope(stage.layer.name):
+            before, after = towers.neighbouring_maps(x, lrn.n // 2, self.axis)
+        normalised = ops.local_response_norm(jnp.concatenate([before, x, after], axis=-1), lrn)
+        return [normalised[..., before.shape[-1] : before.shape[-1] + x.shape[-1]]]
+
     def _dropout(
         self,
         stage: Stage,
-        rate: float,
+        dropout: Dropout,
         parts: Parts,
         examples: Int32[Array, " batch"] | None,
         key: Key[Array, ""] | None,
     ) -> Parts:
         if key is None:
-            return [ops.dropout(x, rate, None) for x in parts]
+            return [ops.dropout(x, dropout.rate, None, dropout.rescales) for x in parts]
         layer_key = jax.random.fold_in(key, self.architecture.layers.index(stage.layer))
         first = towers.position(self.axis) * len(parts)
         dropped = []
         for i, x in enumerate(parts):
             tower_key = jax.random.fold_in(layer_key, first + i)
             keys = jax.vmap(lambda example, tower_key=tower_key: jax.random.fold_in(tower_key, example))(examples)
-            dropped.append(ops.dropout(x, rate, keys))
+            dropped.append(ops.dropout(x, dropout.rate, keys, dropout.rescales))
         return dropped
 
 

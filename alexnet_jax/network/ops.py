@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int8, Int32, Key, UInt8
 
 from alexnet_jax.network.architecture import LRN, Rounding, WithinMapNorm
@@ -27,6 +28,7 @@ def centre(
     reflected: Bool[Array, " batch"],
     lighting: Float[Array, "batch 3"],
     scale: Float[Array, " batch"],
+    channel_scale: tuple[float, float, float] | None = None,
 ) -> Float[Array, "batch crop crop 3"]:
     """Subtracts the mean image under each crop, adds its lighting shift, scales (sections 2 and 4.1).
 
@@ -37,6 +39,7 @@ def centre(
       reflected: whether that part of it is mirrored left to right.
       lighting: added to every pixel of the picture, on the scale 0 to 255.
       scale: multiplies the picture at the end; 1 in the paper.
+      channel_scale: multiplies red, green and blue at the end; None, as in the paper: nothing does.
 
     Returns:
       The pictures, of mean_image's type.
@@ -52,7 +55,15 @@ def centre(
 
     lit = images.astype(mean_image.dtype) - jax.vmap(mean_under)(offset, reflected)
     lit = lit + lighting[:, None, None, :].astype(mean_image.dtype)
-    return lit * scale[:, None, None, None].astype(mean_image.dtype)
+    return lit * pixel_factors(scale, channel_scale, mean_image.dtype)
+
+
+def pixel_factors(
+    scale: Float[Array, " batch"], channel_scale: tuple[float, float, float] | None, dtype: DTypeLike
+) -> Float[Array, "batch 1 1 channels"]:
+    """What multiplies each picture once the mean is subtracted: one factor, or one for each channel."""
+    factor = scale[:, None, None, None].astype(dtype)
+    return factor if channel_scale is None else factor * jnp.asarray(channel_scale, dtype)[None, None, None]
 
 
 def made_once(x: AnyArray) -> AnyArray:
@@ -92,7 +103,7 @@ def local_response_norm(x: Maps, lrn: LRN) -> Maps:
     """b_i = a_i / (k + alpha * sum_j a_j^2)^beta, j within n // 2 maps of i (section 3.3).
 
     Args:
-      x: of one tower: no sum reaches from one tower to the other.
+      x: of one tower, and then no sum reaches from one tower to the other; or, as in Caffe, of both side by side.
     """
     return _normalised(x, lrn)[0]
 
@@ -243,14 +254,15 @@ _max_pool.defvjp(_pooled, _pooled_gradient)
 
 
 def dropout(
-    x: Float[Array, "batch units"], rate: float, keys: Key[Array, " batch"] | None
-) -> Float[Array, "batch units"]:
+    x: Float[Array, "batch *positions units"], rate: float, keys: Key[Array, " batch"] | None, rescales: bool = False
+) -> Float[Array, "batch *positions units"]:
     """Zeroes outputs of one tower with probability `rate`; survivors are not rescaled (section 4.2).
 
     Args:
       keys: one an example; None at test, when all outputs are multiplied by 1 - rate instead.
+      rescales: survivors are divided by 1 - rate in training, and outputs stay as they are at test.
     """
     if keys is None:
-        return x * (1 - rate)
+        return x if rescales else x * (1 - rate)
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
-    return jnp.where(keep, x, jnp.zeros_like(x))
+    return jnp.where(keep, x / (1 - rate) if rescales else x, jnp.zeros_like(x))

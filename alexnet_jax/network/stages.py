@@ -10,12 +10,12 @@ from alexnet_jax.network.architecture import (
     Dense,
     Dropout,
     MaxPool,
+    Operation,
     ReLU,
     Tanh,
     WithinMapNorm,
 )
 
-Operation = ReLU | Tanh | LRN | WithinMapNorm | MaxPool | Dropout
 NAMES: dict[type[Operation], str] = {
     ReLU: "relu",
     Tanh: "tanh",

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
-from alexnet_jax.network import loss
+from alexnet_jax.network import loss, ops
 from alexnet_jax.network.architecture import Conv
 from alexnet_jax.network.model import AlexNet, Made, Params, Parts
 from alexnet_jax.network.stages import place_of_dense, place_of_pooling, stages
@@ -35,6 +35,7 @@ def log_mean_softmax(
     scale: Float[Array, " batch"],
     mean_image: Float[Array, "resize resize 3"],
     centre_mean: bool,
+    channel_scale: tuple[float, float, float] | None = None,
 ) -> Float[Array, "batch local_classes"]:
     """The logarithm of the mean of the softmax over ten views.
 
@@ -43,13 +44,14 @@ def log_mean_softmax(
 
     Args:
       scale: multiplies a picture after the mean is subtracted.
+      channel_scale: multiplies red, green and blue then; None: nothing does.
       centre_mean: subtract the centre of the mean image from every view, and not the part under it.
     """
     size = net.architecture.input_size
     every = stages(net.architecture)
     pooling, dense = place_of_pooling(net.architecture), place_of_dense(net.architecture)
     room = images.shape[1] - size
-    factor = scale[:, None, None, None].astype(mean_image.dtype)
+    factor = ops.pixel_factors(scale, channel_scale, mean_image.dtype)
     square = images.astype(mean_image.dtype)
     if not centre_mean:
         square = square - mean_image[None]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.network import architecture
+from alexnet_jax.network import architecture, changes
 from alexnet_jax.runs import fields
 from alexnet_jax.runs.fields import flatten
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 # What a run must keep to be gone on with, and what it must keep to be evaluated.
 OF_TRAINING = ("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed")
-OF_THE_NETWORK = ("model", "data.resize", "data.crop")
+OF_PICTURES = ("resize", "square", "crop", "mean_rgb", "stddev_rgb")  # of `data`: what the network is shown
+OF_THE_NETWORK = ("model", *(f"data.{field}" for field in OF_PICTURES))
 OF_PREPARING = ("data.max_missing",)  # whether a set is prepared, and not what it becomes
 PLACES = ("data.data_dir", "data.manual_dir", "data.prepared_dir")  # where things lie, which may change
 
@@ -57,9 +58,10 @@ def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
     model = config.model
     activation = architecture.ReLU() if model.activation == "relu" else architecture.Tanh()
     alpha = model.lrn_alpha / model.lrn_n if model.lrn_alpha_over_n else model.lrn_alpha
-    norm = (architecture.LRN(model.lrn_n, model.lrn_k, alpha, model.lrn_beta),) if model.lrn else ()
+    lrn = architecture.LRN(model.lrn_n, model.lrn_k, alpha, model.lrn_beta, model.lrn_across_towers)
+    norm = (lrn,) if model.lrn else ()
     if model.network == "four_layers":
-        return architecture.four_layers(
+        net = architecture.four_layers(
             kernels=tuple(model.kernels),
             classes=classes,
             input_size=config.data.crop,
@@ -68,30 +70,47 @@ def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
             activation=activation,
             norm=norm,
         )
+    else:
+        net = _alexnet(config, classes, activation, norm)
+    return changes.starting_by_fan_in(net) if model.start == "fan_in" else net
+
+
+def _alexnet(
+    config: ConfigDict,
+    classes: int,
+    activation: architecture.ReLU | architecture.Tanh,
+    norm: tuple[architecture.LRN, ...],
+) -> architecture.Architecture:
+    model = config.model
     net = architecture.alexnet(
         kernels=tuple(model.kernels),
         units=tuple(model.units),
         classes=classes,
         input_size=config.data.crop,
         towers=model.towers,
+        first_padding=(model.first_padding[0], model.first_padding[1]),
         padding=tuple(model.padding),
         weight_stddev=model.weight_stddev,
         middle_stddev=model.middle_stddev or model.weight_stddev,
+        dense_stddev=model.dense_stddev or None,
         hidden_bias=model.hidden_bias,
         activation=activation,
         norm=norm,
         within_map=(architecture.WithinMapNorm(),) if model.within_map_norm else (),
         pool=architecture.MaxPool(model.pool_window, model.pool_stride, model.pool_rounding),
         pool_before_activation=model.pool_before_activation,
-        dropout=architecture.Dropout(model.dropout),
+        pool_before_norm=model.pool_before_norm,
+        dropout=architecture.Dropout(model.dropout, rescales=model.dropout_scaling == "training"),
     )
     if model.sixth_convolution:
-        net = architecture.with_sixth_convolution(net, model.sixth_convolution)
+        net = changes.with_sixth_convolution(net, model.sixth_convolution)
     if model.removed:
-        net = architecture.without_layer(net, model.removed)
+        net = changes.without_layer(net, model.removed)
     if model.bottleneck:
-        net = architecture.with_bottleneck(net, model.bottleneck)
-    return net if model.cross_connections else architecture.without_cross_connections(net)
+        net = changes.with_bottleneck(net, model.bottleneck)
+    if not model.cross_connections:
+        net = changes.without_cross_connections(net)
+    return changes.with_dropout_of_inputs(net) if model.dropout_place == "inputs" else net
 
 
 def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe":
@@ -117,8 +136,16 @@ def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe
         decay_biases=config.optimizer.decay_biases,
         schedule=schedule,
         centre_mean=config.augment.mean == "centre",
+        channel_scale=_channel_scale(config.data.stddev_rgb),
         seed=config.train.seed,
     )
+
+
+def _channel_scale(stddev_rgb: Sequence[float]) -> tuple[float, float, float] | None:
+    if not stddev_rgb:
+        return None
+    red, green, blue = (1 / one for one in stddev_rgb)
+    return red, green, blue
 
 
 def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str], names: tuple[str, str]) -> list[str]:

@@ -68,6 +68,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _are_of_rgb(value: Any) -> bool:
+    return len(value) in (0, 3) and all(map(_is_number, value))
+
+
 def _is_line_of_rates(line: Any) -> bool:
     if not isinstance(line, (tuple, list)) or len(line) != 3:
         return False
@@ -78,6 +82,11 @@ def _is_line_of_rates(line: Any) -> bool:
 _WHOLE_NUMBERS = Rule(lambda value: all(type(x) is int for x in value), "whole numbers")
 _EPOCHS = Rule(lambda value: all(map(_is_number, value)), "epochs, as numbers")
 _RATES = Rule(lambda value: all(map(_is_line_of_rates, value)), f"lines {LINE_OF_RATES}")
+_RGB = Rule(_are_of_rgb, "three numbers, of red, green and blue, or ()")
+_RGB_ABOVE_0 = Rule(
+    lambda value: _are_of_rgb(value) and all(x > 0 for x in value),
+    "three numbers above 0, of red, green and blue, or ()",
+)
 _CLASSES = Rule(lambda value: value == 0 or value >= 2, "0 (the dataset's number) or at least 2")
 
 FIELDS = (
@@ -86,6 +95,7 @@ FIELDS = (
     Field("model.towers", int, _one_of(1, 2)),
     Field("model.kernels", tuple, _WHOLE_NUMBERS),
     Field("model.sixth_convolution", int, _at_least(0)),
+    Field("model.first_padding", tuple, _WHOLE_NUMBERS),
     Field("model.padding", tuple, _WHOLE_NUMBERS),
     Field("model.units", tuple, _WHOLE_NUMBERS),
     Field("model.bottleneck", int, _at_least(0)),
@@ -95,16 +105,22 @@ FIELDS = (
     Field("model.activation", str, _one_of("relu", "tanh")),
     Field("model.weight_stddev", float, _at_least(0)),
     Field("model.middle_stddev", float, _at_least(0)),
+    Field("model.dense_stddev", float, _at_least(0)),
     Field("model.hidden_bias", float),
+    Field("model.start", str, _one_of("constants", "fan_in")),
     Field("model.dropout", float, _from_to_below(0, 1, "a probability ")),
+    Field("model.dropout_place", str, _one_of("outputs", "inputs")),
+    Field("model.dropout_scaling", str, _one_of("test", "training")),
     Field("model.lrn", bool),
     Field("model.lrn_n", int, _at_least(1)),
     Field("model.lrn_k", float, _at_least(0)),
     Field("model.lrn_alpha", float, _at_least(0)),
     Field("model.lrn_alpha_over_n", bool),
     Field("model.lrn_beta", float),
+    Field("model.lrn_across_towers", bool),
     Field("model.within_map_norm", bool),
     Field("model.pool_before_activation", bool),
+    Field("model.pool_before_norm", bool),
     Field("model.pool_window", int, _at_least(1)),
     Field("model.pool_stride", int, _at_least(1)),
     Field("model.pool_rounding", str, _one_of("down", "up")),
@@ -116,7 +132,10 @@ FIELDS = (
     Field("data.train_split", str),
     Field("data.validation_fraction", float, _between(0, 1)),
     Field("data.resize", int, _at_least(1)),
+    Field("data.square", str, _one_of("crop", "crop_down", "squeeze")),
     Field("data.crop", int, _at_least(1)),
+    Field("data.mean_rgb", tuple, _RGB),
+    Field("data.stddev_rgb", tuple, _RGB_ABOVE_0),
     Field("data.encoding", str, _one_of("jpeg", "raw")),
     Field("data.jpeg_quality", int, _from_to(1, 100)),
     Field("data.max_pixels", int, _at_least(1)),
@@ -163,7 +182,21 @@ FIELDS = (
 )
 
 # Fields that came later, and what the runs before them did.
-ADDED: dict[str, Any] = {"data.accept_damaged": False, "data.colour_profiles": "ignore", "data.max_missing": 0.0}
+ADDED: dict[str, Any] = {
+    "data.accept_damaged": False,
+    "data.colour_profiles": "ignore",
+    "data.max_missing": 0.0,
+    "data.square": "crop",
+    "data.mean_rgb": [],  # as JSON has it
+    "data.stddev_rgb": [],
+    "model.first_padding": [0, 3],
+    "model.dense_stddev": 0.0,
+    "model.start": "constants",
+    "model.dropout_place": "outputs",
+    "model.dropout_scaling": "test",
+    "model.lrn_across_towers": False,
+    "model.pool_before_norm": False,
+}
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -213,6 +246,8 @@ def check_together(config: ConfigDict) -> None:
     else:
         require(model.towers == 1, "model.towers", "1 for the network of four layers")
         require(_are(model.kernels, 3, least=1), "model.kernels", "three numbers")
+    first = "two numbers, of pixels before and after the picture"
+    require(_are(model.first_padding, 2, least=0), "model.first_padding", first)
     require(_are(model.padding, 4, least=0), "model.padding", "four numbers, of conv2 to conv5")
     require(data.crop <= data.resize, "data.crop", f"at most config.data.resize, {data.resize}")
     bounds = list(config.schedule.boundaries)

@@ -38,6 +38,7 @@ class Recipe:
     decay_biases: bool = True
     schedule: optimizer.Schedule = optimizer.Schedule()
     centre_mean: bool = False  # ten views: subtract the centre of the mean image from all of them
+    channel_scale: tuple[float, float, float] | None = None  # multiplies RGB less its mean; None: nothing does
     seed: int = 0
 
     @property
@@ -86,8 +87,9 @@ def _new_state(recipe: Recipe) -> TrainState:
     return TrainState(jnp.int32(0), params, recipe.sgd.init(params), plateau)
 
 
-def _centred(batch: Batch, mean_image: MeanImage) -> Float[Array, "batch crop crop 3"]:
-    return ops.centre(batch.image, mean_image, batch.offset, batch.reflected, batch.lighting, batch.scale)
+def _centred(recipe: Recipe, batch: Batch, mean_image: MeanImage) -> Float[Array, "batch crop crop 3"]:
+    drawn = (batch.offset, batch.reflected, batch.lighting, batch.scale)
+    return ops.centre(batch.image, mean_image, *drawn, recipe.channel_scale)
 
 
 def _network(recipe: Recipe, mesh: Mesh) -> AlexNet:
@@ -105,7 +107,7 @@ def _loss_and_rank(
         params: Params, batch: Batch, examples: Int32[Array, " local"], mean_image: MeanImage, key: Key[Array, ""]
     ) -> tuple[Float[Array, " local"], Int32[Array, " local"]]:
         params = towers.each_its_own(params, towers.data_axis(mesh))
-        logits = net.apply({"params": params}, _centred(batch, mean_image), examples, key)
+        logits = net.apply({"params": params}, _centred(recipe, batch, mean_image), examples, key)
         assert isinstance(logits, Array)
         return loss.cross_entropy_and_rank(logits, batch.label, classes, net.axis)
 
@@ -170,9 +172,10 @@ def _on_test_pictures(
 
     def on_one_device(params: Params, batch: Batch, mean_image: MeanImage) -> Finished:
         if views == VIEWS:
-            scores = log_mean_softmax(net, params, batch.image, batch.scale, mean_image, recipe.centre_mean)
+            pictures = (batch.image, batch.scale, mean_image)
+            scores = log_mean_softmax(net, params, *pictures, recipe.centre_mean, recipe.channel_scale)
         else:
-            logits = net.apply({"params": params}, _centred(batch, mean_image))
+            logits = net.apply({"params": params}, _centred(recipe, batch, mean_image))
             assert isinstance(logits, Array)
             scores = logits
         return finish(scores, batch.label)
@@ -236,7 +239,7 @@ def class_probabilities(
 def dead_units(recipe: Recipe, params: Params, batch: Batch, mean_image: MeanImage) -> dict[str, Float[Array, ""]]:
     """Of each layer with a ReLU, the share of kernels or units that are zero on the whole batch; none has tanh."""
     net = AlexNet(recipe.architecture, dtype=recipe.dtype)
-    _, kept = net.apply({"params": params}, _centred(batch, mean_image), mutable=["dead_units"])
+    _, kept = net.apply({"params": params}, _centred(recipe, batch, mean_image), mutable=["dead_units"])
     return {name.removesuffix("/relu"): share[0] for name, share in kept.get("dead_units", {}).items()}
 
 
