@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.network.architecture import Architecture, Dense, alexnet
+from alexnet_jax.network.architecture import Architecture, alexnet
 from alexnet_jax.weights import mapping
 from alexnet_jax.weights.mapping import Foreign
 from tests import reference
+from tests.weights.maps_first import maps_first
 
 NET = alexnet(kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=99)  # 2x2 positions before fc6
 
@@ -22,40 +23,6 @@ def random_foreign(net: Architecture) -> list[Foreign]:
         Foreign(name, kernel.astype(np.float32), rng.normal(0, 0.2, len(kernel)).astype(np.float32))
         for name, kernel in draw.items()
     ]
-
-
-def maps_first(net: Architecture, layers: list[Foreign], x: np.ndarray) -> np.ndarray:
-    """The network at test on [b, 3, h, w], each layer a group for each tower, written with maps first."""
-    for layer, weights in zip(net.layers, layers, strict=True):
-        if isinstance(layer, Dense):
-            x = x.reshape(len(x), -1) @ weights.kernel.astype(np.float64).T + weights.bias
-        else:
-            groups = net.towers if layer.reads == "own" else 1
-            padded = np.pad(x, ((0, 0), (0, 0), layer.padding, layer.padding))
-            parts = zip(np.split(padded, groups, axis=1), np.split(weights.kernel, groups), strict=True)
-            windows = [
-                (np.lib.stride_tricks.sliding_window_view(part, kernel.shape[2:], (2, 3)), kernel)
-                for part, kernel in parts
-            ]
-            steps = slice(None, None, layer.stride)
-            sums = [np.einsum("bchwij,ocij->bohw", w[:, :, steps, steps], kernel) for w, kernel in windows]
-            x = np.concatenate(sums, axis=1) + weights.bias[None, :, None, None]
-        for operation in layer.then:
-            x = _after(operation, x, net.towers)
-    return x
-
-
-def _after(operation: object, x: np.ndarray, towers: int) -> np.ndarray:
-    name = type(operation).__name__
-    if name == "ReLU":
-        return np.maximum(x, 0)
-    if name == "Dropout":
-        return x * 0.5
-    last = np.moveaxis(x, 1, -1)
-    if name == "MaxPool":
-        return np.moveaxis(reference.max_pool(last, 3, 2), -1, 1)
-    parts = [reference.local_response_norm(part, operation) for part in np.split(last, towers, axis=-1)]  # type: ignore[arg-type]
-    return np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
 
 
 @pytest.mark.parametrize("net", [NET, replace(NET, towers=1)], ids=["two towers", "one"])
