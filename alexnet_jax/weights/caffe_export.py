@@ -21,13 +21,14 @@ from alexnet_jax.network.architecture import (
     Dense,
     Dropout,
     MaxPool,
+    Operation,
     ReLU,
     Row,
     Tanh,
     WithinMapNorm,
     table,
 )
-from alexnet_jax.network.stages import NAMES, Operation
+from alexnet_jax.network.stages import NAMES
 from alexnet_jax.weights.mapping import Foreign
 from alexnet_jax.weights.protobuf import encode_field
 

@@ -80,7 +80,7 @@ def test_the_full_networks_need_no_config(tmp_path: Path, variant: str, first: s
     assert run.classes == imagenet()[0]
     assert (tmp_path / "run" / "words.txt").read_text().splitlines()[1] == "n01443537\tgoldfish, Carassius auratus"
     pictures = squares(2, 256)
-    theirs = of_opencv(file, prototxt(layers, 227, first), pictures, np.float32([123, 117, 104]), 227)
+    theirs = of_opencv(file, prototxt(layers, 227, first), pictures, np.array([123, 117, 104], np.float32), 227)
     for shards in (1, 2):
         agree(probabilities(tmp_path / "run", pictures, shards), theirs)
 
@@ -110,7 +110,7 @@ def test_the_mean_is_three_numbers_b_g_r_or_caffe_s(tmp_path: Path, capsys: pyte
     flags = {"format": "caffe", "weights": str(caffemodel(tmp_path / "net.caffemodel", random_layers(), "layer"))}
     for name, mean, rgb in (("a", "1,2.5,3", (3, 2.5, 1)), ("b", "", (123, 117, 104))):
         imported(narrow("caffe"), tmp_path / name, mean=mean, **flags)
-        assert (open_run(tmp_path / name).statistics.mean_image == np.float32(rgb)).all()
+        assert (open_run(tmp_path / name).statistics.mean_image == np.array(rgb, np.float32)).all()
     assert "no --mean is given: 104, 117 and 123" in capsys.readouterr().err
     for mean, said in (("1,2", "has 2 numbers"), ("absent", "cannot be read")):
         with pytest.raises(UserError, match=said):
@@ -170,7 +170,9 @@ def stages_of(workdir: Path, pictures: np.ndarray) -> dict[str, np.ndarray]:
     first = (pictures.shape[1] - recipe.architecture.input_size) // 2
     crop = slice(first, first + recipe.architecture.input_size)
     assert recipe.channel_scale is not None
-    x = (pictures.astype(np.float32) - run.statistics.mean_image)[:, crop, crop] * np.float32(recipe.channel_scale)
+    x = (pictures.astype(np.float32) - run.statistics.mean_image)[:, crop, crop] * np.array(
+        recipe.channel_scale, np.float32
+    )
     net, every = AlexNet(recipe.architecture), stages(recipe.architecture)
     names = [stage.name for stage in every]
 
