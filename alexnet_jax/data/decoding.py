@@ -116,7 +116,7 @@ def _box(size: tuple[int, int], side: int, part: Part) -> tuple[float, float, fl
     """Left, top, right and bottom of the part that becomes the square."""
     width, height = size
     if part == "squeeze":
-        return 0, 0, width, height
+        return 0.0, 0.0, float(width), float(height)
     shorter = min(width, height)
     if part == "crop_down":
         new_width, new_height = side * width // shorter, side * height // shorter
