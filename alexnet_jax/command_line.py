@@ -15,7 +15,7 @@ from ml_collections import config_flags
 from alexnet_jax import cache
 from alexnet_jax.jax_version import require_right_jax
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import EXPORTED, FILES, IMPORTED, MODES, WITHOUT_CONFIG, Invocation
+from alexnet_jax.modes import EXPORTED, FILES, FLAGS, IMPORTED, MODES, WITHOUT_CONFIG, Invocation
 from alexnet_jax.runs import config_file
 from alexnet_jax.runs.config import check_config, flatten
 
@@ -64,8 +64,11 @@ def _run(argv: Sequence[str]) -> None:
     require_right_jax()
     if argv[1:]:
         raise UserError(f"'{argv[1]}' is not expected; flags begin with --, see --help")
-    if flags.FLAGS.dry_run and flags.FLAGS.mode != "prepare":
-        raise UserError(f"--dry_run is of --mode=prepare, and the mode is {flags.FLAGS.mode}; leave one of them out")
+    for name, modes in FLAGS.items():
+        if flags.FLAGS[name].present and flags.FLAGS.mode not in modes:
+            raise UserError(
+                f"--{name} is of --mode={' or '.join(modes)}, and the mode is {flags.FLAGS.mode}; leave one of them out"
+            )
     flag = flags.FLAGS["config"]
     if flag.value is not None:
         check_config(flag.value)

@@ -16,6 +16,14 @@ MODES = {  # name, which is the file's (but see FILES): what it does; README's t
 }
 FILES = {"import": "import_"}  # where the name is a word of Python's own
 WITHOUT_CONFIG = ("table", "import", "export")  # modes that find theirs, or need none
+FLAGS = {  # that some modes alone have, and which
+    "dry_run": ("prepare",),
+    "format": ("import", "export"),
+    "weights": ("import", "export"),
+    "mean": ("import",),
+    "classes": ("import",),
+    "platforms": ("export",),
+}
 IMPORTED = ("caffe", "torchvision", "safetensors")
 EXPORTED = ("torch", "caffe", "safetensors", "stablehlo")
 

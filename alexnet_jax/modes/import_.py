@@ -17,9 +17,8 @@ from alexnet_jax.network.architecture import LRN, Architecture, Conv, MaxPool
 from alexnet_jax.runs import config_file
 from alexnet_jax.runs.config import OF_THE_NETWORK, check_config, config_of, differences, network_of, with_added_fields
 from alexnet_jax.runs.imported import require_free, write_run
-from alexnet_jax.weights import caffe, class_names, own, pytorch
-from alexnet_jax.weights.caffe_export import without_padding
-from alexnet_jax.weights.mapping import Arrays, Foreign, from_foreign, layer_rows
+from alexnet_jax.weights import caffe, caffe_export, caffe_geometry, class_names, own, pytorch
+from alexnet_jax.weights.mapping import Arrays, Foreign, foreign_shape, from_foreign, layer_rows
 
 CAFFE, CAFFENET, TORCHVISION = (f"configs/alexnet.py:{variant}" for variant in ("caffe", "caffenet", "torchvision"))
 CAFFE_MEAN = (104.0, 117.0, 123.0)  # B, G, R of ImageNet 2012, rounded, as Caffe's own examples have it
@@ -74,10 +73,11 @@ def _of_caffe(config: ConfigDict | None, path: Path, invocation: Invocation) -> 
             f"--weights={path} is of another network: its layer 1 has {model.first} first where {config.name} has "
             f"{ours or 'not both'}; give --config={CAFFENET if model.first == 'Pooling' else CAFFE}, or none"
         )
+    _require_same_settings(net, model, path, config.name)
     layers = list(model.layers)
     for place, (row, layer) in enumerate(zip(layer_rows(net), layers, strict=False)):
         if isinstance(row.layer, Conv):
-            kernel = without_padding(layer.kernel, row.layer.size, row.layer.padding)
+            kernel = caffe_export.without_padding(layer.kernel, row.layer.size, row.layer.padding)
             layers[place] = Foreign(layer.name, kernel, layer.bias)
     arrays = from_foreign(net, layers, str(path), config.name)
     first = net.layers[0].name
@@ -85,6 +85,20 @@ def _of_caffe(config: ConfigDict | None, path: Path, invocation: Invocation) -> 
     arrays = {**arrays, first: {**arrays[first], "kernel": kernel}}
     config, statistics = _caffe_mean(config, invocation.mean)
     return config, arrays, statistics, class_names.class_names(net.classes, invocation.classes)
+
+
+def _require_same_settings(net: Architecture, model: caffe.Model, path: Path, network: str) -> None:
+    """What the file says beside the weights must be what the network is in Caffe's words, where it has any there."""
+    blank = [Foreign(row.name, np.zeros(foreign_shape(row), np.float32), np.zeros(0)) for row in layer_rows(net)]
+    try:
+        words = caffe_export.network(net, blank, network).caffemodel(with_weights=False)
+    except UserError:  # Caffe could not compute it
+        return
+    ours = [layer.settings for layer in caffe.layers_of(memoryview(words)) if layer.settings]
+    if differs := caffe_geometry.difference(model.settings, ours):
+        raise UserError(
+            f"--weights={path} is of another network than {network}: {differs}; name its network with --config=FILE"
+        )
 
 
 def _first_of_two(net: Architecture) -> caffe.FirstOfTwo:

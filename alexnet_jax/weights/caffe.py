@@ -15,6 +15,7 @@ from jaxtyping import Float32
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.weights import protobuf
+from alexnet_jax.weights.caffe_geometry import V1_TYPES, Settings, parameters_of, settings
 from alexnet_jax.weights.mapping import Foreign
 from alexnet_jax.weights.protobuf import FIXED32, FIXED64, LENGTH
 
@@ -22,7 +23,6 @@ LAYERS_V1, LAYERS = 2, 100  # of NetParameter
 NAME, TYPE, BLOBS = "name", "type", "blobs"
 OF_V1 = {4: NAME, 5: TYPE, 6: BLOBS}  # of V1LayerParameter
 OF_LAYER = {1: NAME, 2: TYPE, 7: BLOBS}  # of LayerParameter
-V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling"}  # of those that are looked at
 OLD_SHAPE, DATA, SHAPE, DOUBLES = (1, 2, 3, 4), 5, 7, 8  # of BlobProto: num, channels, height, width; ...
 DIM = 1  # of BlobShape
 
@@ -31,10 +31,19 @@ FirstOfTwo = Literal["LRN", "Pooling", ""]
 
 @dataclass(frozen=True)
 class Model:
-    """What a `.caffemodel` says: its layers with weights, and which comes first of normalisation and pooling."""
+    """What a `.caffemodel` says."""
 
-    layers: tuple[Foreign, ...]
-    first: FirstOfTwo  # "" where the file does not say
+    layers: tuple[Foreign, ...]  # those with weights
+    first: FirstOfTwo  # of normalisation and pooling; "" where the file does not say
+    settings: tuple[Settings, ...]  # of the layers that have some
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    type: str
+    blobs: tuple[np.ndarray, ...]
+    settings: Settings | None
 
 
 def read_caffemodel(path: Path) -> Model:
@@ -44,17 +53,16 @@ def read_caffemodel(path: Path) -> Model:
       UserError: the file cannot be read, is not whole, or is none.
     """
     try:
-        message = memoryview(path.read_bytes())
-        every = [_layer(number, value) for number, value in _messages(message, LAYERS_V1, LAYERS)]
+        every = layers_of(memoryview(path.read_bytes()))
     except OSError as error:
         raise UserError(f"--weights={path} cannot be read ({error.strerror}); name a .caffemodel") from error
     except ValueError as error:
         raise UserError(f"--weights={path} is no whole .caffemodel: {error}; get the file anew") from error
-    foreign = tuple(_weights(name, blobs, path) for name, _, blobs in every if blobs)
+    foreign = tuple(_weights(layer.name, layer.blobs, path) for layer in every if layer.blobs)
     if not foreign:
         raise UserError(f"--weights={path} holds no layer with weights; name a .caffemodel with Caffe's own layers")
-    kinds = [kind for _, kind, _ in every]
-    return Model(foreign, _first(kinds))
+    said = tuple(layer.settings for layer in every if layer.settings)
+    return Model(foreign, _first([layer.type for layer in every]), said)
 
 
 def read_mean(path: Path) -> Float32[np.ndarray, "height width 3"]:
@@ -82,9 +90,13 @@ def _messages(message: memoryview, *numbers: int) -> Iterator[tuple[int, memoryv
             yield number, value
 
 
-def _layer(form: int, message: memoryview) -> tuple[str, str, list[np.ndarray]]:
-    """Name, type and blobs of a layer."""
-    name, of_type, blobs = "", "", []
+def layers_of(message: memoryview) -> list[_Layer]:
+    """The layers of a NetParameter, in their order. Raises ValueError if it is not whole."""
+    return [_layer(number, value) for number, value in _messages(message, LAYERS_V1, LAYERS)]
+
+
+def _layer(form: int, message: memoryview) -> _Layer:
+    name, of_type, blobs, parameters = "", "", [], {}
     known = OF_V1 if form == LAYERS_V1 else OF_LAYER
     for number, _, value in protobuf.fields(message):
         what = known.get(number)
@@ -97,11 +109,13 @@ def _layer(form: int, message: memoryview) -> tuple[str, str, list[np.ndarray]]:
                 blobs.append(_blob(value))
             except ValueError as error:
                 raise ValueError(f"layer '{name}', {error}") from error
+        elif number in parameters_of(form == LAYERS_V1):
+            parameters[number] = value
         elif what == NAME:
             name = bytes(value).decode(errors="replace")
         elif what == TYPE:
             of_type = bytes(value).decode(errors="replace")
-    return name, of_type, blobs
+    return _Layer(name, of_type, tuple(blobs), settings(name, of_type, parameters, form == LAYERS_V1))
 
 
 def _blob(message: memoryview) -> np.ndarray:
@@ -132,7 +146,7 @@ def _numbers(value: int | memoryview, dtype: str) -> np.ndarray:
     return np.frombuffer(value, dtype)
 
 
-def _weights(name: str, blobs: list[np.ndarray], path: Path) -> Foreign:
+def _weights(name: str, blobs: tuple[np.ndarray, ...], path: Path) -> Foreign:
     """Kernel and bias; V1 has both with four axes, of which a dense layer's first are of length one."""
     if len(blobs) != 2:
         raise UserError(

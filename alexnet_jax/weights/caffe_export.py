@@ -83,11 +83,11 @@ class Builder:
         layers = "".join(f"layer {{\n{_text(layer, 1)}}}\n" for layer, _ in self.layers)
         return f'name: "{self.net_name}"\n{layers}'
 
-    def caffemodel(self) -> bytes:
-        """The network with its weights."""
+    def caffemodel(self, with_weights: bool = True) -> bytes:
+        """The network in the wire format."""
         parts = [encode_field(NET_NAME, self.net_name)]
         for layer, blobs in self.layers:
-            weights = b"".join(encode_field(BLOB, _blob(blob)) for blob in blobs)
+            weights = b"".join(encode_field(BLOB, _blob(blob)) for blob in blobs if with_weights)
             parts.append(encode_field(LAYER, _encoded(layer) + weights))
         return b"".join(parts)
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from alexnet_jax.messages import UserError
 from tests.conftest import launch, refusal
 from tests.weights.files import caffemodel, random_layers
-from tests.weights.networks import imported, narrow
+from tests.weights.networks import exported, imported, narrow, random_run
 
 
 @pytest.fixture
@@ -60,6 +60,22 @@ def test_weights_of_another_network_name_the_first_layer_that_differs(tmp_path: 
     save_file({"conv1.weight": tensors["features.0.weight"]}, tmp_path / "resnet.safetensors")
     said = "another network: it has no conv1.bias"
     refused(tmp_path / "run", said, format="torchvision", weights=str(tmp_path / "resnet.safetensors"))
+
+
+def test_settings_in_the_file_that_are_not_the_network_s_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "net.caffemodel"
+    run = random_run(narrow("caffe"), tmp_path / "run")
+    exported(run, format="caffe", weights=str(file))
+    imported(narrow("caffe"), tmp_path / "again", format="caffe", weights=str(file))
+    k2 = r"no layer like norm1_scale \(Power|its norm1 \(LRN .* alpha 0.0001.*\) is here norm1 \(LRN .* alpha 5e-05"
+    for model, said in (
+        ({"lrn_k": 2.0}, k2),
+        ({"lrn_alpha": 2e-4}, "its norm1 .* alpha 0.0001, .* is here norm1 .* alpha 0.0002"),
+        ({"lrn_across_towers": False}, "is here|no layer like"),
+        ({"dropout_scaling": "test"}, r"no layer like dropout6 \(Power power 1, scale 0.5"),
+    ):
+        with pytest.raises(UserError, match=said):
+            imported(narrow("caffe", **model), tmp_path / "other", format="caffe", weights=str(file))
 
 
 def test_damaged_files_are_refused(tmp_path: Path, weights: Path) -> None:

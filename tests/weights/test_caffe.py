@@ -8,6 +8,7 @@ import pytest
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.weights import caffe, protobuf
+from alexnet_jax.weights.caffe_geometry import Settings, difference
 from tests.weights.files import MESSAGES, binaryproto, caffemodel, random_layers
 
 
@@ -126,3 +127,43 @@ def test_a_mean_that_is_no_picture_is_refused(tmp_path: Path, shape: tuple[int, 
         caffe.read_mean(tmp_path / "mean")
     with pytest.raises(UserError, match="cannot be read"):
         caffe.read_mean(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("v1", [False, True])
+def test_settings_are_read_from_both_forms_with_caffe_s_defaults(tmp_path: Path, v1: bool) -> None:
+    text = {  # { pad: 2 stride: 4 }, { alpha: 1e-4 }, { stride: 2 }
+        "Convolution": (10, 106, b"\x18\x02\x30\x04", {"pad": 2, "stride": 4}),
+        "LRN": (
+            18,
+            118,
+            b"\x15\x17\xb7\xd1\x38",
+            {"local_size": 5, "alpha": 1e-4, "beta": 0.75, "norm_region": 0, "k": 1},
+        ),
+        "Pooling": (19, 121, b"\x18\x02", {"pool": 0, "kernel_size": 0, "stride": 2, "pad": 0}),
+    }
+    types = {"Convolution": 4, "LRN": 15, "Pooling": 17}
+    net = b""
+    for kind, (old, new, message, _) in text.items():
+        layer = protobuf.encode_field(4 if v1 else 1, kind.lower())
+        layer += protobuf.encode_field(5, types[kind]) if v1 else protobuf.encode_field(2, kind)
+        net += protobuf.encode_field(2 if v1 else 100, layer + protobuf.encode_field(old if v1 else new, message))
+    found = [layer.settings for layer in caffe.layers_of(memoryview(net))]
+    for settings, (kind, (*_, numbers)) in zip(found, text.items(), strict=True):
+        assert settings and (settings.name, settings.type) == (kind.lower(), kind)
+        assert settings.numbers == pytest.approx(numbers)
+
+
+def test_the_first_setting_that_differs_is_said_with_both() -> None:
+    def conv(pad: float) -> Settings:
+        return Settings("conv2", "Convolution", {"pad": pad, "stride": 1})
+
+    pool, norm = Settings("pool1", "Pooling", {"stride": 2}), Settings("norm1", "LRN", {"k": 1})
+    ours = (conv(2), norm, pool)
+    for silent in ((), ours, (conv(2),), (norm, pool)):  # a file need not say it
+        assert difference(silent, ours) is None
+    assert difference((conv(0),), ours) == (
+        "its conv2 (Convolution pad 0, stride 1) is here conv2 (Convolution pad 2, stride 1)"
+    )
+    assert difference((conv(2), pool, norm), ours) == "its pool1 (Pooling stride 2) is here norm1 (LRN k 1)"
+    assert difference((norm,), ours) == "it has no layer like pool1 (Pooling stride 2)"
+    assert difference((norm, pool, pool), ours) == "it has a layer more, pool1 (Pooling stride 2)"
