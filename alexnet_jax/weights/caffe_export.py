@@ -1,8 +1,8 @@
 """A run's network in Caffe's words: a `.prototxt`, the same with weights as a `.caffemodel`, and a mean image.
 
 What Caffe has no words for is said in those that it has, where that changes no number: zeros on one side of a
-picture as a wider kernel that begins with zeros, normalisation within a tower as one after Slice, dropout's factor at
-test as a Power.
+picture as a wider kernel that begins with zeros, a pooling that leaves positions out as one after Slice, normalisation
+within a tower as another, dropout's factor at test as a Power.
 """
 
 import string
@@ -76,7 +76,7 @@ class Builder:
         bottoms, tops = [self.last] if reads is None else reads, [name] if makes is None else makes
         ends = [*(Entry("bottom", 3, one) for one in bottoms), *(Entry("top", 4, one) for one in tops)]
         self.layers.append(((Entry("name", 1, name), Entry("type", 2, of_type), *ends, *parameters), blobs))
-        self.last = tops[0]
+        self.last = tops[0] if tops else self.last
 
     def prototxt(self) -> str:
         """The network without weights, as text."""
@@ -180,12 +180,13 @@ def _add_operation(made: Builder, name: str, operation: Operation) -> None:
 
 
 def _add_pooling(made: Builder, name: str, pool: MaxPool, side: int) -> None:
-    if pool.rounding == "down" and (side - pool.window) % pool.stride:
-        raise UserError(
-            f"{name} of this network pools {side} positions by {pool.window} and {pool.stride} and leaves the last "
-            "out; Caffe's Pooling always has a last window that hangs over the edge; export the network as "
-            "--format=torch, safetensors or stablehlo"
-        )
+    # Caffe always has a last window that hangs over the edge: what the windows here leave out is cut off before.
+    rest = (side - pool.window) % pool.stride if pool.rounding == "down" else 0
+    for axis, along in ((2, "rows"), (3, "columns")) if rest else ():
+        cut, over = f"{name}_{along}", f"{name}_{along}_over"
+        where = Entry("slice_param", 135, (Entry("slice_point", 2, side - rest), Entry("axis", 3, axis)))
+        made.add(cut, "Slice", where, makes=[cut, over])
+        made.add(over, "Silence", reads=[over], makes=[])
     window = (Entry("kernel_size", 2, pool.window), Entry("stride", 3, pool.stride))
     made.add(name, "Pooling", Entry("pooling_param", 121, (Entry("pool", 1, Enum("MAX", 0)), *window)))
 

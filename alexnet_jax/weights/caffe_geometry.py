@@ -25,7 +25,9 @@ class _Kind:
 
 
 KINDS = {
-    "Convolution": _Kind(106, 10, {3: "pad", 6: "stride"}, {"pad": 0, "stride": 1}),
+    "Convolution": _Kind(
+        106, 10, {**dict.fromkeys((3, 9, 10), "pad"), **dict.fromkeys((6, 13, 14), "stride")}, {"pad": 0, "stride": 1}
+    ),
     "LRN": _Kind(
         118,
         18,
@@ -35,7 +37,12 @@ KINDS = {
     "Pooling": _Kind(
         121,
         19,
-        {1: "pool", 2: "kernel_size", 3: "stride", 4: "pad"},
+        {
+            1: "pool",
+            **dict.fromkeys((2, 5, 6), "kernel_size"),
+            **dict.fromkeys((3, 7, 8), "stride"),
+            **dict.fromkeys((4, 9, 10), "pad"),
+        },
         {"pool": 0, "kernel_size": 0, "stride": 1, "pad": 0},
     ),
     "Power": _Kind(122, 21, {1: "power", 2: "scale", 3: "shift"}, {"power": 1, "scale": 1, "shift": 0}),
