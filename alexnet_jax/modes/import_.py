@@ -38,14 +38,9 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     check_config(config)
     net = network_of(config, config.model.classes or len(classes))
     _require_finite(arrays, path)
-    if statistics.mean_image.shape != (config.data.resize, config.data.resize, 3):
-        raise UserError(
-            f"the mean image is of {statistics.mean_image.shape} and the network's pictures are of "
-            f"{(config.data.resize, config.data.resize, 3)}; give another, or set --config.data.resize"
-        )
-    params = jax.tree.map(jnp.asarray, arrays)
     if config.augment.lighting_stddev and not statistics.rgb_covariance.any():
         say("the weights come without a covariance of colours: going on with this run has no PCA lighting")
+    params = jax.tree.map(jnp.asarray, dict(arrays))
     synsets, words = class_names.imagenet()
     write_run(invocation.workdir, config, statistics, classes, words if classes == synsets else (), params)
     layers = [{"name": row.name, "parameters": row.parameters} for row in layer_rows(net)]
@@ -115,7 +110,7 @@ def _caffe_mean(config: ConfigDict, mean: str) -> tuple[ConfigDict, Statistics]:
     if mean and None in numbers:
         image = caffe.read_mean(Path(os.path.abspath(os.path.expanduser(mean))))
         if image.shape[:2] != (1, 1):
-            return _with_mean(config, ()), Statistics(image, np.zeros((3, 3)))
+            return _with_mean(config, ()), _statistics(config, image, np.zeros((3, 3)))
         numbers = [float(x) for x in image[0, 0, ::-1]]
     elif not mean:
         numbers = list(config.data.mean_rgb[::-1] or CAFFE_MEAN)
@@ -138,6 +133,16 @@ def _with_mean(config: ConfigDict, rgb: tuple[float, ...]) -> ConfigDict:
     changed = config.copy_and_resolve_references()
     changed.data.mean_rgb = rgb if config.data.mean_rgb else ()
     return changed
+
+
+def _statistics(config: ConfigDict, mean_image: np.ndarray, rgb_covariance: np.ndarray) -> Statistics:
+    side = config.data.resize
+    if mean_image.shape != (side, side, 3):
+        raise UserError(
+            f"the mean image is of {mean_image.shape} and the network's pictures are of {(side, side, 3)}; give "
+            "another, or set --config.data.resize"
+        )
+    return Statistics(mean_image, rgb_covariance)
 
 
 def _constant(config: ConfigDict, rgb: tuple[float, ...]) -> Statistics:
@@ -174,7 +179,7 @@ def _of_ours(config: ConfigDict | None, path: Path, invocation: Invocation) -> I
         classes = class_names.class_names(len(classes), invocation.classes)
     net = network_of(config, config.model.classes or len(classes))
     arrays = own.parameters(net, contents.arrays, str(path), config.name)
-    return config, arrays, Statistics(contents.mean_image, contents.rgb_covariance), classes
+    return config, arrays, _statistics(config, contents.mean_image, contents.rgb_covariance), classes
 
 
 def _require_no_mean(invocation: Invocation) -> None:

@@ -20,6 +20,7 @@ from alexnet_jax.network.architecture import Architecture
 from alexnet_jax.weights.mapping import Arrays, layer_rows, own_shape, padded, unpadded
 
 KEY = "alexnet_jax"
+GROUPS = ("model", "data", "augment", "optimizer", "schedule", "mesh", "train", "evaluate")  # of a config
 MEAN, COVARIANCE = "mean_image", "rgb_covariance"
 
 
@@ -68,6 +69,7 @@ def read(path: Path) -> Contents:
         raise UserError(f"--weights={path} is no whole .safetensors ({error}); export it anew") from error
     is_whole = (
         isinstance(config, dict)
+        and all(isinstance(config.get(group), dict) for group in GROUPS)
         and isinstance(classes, list)
         and all(isinstance(one, str) for one in classes)
         and mean_image.ndim == 3
@@ -79,7 +81,8 @@ def read(path: Path) -> Contents:
     for name, tensor in tensors.items():
         layer, _, kind = name.partition("/")
         arrays.setdefault(layer, {})[kind] = tensor
-    return Contents(config, tuple(classes), mean_image, rgb_covariance, arrays)
+    statistics = mean_image.astype(np.float32), rgb_covariance.astype(np.float64)
+    return Contents(config, tuple(classes), *statistics, arrays)
 
 
 def parameters(net: Architecture, arrays: Mapping[str, Mapping[str, np.ndarray]], file: str, network: str) -> Arrays:
@@ -96,4 +99,5 @@ def parameters(net: Architecture, arrays: Mapping[str, Mapping[str, np.ndarray]]
             )
     if more:
         raise UserError(f"--weights={file} is of another network: it has a layer '{more[0]}', and {network} has none")
-    return padded(net, {name: arrays[name] for name in names})
+    single = {name: {kind: np.asarray(arrays[name][kind], np.float32) for kind in arrays[name]} for name in names}
+    return padded(net, single)

@@ -1,5 +1,6 @@
 """What is no weights of the network is refused in a sentence, runs nothing and leaves nothing behind."""
 
+import json
 import os
 import pickle
 import struct
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from alexnet_jax.messages import UserError
 from tests.conftest import launch, refusal
@@ -96,6 +98,39 @@ def test_damaged_files_are_refused(tmp_path: Path, weights: Path) -> None:
             refused(tmp_path / "run", "--weights=", format=kind, weights=str(path))
     said = "none of this program's own networks"
     refused(tmp_path / "run", said, format="safetensors", weights=str(tmp_path / "whole.safetensors"))
+
+
+def test_own_files_with_another_config_or_other_tensors_inside_are_refused(tmp_path: Path) -> None:
+    run = random_run(narrow("torchvision", 72, 63), tmp_path / "run")
+    file, changed = tmp_path / "net.safetensors", tmp_path / "changed.safetensors"
+    exported(run, format="safetensors", weights=str(file))
+    tensors = load_file(file)
+    with safe_open(file, "numpy") as opened:
+        said = json.loads(opened.metadata()["alexnet_jax"])
+
+    def refuse(what: str, config: Any = said["config"], classes: Any = said["classes"], **changes: Any) -> None:
+        new = {name: changes.get(name.replace("/", "_"), tensor) for name, tensor in tensors.items()}
+        new = {name: np.ascontiguousarray(tensor) for name, tensor in new.items() if tensor is not None}
+        save_file(new, changed, {"alexnet_jax": json.dumps({"config": config, "classes": classes})})
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(UserError, match=what):
+            imported(None, tmp_path / "again", format="safetensors", weights=str(changed))
+        assert sorted(tmp_path.rglob("*")) == before
+
+    conv2 = tensors["conv2/kernel"]
+    refuse(r"its conv2 has .*'kernel': \(5, 5, 8, 11\).* where alexnet:torchvision has", conv2_kernel=conv2[..., 1:])
+    refuse("its fc8 has", classes=said["classes"][1:])
+    refuse("no whole .safetensors", mean_image=None)
+    refuse(r"mean image is of \(71, 72, 3\)", mean_image=tensors["mean_image"][1:])
+    refuse("lacks a config", config=[])
+    refuse("lacks a config", config={**said["config"], "data": 5})
+    refuse(
+        "config.model.towers is 3 and must be 1 or 2",
+        config={**said["config"], "model": {**said["config"]["model"], "towers": 3}},
+    )
+    model = {**said["config"]["model"], "kernels": [8, 12, 16, 16]}
+    refuse("config.model.kernels", config={**said["config"], "model": model})
+    refuse("config.optimizer is no field", config={**said["config"], "optimizer": {}})
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
