@@ -9,7 +9,8 @@ its end here yet.
 
     python launch.py --config=configs/alexnet.py:VARIANT
 
-is another row of the paper, see variants.py; --mode=table shows what each is to give.
+is another row of the paper, or the network of another system (caffe, caffenet, torchvision), see
+variants.py; --mode=table shows what each is to give.
 """
 
 from ml_collections import ConfigDict

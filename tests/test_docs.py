@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax.runs.config import flatten
+from alexnet_jax.runs.config import flatten, recipe_of
 from configs import alexnet, alexnet_2012
 
 TEXT = (Path(__file__).parent.parent / "docs" / "paper_and_source.md").read_text()
@@ -32,6 +32,32 @@ def test_no_difference_is_left_out() -> None:
     said = {row[4].strip("`") for row in rows("Fields that differ")}
     differ = {field for field in PAPER if PAPER[field] != SOURCE[field]}
     assert differ - {"name", "schedule.rates"} == said - {"optimizer.learning_rate"}
+
+
+SYSTEMS = [flatten(alexnet.get_config(variant)) for variant in ("caffe", "caffenet", "torchvision")]
+
+
+@pytest.mark.parametrize("row", rows("Networks of other systems"), ids=lambda row: row[1])
+def test_the_networks_of_other_systems_set_the_field_as_said(row: list[str]) -> None:
+    field, *said = (cell.strip("`") for cell in row[1:])
+    assert [ast.literal_eval(value) for value in said] == [config[field] for config in (PAPER, *SYSTEMS)]
+
+
+def test_no_difference_of_other_systems_is_left_out() -> None:
+    said = {row[1].strip("`") for row in rows("Networks of other systems")}
+    differ = {field for config in SYSTEMS for field in PAPER if PAPER[field] != config[field]}
+    assert differ - {"name", "schedule.rates", "train.epochs"} == said
+
+
+@pytest.mark.parametrize(("variant", "steps"), [("caffe", 360_000), ("caffenet", 310_000)])
+def test_caffes_steps_are_those_of_ilsvrc_2012(variant: str, steps: int) -> None:
+    recipe = recipe_of(alexnet.get_config(variant), 1000, 1_281_167 // 256)
+    assert round(alexnet.get_config(variant).train.epochs * (1_281_167 // 256)) == steps
+    assert recipe.schedule.rates == tuple(
+        line
+        for start, rate in ((0, 1e-2), (100_000, 1e-3), (200_000, 1e-4), (300_000, 1e-5))
+        for line in ((start, "*/kernel", pytest.approx(rate)), (start, "*/bias", pytest.approx(2 * rate)))
+    )
 
 
 def test_every_field_that_is_named_exists() -> None:

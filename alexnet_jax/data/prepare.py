@@ -98,15 +98,13 @@ def _alone(work: Path) -> Iterator[None]:
 
 
 def training_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
-    """The statistics of the config's training split, with the mean that the config gives, if it does.
-
-    Those of a slice are computed when first asked for.
-    """
-    found = _measured(source, config)
+    """Those that a run keeps: as measured, with the mean that the config gives, if it does."""
+    found = measured_statistics(source, config)
     return found.with_mean(config.data.mean_rgb) if config.data.mean_rgb else found
 
 
-def _measured(source: PreparedSet, config: ConfigDict) -> Statistics:
+def measured_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
+    """The statistics of the config's training split; those of a slice are computed when first asked for."""
     data = config.data
     if "[" not in data.train_split and "+" not in data.train_split:
         return _load(source.folder / STATISTICS)

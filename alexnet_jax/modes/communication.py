@@ -56,8 +56,8 @@ def count(text: str) -> list[Collective]:
         if not match or _group_size(line) == 1:
             continue
         arrays = array_bytes(match[1])
-        if match[3] and match[2] != "all-reduce":  # what starts one of the others has the type (operands, results)
-            arrays = arrays[len(arrays) // 2 :]
+        if match[3] and match[2] != "all-reduce":  # what starts one of the others has the type (operands, results, ...)
+            arrays = arrays[1:2] if match[2] == "collective-permute" else arrays[len(arrays) // 2 :]
         name = re.search(r'op_name="([^"]*)"', line)
         names = name[1].split(":") if name else [""]
         # The result of these is one device's share.
@@ -150,9 +150,9 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     size = config.train.batch_size
     listed = count(lowered_step(recipe, mesh, size, config.data.resize).compile().as_text())
     predicted = predict(recipe.architecture, mesh, size, recipe.dtype)
-    say(f"{'collective':<16}{'layer':<11}{'pass':<10}{'bytes':>13}")
+    say(f"{'collective':<20}{'layer':<11}{'pass':<10}{'bytes':>13}")
     for one in listed:
-        say(f"{one.op:<16}{one.layer:<11}{one.direction:<10}{one.bytes:>13,}")
+        say(f"{one.op:<20}{one.layer:<11}{one.direction:<10}{one.bytes:>13,}")
     result: dict[str, Any] = {
         "mesh": dict(mesh.shape),
         "collectives": [

@@ -17,7 +17,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     if invocation.dry_run:
         return _listed(config)
     prepared = prepare.open_or_prepare(config, anew=True)
-    statistics = prepare.training_statistics(prepared, config)
+    statistics = prepare.measured_statistics(prepared, config)
     say(f"{prepared.name} is ready in {prepared.folder}")
     sheet = draw_sheet(prepared, config.data)
     summary = load_summary(prepared.folder)

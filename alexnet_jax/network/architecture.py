@@ -282,11 +282,12 @@ def training_bytes(architecture: Architecture, batch: int, data: int = 1, model:
     read, kept = pixels, 0.0
     for row in rows:
         outputs = math.prod(row.output_shape)
-        norms = sum(isinstance(operation, LRN) for operation in row.then)
+        norms = [operation for operation in row.then if isinstance(operation, LRN)]
         if isinstance(row.layer, MaxPool):
-            kept += outputs * (1.25 + 2 * norms)  # what is normalised after it is kept for the next layer, too
+            kept += outputs * (1.25 + 2 * len(norms))  # what is normalised after it is kept for the next layer, too
         else:
-            kept += outputs * (1 + norms)
+            together = sum(norm.across_towers for norm in norms) if architecture.towers == 2 else 0
+            kept += outputs * (1 + len(norms) + together)  # the towers' maps once more, side by side
             read += math.prod(row.input_shape) if row.layer.reads == "both" else 0
     parameters = sum(row.parameters for row in rows)
     a_picture = pixels + 4 * (read + kept / model)

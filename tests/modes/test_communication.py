@@ -12,7 +12,9 @@ from alexnet_jax.modes import communication
 from alexnet_jax.modes.communication import Collective
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import ALEXNET
+from alexnet_jax.runs.config import recipe_of
 from alexnet_jax.training.step import Recipe, abstract_state
+from configs import alexnet
 from tests.conftest import NARROW, launch, result
 
 CROSS = ("conv3", "fc6", "fc7", "fc8")
@@ -22,6 +24,13 @@ BATCH = 128
 def listed(mesh_shape: tuple[int, int]) -> list[Collective]:
     text = communication.lowered_step(Recipe(), towers.make_mesh(*mesh_shape), BATCH, 256).compile().as_text()
     return communication.count(text)
+
+
+def sizes(collectives: list[Collective]) -> dict[tuple[str, str, str], int]:
+    found: Counter[tuple[str, str, str]] = Counter()
+    for one in collectives:
+        found[one.op, one.layer, one.direction] += one.bytes
+    return dict(found)
 
 
 @pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 2)])
@@ -52,16 +61,30 @@ def test_bytes_by_hand() -> None:
 def test_bytes_equal_the_prediction(mesh_shape: tuple[int, int]) -> None:
     predicted = communication.predict(ALEXNET, towers.make_mesh(*mesh_shape), BATCH, "float32")
 
-    def by_origin(collectives: list[Collective]) -> dict[tuple[str, str, str], int]:
-        sizes: Counter[tuple[str, str, str]] = Counter()
-        for one in collectives:
-            sizes[one.op, one.layer, one.direction] += one.bytes
-        return dict(sizes)
-
-    assert by_origin(listed(mesh_shape)) == by_origin(predicted)
+    assert sizes(listed(mesh_shape)) == sizes(predicted)
     if mesh_shape == (2, 1):
         gradients = [one.bytes for one in predicted if one.layer == "gradients"]
         assert gradients == [60_965_224 * 4]
+
+
+@pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 2)])
+@pytest.mark.parametrize(("variant", "sides"), [("caffe", (55, 27)), ("caffenet", (27, 13))])
+def test_normalisation_over_all_maps_sends_the_edges_alone(
+    variant: str, sides: tuple[int, int], mesh_shape: tuple[int, int], quick_compile: None
+) -> None:
+    recipe = recipe_of(alexnet.get_config(variant), 1000, steps_per_epoch=1)
+    mesh = towers.make_mesh(*mesh_shape)
+    found = communication.count(communication.lowered_step(recipe, mesh, 8, 256).compile().as_text())
+    assert sizes(found) == sizes(communication.predict(recipe.architecture, mesh, 8, "float32"))
+    edges = {(one.layer, one.direction): one.bytes for one in found if one.op == "collective-permute"}
+    # Two maps of each of the two towers, where each of the two layers normalises.
+    assert edges == {
+        (layer, way): 8 // mesh_shape[0] * side * side * 2 * 2 * 4
+        for layer, side in zip(("conv1", "conv2"), sides, strict=True)
+        for way in ("forward", "backward")
+    }
+    talks = Counter((one.op, one.layer) for one in found if one.op in ("all-gather", "reduce-scatter"))
+    assert talks == {(op, layer): 1 for op in ("all-gather", "reduce-scatter") for layer in CROSS}
 
 
 def test_gradients_are_summed_in_float32_whatever_the_activations_are() -> None:
@@ -71,6 +94,20 @@ def test_gradients_are_summed_in_float32_whatever_the_activations_are() -> None:
     reduced = re.findall(r"stablehlo\.all_reduce.*?\}\) : \(tensor<([^>]*)>\)", text, re.DOTALL)
     parameters = jax.tree.leaves(abstract_state(recipe, mesh).params)
     assert sorted(reduced) == sorted("x".join(map(str, (*x.shape, "f32"))) for x in parameters)
+
+
+def test_a_permute_counts_for_what_both_devices_send() -> None:
+    text = """
+  %p = f32[2,5]{1,0} collective-permute(%x), channel_id=3, source_target_pairs={{0,1},{1,0},{2,3},{3,2}}, \
+metadata={op_name="jit(f)/transpose(jvp(conv1))/ppermute"}
+  %q = (f32[2,5]{1,0}, f32[2,5]{1,0}, u32[], u32[]) collective-permute-start(%x), channel_id=3, \
+source_target_pairs={{0,1},{1,0}}, metadata={op_name="jit(f)/jvp(conv2)/ppermute"}
+  %r = f32[2,5]{1,0} collective-permute-done(%q)
+"""
+    assert communication.count(text) == [
+        Collective("collective-permute", "conv1", "backward", 80),
+        Collective("collective-permute", "conv2", "forward", 80),
+    ]
 
 
 def test_merged_and_asynchronous_collectives_are_read() -> None:

@@ -119,6 +119,10 @@ def test_towers_must_share_every_layer() -> None:
         (ALEXNET, (1, 2), 256),
         pytest.param(ALEXNET, (2, 1), 128, marks=pytest.mark.slow),
         pytest.param(architecture.alexnet(norm=()), (1, 1), 256, marks=pytest.mark.slow),
+        pytest.param(network_of(alexnet.get_config("caffe"), 1000), (1, 1), 128, marks=pytest.mark.slow),
+        pytest.param(network_of(alexnet.get_config("caffe"), 1000), (1, 2), 256, marks=pytest.mark.slow),
+        pytest.param(network_of(alexnet.get_config("caffenet"), 1000), (1, 2), 256, marks=pytest.mark.slow),
+        pytest.param(network_of(alexnet.get_config("torchvision"), 1000), (1, 1), 256, marks=pytest.mark.slow),
         pytest.param(
             architecture.alexnet(kernels=(48, 128, 192, 192, 256), towers=1), (1, 1), 512, marks=pytest.mark.slow
         ),
@@ -128,7 +132,7 @@ def test_the_memory_of_a_step_is_about_what_the_compiler_plans(
     net: architecture.Architecture, mesh: tuple[int, int], batch: int
 ) -> None:
     recipe, devices = Recipe(net), towers.make_mesh(*mesh)
-    side = net.input_size + 32
+    side = 256
     train_step, _ = compiled_steps(recipe, devices)
     arguments = (
         abstract_state(recipe, devices),
