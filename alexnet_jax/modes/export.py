@@ -37,7 +37,8 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         require_same_config(config, trained, OF_THE_NETWORK, "exported")
     recipe = own_recipe(trained)
     mesh = towers.mesh_of(jax.devices()[:1], 1, 1)
-    at, params = restore_params(trained, recipe, mesh, trained.config["evaluate"]["checkpoint"])
+    which = config.evaluate.checkpoint if config is not None else trained.config["evaluate"]["checkpoint"]
+    at, params = restore_params(trained, recipe, mesh, which)
     say(f"exporting the checkpoint of step {at} of {trained.workdir}")
     write: Callable[..., Files] = {"torch": _torch, "caffe": _caffe, "safetensors": _ours, "stablehlo": _stablehlo}[
         invocation.format

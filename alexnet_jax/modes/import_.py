@@ -62,19 +62,13 @@ def _of_caffe(config: ConfigDict | None, path: Path, invocation: Invocation) -> 
             say("neither the file nor --config says whether it pools or normalises first: bvlc_alexnet is taken")
         config = config_file.of_checkout(CAFFENET if model.first == "Pooling" else CAFFE)
     net = _network(config, model.layers)
-    ours = _first_of_two(net)
-    if model.first and model.first != ours:
-        raise UserError(
-            f"--weights={path} is of another network: its layer 1 has {model.first} first where {config.name} has "
-            f"{ours or 'not both'}; give --config={CAFFENET if model.first == 'Pooling' else CAFFE}, or none"
-        )
-    _require_same_settings(net, model, path, config.name)
     layers = list(model.layers)
     for place, (row, layer) in enumerate(zip(layer_rows(net), layers, strict=False)):
         if isinstance(row.layer, Conv):
             kernel = caffe_export.without_padding(layer.kernel, row.layer.size, row.layer.padding)
             layers[place] = Foreign(layer.name, kernel, layer.bias)
     arrays = from_foreign(net, layers, str(path), config.name)
+    _require_same_settings(net, model, path, config.name)
     first = net.layers[0].name
     kernel = np.ascontiguousarray(arrays[first]["kernel"][:, :, ::-1])  # B, G, R to R, G, B
     arrays = {**arrays, first: {**arrays[first], "kernel": kernel}}
@@ -84,13 +78,19 @@ def _of_caffe(config: ConfigDict | None, path: Path, invocation: Invocation) -> 
 
 def _require_same_settings(net: Architecture, model: caffe.Model, path: Path, network: str) -> None:
     """What the file says beside the weights must be what the network is in Caffe's words, where it has any there."""
+    ours = _first_of_two(net)
+    if model.first and model.first != ours:
+        raise UserError(
+            f"--weights={path} is of another network: its layer 1 has {model.first} first where {network} has "
+            f"{ours or 'not both'}; give --config={CAFFENET if model.first == 'Pooling' else CAFFE}, or none"
+        )
     blank = [Foreign(row.name, np.zeros(foreign_shape(row), np.float32), np.zeros(0)) for row in layer_rows(net)]
     try:
         words = caffe_export.network(net, blank, network).caffemodel(with_weights=False)
     except UserError:  # Caffe could not compute it
         return
-    ours = [layer.settings for layer in caffe.layers_of(memoryview(words)) if layer.settings]
-    if differs := caffe_geometry.difference(model.settings, ours):
+    expected = [layer.settings for layer in caffe.layers_of(memoryview(words)) if layer.settings]
+    if differs := caffe_geometry.difference(model.settings, expected):
         raise UserError(
             f"--weights={path} is of another network than {network}: {differs}; name its network with --config=FILE"
         )

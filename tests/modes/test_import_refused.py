@@ -74,7 +74,7 @@ def test_settings_in_the_file_that_are_not_the_network_s_are_refused(tmp_path: P
         ({"lrn_k": 2.0}, k2),
         ({"lrn_alpha": 2e-4}, "its norm1 .* alpha 0.0001, .* is here norm1 .* alpha 0.0002"),
         ({"lrn_across_towers": False}, "is here|no layer like"),
-        ({"dropout_scaling": "test"}, r"no layer like dropout6 \(Power power 1, scale 0.5"),
+        ({"dropout_scaling": "test"}, r"no layer like dropout6 \(Power scale 0.5"),
     ):
         with pytest.raises(UserError, match=said):
             imported(narrow("caffe", **model), tmp_path / "other", format="caffe", weights=str(file))

@@ -130,16 +130,16 @@ def test_a_mean_that_is_no_picture_is_refused(tmp_path: Path, shape: tuple[int, 
 
 
 @pytest.mark.parametrize("v1", [False, True])
-def test_settings_are_read_from_both_forms_with_caffe_s_defaults(tmp_path: Path, v1: bool) -> None:
+def test_settings_are_read_from_both_forms(tmp_path: Path, v1: bool) -> None:
     text = {  # { pad: 2 stride: 4 }, { alpha: 1e-4 }, { stride: 2 }
         "Convolution": (10, 106, b"\x18\x02\x30\x04", {"pad": 2, "stride": 4}),
         "LRN": (
             18,
             118,
             b"\x15\x17\xb7\xd1\x38",
-            {"local_size": 5, "alpha": 1e-4, "beta": 0.75, "norm_region": 0, "k": 1},
+            {"alpha": 1e-4},
         ),
-        "Pooling": (19, 121, b"\x18\x02", {"pool": 0, "kernel_size": 0, "stride": 2, "pad": 0}),
+        "Pooling": (19, 121, b"\x18\x02", {"stride": 2}),
     }
     types = {"Convolution": 4, "LRN": 15, "Pooling": 17}
     net = b""
@@ -159,11 +159,14 @@ def test_the_first_setting_that_differs_is_said_with_both() -> None:
 
     pool, norm = Settings("pool1", "Pooling", {"stride": 2}), Settings("norm1", "LRN", {"k": 1})
     ours = (conv(2), norm, pool)
-    for silent in ((), ours, (conv(2),), (norm, pool)):  # a file need not say it
+    said_less = Settings("conv2", "Convolution", {"stride": 1})
+    for silent in ((), ours, (conv(2),), (norm, pool), (norm,), (said_less, norm, pool)):  # a file need not say it
         assert difference(silent, ours) is None
     assert difference((conv(0),), ours) == (
         "its conv2 (Convolution pad 0, stride 1) is here conv2 (Convolution pad 2, stride 1)"
     )
     assert difference((conv(2), pool, norm), ours) == "its pool1 (Pooling stride 2) is here norm1 (LRN k 1)"
-    assert difference((norm,), ours) == "it has no layer like pool1 (Pooling stride 2)"
-    assert difference((norm, pool, pool), ours) == "it has a layer more, pool1 (Pooling stride 2)"
+    assert difference((pool,), (pool, norm)) == "it has no layer like norm1 (LRN k 1)"
+    assert difference((norm, pool, norm), ours) == "it has a layer more, norm1 (LRN k 1)"
+    two = Settings("norm1", "LRN", {"k": 2})
+    assert difference((two, pool), (Settings("norm1", "LRN", {}), pool)) == "its norm1 (LRN k 2) is here norm1 (LRN )"
