@@ -5,19 +5,19 @@ import importlib
 import json
 import os
 import re
-import runpy
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from alexnet_jax import cache, signals
 from alexnet_jax.jax_version import require_right_jax
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import MODES, Invocation
+from alexnet_jax.modes import EXPORTED, FILES, FLAGS, IMPORTED, MODES, WITHOUT_CONFIG, Invocation
+from alexnet_jax.runs import config_file
 from alexnet_jax.runs.config import check_config, flatten
 
 MOST_CPU_DEVICES = 64  # virtual ones; XLA aborts at some hundreds
@@ -77,6 +77,13 @@ def _define_flags() -> None:
     flags.DEFINE_list("runs", [], "figures, table: folders of runs, with commas between.")
     flags.DEFINE_bool("dry_run", False, "prepare: say what is there and what is left out, and decode nothing.")
     flags.DEFINE_integer("figure", 1, "figures: which one of the paper.")
+    flags.DEFINE_string(
+        "format", "", f"import: {', '.join(IMPORTED)}; export: {', '.join(EXPORTED)}; of the file --weights."
+    )
+    flags.DEFINE_string("weights", "", "import: the file that is read; export: the file that is made.")
+    flags.DEFINE_string("mean", "", "import of caffe: what is subtracted, a .binaryproto or three numbers B,G,R.")
+    flags.DEFINE_string("classes", "", "import: a file with the name of a class a line.")
+    flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "export of stablehlo: what the program is to run on.")
 
 
 def _run(argv: Sequence[str]) -> None:
@@ -86,8 +93,11 @@ def _run(argv: Sequence[str]) -> None:
     _require_right_environment()
     if argv[1:]:
         raise UserError(f"'{argv[1]}' is not expected; flags begin with --, see --help")
-    if flags.FLAGS.dry_run and flags.FLAGS.mode != "prepare":
-        raise UserError(f"--dry_run is of --mode=prepare, and the mode is {flags.FLAGS.mode}; leave one of them out")
+    for name, modes in FLAGS.items():
+        if flags.FLAGS[name].present and flags.FLAGS.mode not in modes:
+            raise UserError(
+                f"--{name} is of --mode={' or '.join(modes)}, and the mode is {flags.FLAGS.mode}; leave one of them out"
+            )
     flag = flags.FLAGS["config"]
     if flag.value is not None:
         check_config(flag.value)
@@ -98,9 +108,14 @@ def _run(argv: Sequence[str]) -> None:
         runs=tuple(flags.FLAGS.runs),
         figure=flags.FLAGS.figure,
         dry_run=flags.FLAGS.dry_run,
+        format=flags.FLAGS.format,
+        weights=flags.FLAGS.weights,
+        mean=flags.FLAGS.mean,
+        classes=flags.FLAGS.classes,
+        platforms=tuple(flags.FLAGS.platforms),
     )
     cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
-    mode = importlib.import_module(f"alexnet_jax.modes.{flags.FLAGS.mode}")
+    mode = importlib.import_module(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
     print(json.dumps(mode.run(flag.value, invocation)), flush=True)
 
 
@@ -133,7 +148,7 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv)
     config = _config_argument(argv)
     if config is not None and not asks_for_help:
-        _require_known_fields(argv, sorted(flatten(_load(config))))
+        _require_known_fields(argv, sorted(flatten(config_file.load(config))))
     try:
         rest = flags.FLAGS(list(argv))
     except SystemExit:  # absl calls help a failure
@@ -142,7 +157,7 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
         text = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{text}; see --help, and the config file for its fields") from error
     mode = flags.FLAGS.mode
-    by_runs = {"evaluate": flags.FLAGS.ensemble, "figures": flags.FLAGS.runs, "table": True}.get(mode, False)
+    by_runs = {"evaluate": flags.FLAGS.ensemble, "figures": flags.FLAGS.runs}.get(mode, mode in WITHOUT_CONFIG)
     if config is None and not by_runs:
         raise UserError("--config is missing; give one, such as --config=configs/digits.py")
     return rest
@@ -154,28 +169,6 @@ def _config_argument(argv: Sequence[str]) -> str | None:
         if name in ("--config", "-config") and (equals or argv[place + 1 :]):
             return value if equals else argv[place + 1]
     return None
-
-
-def _load(argument: str) -> ConfigDict:
-    path, _, variant = argument.partition(":")
-    if not Path(path).is_file():
-        what = "is a folder" if Path(path).is_dir() else "is not there"
-        raise UserError(f"--config names '{path}', which {what}; give a file, such as configs/digits.py")
-    # Its neighbours are found wherever the program was started: `from configs import alexnet`.
-    sys.path.append(str(Path(path).resolve().parent.parent))
-    try:
-        get_config = runpy.run_path(path).get("get_config")
-        config = get_config(*([variant] if variant else [])) if get_config else None
-    except Exception as error:  # whatever a config file of the user's may raise
-        sentence, *rows = str(error).splitlines() or [type(error).__name__]
-        if isinstance(error, ModuleNotFoundError) and error.name == "configs":
-            sentence += "; it is a folder of the checkout, which PYTHONPATH has to name"
-        for row in rows:  # the variants there are
-            say(row)
-        raise UserError(f"--config={argument} cannot be used: {sentence}") from error
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"--config={argument} has no get_config that returns a ConfigDict; see configs/digits.py")
-    return config
 
 
 def _require_known_fields(argv: Sequence[str], known: list[str]) -> None:

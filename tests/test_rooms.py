@@ -76,7 +76,12 @@ def test_every_program_that_may_hold_a_convolution_takes_the_compiler_options() 
                 if "compiler_options" not in {keyword.arg for keyword in node.keywords}:
                     without.append(ast.unparse(node.args[0]))
             assert "jax.jit" not in map(ast.unparse, getattr(node, "decorator_list", ())), path
-    assert sorted(without) == ["finite_layers", "partial(_new_state, recipe)"]  # elementwise, and draws
+    # Elementwise; draws; compiled where it is loaded.
+    assert sorted(without) == [
+        "finite_layers",
+        "partial(_new_state, recipe)",
+        "partial(probabilities, recipe, params, mean_image)",
+    ]
 
 
 def test_nothing_in_the_package_imports_the_checkout() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-MODES = {  # name, which is the file's: what it does; README's table is this one
+MODES = {  # name, which is the file's (but see FILES): what it does; README's table is this one
     "train": "a new run, or a run gone on with from its newest checkpoint",
     "prepare": "the dataset and its mean image and RGB covariance, ready for training",
     "evaluate": "loss and errors of a run's best or newest checkpoint on a whole split",
@@ -11,7 +11,21 @@ MODES = {  # name, which is the file's: what it does; README's table is this one
     "figures": "a figure of the paper, drawn from runs",
     "table": "the paper's tables with published errors and those of the runs there are",
     "communication": "what crosses between the devices in one step, compiled and predicted",
+    "import": "a run from weights of Caffe or torchvision, or of this program",
+    "export": "a run's weights for PyTorch or Caffe, as safetensors, or as a StableHLO program",
 }
+FILES = {"import": "import_"}  # where the name is a word of Python's own
+WITHOUT_CONFIG = ("table", "import", "export")  # modes that find theirs, or need none
+FLAGS = {  # that some modes alone have, and which
+    "dry_run": ("prepare",),
+    "format": ("import", "export"),
+    "weights": ("import", "export"),
+    "mean": ("import",),
+    "classes": ("import",),
+    "platforms": ("export",),
+}
+IMPORTED = ("caffe", "torchvision", "safetensors")
+EXPORTED = ("torch", "caffe", "safetensors", "stablehlo")
 
 
 @dataclass(frozen=True)
@@ -24,3 +38,8 @@ class Invocation:
     runs: tuple[str, ...] = ()  # folders of runs that a table or a figure is made from
     figure: int = 1  # of the paper, to be drawn
     dry_run: bool = False  # list what would be prepared, and decode nothing
+    format: str = ""  # of the weights, one of IMPORTED or EXPORTED
+    weights: str = ""  # a file, to read or to make
+    mean: str = ""  # a .binaryproto, or B,G,R
+    classes: str = ""  # a file of names
+    platforms: tuple[str, ...] = ()  # that a StableHLO program is for

@@ -167,3 +167,24 @@ def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str]
 def config_to_json(config: ConfigDict) -> str:
     """The config as text, for `config.json`."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def with_added_fields(saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved config; one of an earlier version with the fields that came later."""
+    complete = {name: dict(group) if isinstance(group, dict) else group for name, group in saved.items()}
+    for field, value in fields.ADDED.items():
+        group, name = field.split(".")
+        complete.setdefault(group, {}).setdefault(name, value)
+    return complete
+
+
+def config_of(saved: dict[str, Any]) -> ConfigDict:
+    """The config that was saved, locked."""
+    return ConfigDict(_with_tuples(saved)).lock()
+
+
+def _with_tuples(saved: Any) -> Any:
+    """JSON knows no tuples, and a config has no lists."""
+    if isinstance(saved, dict):
+        return {name: _with_tuples(value) for name, value in saved.items()}
+    return tuple(map(_with_tuples, saved)) if isinstance(saved, list) else saved

@@ -83,6 +83,11 @@ def _new_state(recipe: Recipe) -> TrainState:
     size = recipe.architecture.input_size
     net = AlexNet(recipe.architecture, dtype=recipe.dtype)
     params = net.init(jax.random.key(recipe.seed), jnp.zeros((1, size, size, 3), recipe.dtype))["params"]
+    return state_of(recipe, params)
+
+
+def state_of(recipe: Recipe, params: Params) -> TrainState:
+    """The state at step 0 with these parameters."""
     plateau = jax.tree.map(jnp.asarray, optimizer.new_plateau())
     return TrainState(jnp.int32(0), params, recipe.sgd.init(params), plateau)
 

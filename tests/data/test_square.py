@@ -12,7 +12,7 @@ from alexnet_jax.data.statistics import load_statistics
 from configs import alexnet
 from tests.data.test_decoding import saved
 from tests.data.test_pictures import triangle
-from tests.data.test_prepare import config_of
+from tests.data.test_prepare import SIDE, config_of
 from tests.photographs import photograph, write_folder
 
 PLENTY = 10**8
@@ -92,7 +92,7 @@ def test_a_squeezed_set_lies_beside_the_cropped_one(tmp_path: Path) -> None:
     config = config_of(tmp_path / "p", tmp_path / "d", encoding="raw", square="squeeze")
     squeezed = prepare.open_or_prepare(config)
     assert squeezed.folder != cropped.folder
-    means = [load_statistics(made.folder / "preprocessing.npz").mean_image for made in (cropped, squeezed)]
+    means = [load_statistics(made.folder / "preprocessing.npz", SIDE).mean_image for made in (cropped, squeezed)]
     assert np.abs(means[0] - means[1]).max() > 1
 
 
