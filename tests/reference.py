@@ -42,9 +42,20 @@ def max_pool(x: np.ndarray, window: int, stride: int) -> np.ndarray:
     return out
 
 
-def logits(net: Architecture, params: Any, x: np.ndarray) -> np.ndarray:
-    """The whole network at test on centred pictures, each tower with its own list of arrays."""
-    towers = [x] * net.towers
+NAMES = {ReLU: "relu", LRN: "norm", MaxPool: "pool", Dropout: "dropout"}
+
+
+def every_stage(net: Architecture, params: Any, x: np.ndarray) -> dict[str, np.ndarray]:
+    """What each layer sums up and each operation makes of it at test, the towers put together, by LAYER/OPERATION.
+
+    Of centred pictures; each tower has its own list of arrays.
+    """
+    towers, found = [x] * net.towers, {}
+
+    def note(name: str, arrays: list[np.ndarray]) -> None:
+        assert name not in found
+        found[name] = np.concatenate(arrays, axis=-1)
+
     for layer in net.layers:
         kernel, bias = (np.asarray(params[layer.name][what], np.float64) for what in ("kernel", "bias"))
         kernels, biases = np.split(kernel, net.towers, axis=-1), np.split(bias, net.towers)
@@ -55,19 +66,25 @@ def logits(net: Architecture, params: Any, x: np.ndarray) -> np.ndarray:
                 y = convolve(seen[tower], kernels[tower], layer.stride, layer.padding)
             else:
                 y = seen[tower].reshape(len(x), -1) @ kernels[tower]
-            y = y + biases[tower]
-            for step in layer.then:
-                if isinstance(step, ReLU):
-                    y = np.maximum(y, 0)
-                elif isinstance(step, LRN):
-                    y = local_response_norm(y, step)
-                elif isinstance(step, MaxPool):
-                    y = max_pool(y, step.window, step.stride)
-                elif isinstance(step, Dropout):
-                    y = y * (1 - step.rate)
-            after.append(y)
+            after.append(y + biases[tower])
+        note(f"{layer.name}/sums", after)
+        for step in layer.then:
+            if isinstance(step, ReLU):
+                after = [np.maximum(y, 0) for y in after]
+            elif isinstance(step, LRN):
+                after = [local_response_norm(y, step) for y in after]
+            elif isinstance(step, MaxPool):
+                after = [max_pool(y, step.window, step.stride) for y in after]
+            elif isinstance(step, Dropout):
+                after = [y * (1 - step.rate) for y in after]
+            note(f"{layer.name}/{NAMES[type(step)]}", after)
         towers = after
-    return np.concatenate(towers, axis=-1)[:, : net.classes]
+    return found
+
+
+def logits(net: Architecture, params: Any, x: np.ndarray) -> np.ndarray:
+    """The whole network at test on centred pictures."""
+    return every_stage(net, params, x)[f"{net.layers[-1].name}/sums"][:, : net.classes]
 
 
 def cross_entropy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

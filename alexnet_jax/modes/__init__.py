@@ -7,10 +7,23 @@ MODES = {  # name, which is the file's: what it does; README's table is this one
     "train": "a new run, or a run gone on with from its newest checkpoint",
     "prepare": "the dataset and its mean image and RGB covariance, ready for training",
     "evaluate": "loss and errors of a run's best or newest checkpoint on a whole split",
+    "predict": "the likeliest classes of pictures, by a run's network",
+    "features": "what layers of a run's network make of pictures, as arrays in a folder",
     "describe": "the network layer by layer: shapes, parameters, neurons, FLOPs, memory",
     "figures": "a figure of the paper, drawn from runs",
     "table": "the paper's tables with published errors and those of the runs there are",
     "communication": "what crosses between the devices in one step, compiled and predicted",
+}
+
+OF_A_RUN = ("evaluate", "predict", "features")  # need no config: the run's own is taken
+OF_FILES = ("predict", "features")  # have pictures named behind the flags
+FLAGS = {  # that some modes alone have, and which
+    "dry_run": ("prepare",),
+    "layer": ("features",),
+    "output": OF_FILES,
+    "overwrite": OF_FILES,
+    "reduce": ("features",),
+    "dtype": ("features",),
 }
 
 
@@ -24,3 +37,9 @@ class Invocation:
     runs: tuple[str, ...] = ()  # folders of runs that a table or a figure is made from
     figure: int = 1  # of the paper, to be drawn
     dry_run: bool = False  # list what would be prepared, and decode nothing
+    files: tuple[str, ...] = ()  # of pictures, folders of them, or - for a list on standard input
+    layers: tuple[str, ...] = ()  # stages of the network
+    output: str = ""  # the file or folder to write; empty: none, or the mode's own
+    overwrite: bool = False  # replace what is there
+    reduce: str = ""  # mean: of activations, over positions
+    dtype: str = "float32"  # of activations that are written, or float16

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
@@ -137,3 +138,40 @@ def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str]
 def config_to_json(config: ConfigDict) -> str:
     """The config as text, for `config.json`."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def run_exists(workdir: Path) -> bool:
+    """Whether there is a run in the folder."""
+    return (workdir / "config.json").is_file() or (workdir / "checkpoints").is_dir()
+
+
+def load_saved(workdir: Path) -> dict[str, Any]:
+    """The config of the run in the folder, as JSON has it; of an earlier version's with the fields that came later.
+
+    Raises:
+      UserError: there is no run, or its config cannot be read.
+    """
+    if not run_exists(workdir):
+        raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
+    try:
+        saved: dict[str, Any] = json.loads((workdir / "config.json").read_text())
+        if not isinstance(saved, dict):
+            raise ValueError("config.json holds no config")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
+    for field, value in fields.ADDED.items():
+        group, name = field.split(".")
+        saved.setdefault(group, {}).setdefault(name, value)
+    return saved
+
+
+def config_of(saved: dict[str, Any]) -> ConfigDict:
+    """The config that was saved, locked."""
+    return ConfigDict(_with_tuples(saved)).lock()
+
+
+def _with_tuples(saved: Any) -> Any:
+    """JSON knows no tuples, and a config has no lists."""
+    if isinstance(saved, dict):
+        return {name: _with_tuples(value) for name, value in saved.items()}
+    return tuple(map(_with_tuples, saved)) if isinstance(saved, list) else saved

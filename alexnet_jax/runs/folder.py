@@ -15,8 +15,7 @@ from alexnet_jax.data.statistics import Statistics, load_statistics
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.config import config_to_json, differences, recipe_of
-from alexnet_jax.runs.fields import ADDED
+from alexnet_jax.runs.config import config_to_json, differences, load_saved, recipe_of, run_exists
 from alexnet_jax.training.step import Recipe, abstract_state
 
 
@@ -27,26 +26,17 @@ class Run:
     workdir: Path
     config: dict[str, Any]
     statistics: Statistics
-    classes: tuple[str, ...]
-
-
-def run_exists(workdir: Path) -> bool:
-    """Whether there is a run in the folder."""
-    return (workdir / "config.json").is_file() or (workdir / "checkpoints").is_dir()
+    classes: tuple[str, ...]  # names, by label; none of a run whose classes have none
 
 
 def open_run(workdir: Path) -> Run:
     """Raises UserError if there is no run, or a file of it is missing or not whole."""
-    if not run_exists(workdir):
-        raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
+    saved = load_saved(workdir)
     try:
-        saved = json.loads((workdir / "config.json").read_text())
-        if not isinstance(saved, dict):
-            raise ValueError("config.json holds no config")
-        for field, value in ADDED.items():  # a run of an earlier version is complete, too
-            group, name = field.split(".")
-            saved.setdefault(group, {}).setdefault(name, value)
-        classes = tuple((workdir / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
+        names = workdir / "classes.txt"
+        classes = tuple(names.read_text(encoding="utf-8").split("\n")[:-1]) if names.is_file() else ()
+        if not classes and not saved.get("model", {}).get("classes"):
+            raise ValueError("classes.txt names no classes, and config.json has no number of them")
         statistics = load_statistics(workdir / "preprocessing.npz")
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
