@@ -56,6 +56,7 @@ def _define_flags() -> None:
     flags.DEFINE_bool("overwrite", False, "predict, features, neighbours: replace an --output that is there.")
     flags.DEFINE_enum("reduce", None, ["mean"], "features: the mean over positions.")
     flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "features: of the numbers in the files.")
+    flags.DEFINE_string("features", None, "neighbours: the folder of features to look among.")
 
 
 def _run(argv: Sequence[str]) -> None:
@@ -85,6 +86,7 @@ def _run(argv: Sequence[str]) -> None:
         overwrite=flags.FLAGS.overwrite,
         reduce=flags.FLAGS.reduce or "",
         dtype=flags.FLAGS.dtype,
+        features=flags.FLAGS.features or "",
     )
     cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
     mode = importlib.import_module(f"alexnet_jax.modes.{flags.FLAGS.mode}")

@@ -9,14 +9,15 @@ MODES = {  # name, which is the file's: what it does; README's table is this one
     "evaluate": "loss and errors of a run's best or newest checkpoint on a whole split",
     "predict": "the likeliest classes of pictures, by a run's network",
     "features": "what layers of a run's network make of pictures, as arrays in a folder",
+    "neighbours": "the training pictures that a run's network finds nearest to pictures",
     "describe": "the network layer by layer: shapes, parameters, neurons, FLOPs, memory",
     "figures": "a figure of the paper, drawn from runs",
     "table": "the paper's tables with published errors and those of the runs there are",
     "communication": "what crosses between the devices in one step, compiled and predicted",
 }
 
-OF_A_RUN = ("evaluate", "predict", "features")  # need no config: the run's own is taken
-OF_FILES = ("predict", "features")  # have pictures named behind the flags
+OF_A_RUN = ("evaluate", "predict", "features", "neighbours")  # need no config: the run's own is taken
+OF_FILES = ("predict", "features", "neighbours")  # have pictures named behind the flags
 FLAGS = {  # that some modes alone have, and which
     "dry_run": ("prepare",),
     "layer": ("features",),
@@ -24,6 +25,7 @@ FLAGS = {  # that some modes alone have, and which
     "overwrite": OF_FILES,
     "reduce": ("features",),
     "dtype": ("features",),
+    "features": ("neighbours",),
 }
 
 
@@ -43,3 +45,4 @@ class Invocation:
     overwrite: bool = False  # replace what is there
     reduce: str = ""  # mean: of activations, over positions
     dtype: str = "float32"  # of activations that are written, or float16
+    features: str = ""  # the folder of features to look among

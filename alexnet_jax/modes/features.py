@@ -40,10 +40,13 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     net = open_net(invocation.workdir, config, "used for features")
     shapes = net.shapes(layers, invocation.reduce == "mean")
     rejected: list[Rejected] = []
-    with new_folder(invocation.output, invocation.overwrite, is_ours) as folder:
+    with (
+        new_folder(invocation.output, invocation.overwrite, is_ours) as folder,
+        FeaturesWriter(folder, shapes, invocation.dtype, labelled=not pictures) as writer,
+    ):
+        a_row = sum(map(math.prod, shapes.values()))
         if pictures:
-            _require_room(folder, invocation, len(pictures) * sum(map(math.prod, shapes.values())))
-            writer = FeaturesWriter(folder, shapes, invocation.dtype, labelled=False)
+            _require_room(folder, invocation, len(pictures) * a_row)
             size = net.batch_size(len(pictures), layers, invocation.reduce == "mean")
             with reading.decoders(len(pictures)) as pool:
                 batches = counted(net.read(pictures, pool, 1, size), pictures, rejected)
@@ -51,10 +54,10 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
             require_some(writer.rows, rejected)
             about: dict[str, Any] = {"split": None}
         else:
-            writer, about = _of_split(net, layers, shapes, invocation, folder)
+            about = _of_split(net, layers, a_row, invocation, writer, folder)
         files = {layer: {"file": file_of(layer), "shape": [writer.rows, *shapes[layer]]} for layer in layers}
         about |= {"files": files, "dtype": invocation.dtype, "reduce": invocation.reduce, "network": net.digest()}
-        writer.close({**about, "step": net.step, "workdir": str(net.workdir)})
+        writer.finish({**about, "step": net.step, "workdir": str(net.workdir)})
     is_one = len(layers) == 1
     return {
         "layer": layers[0] if is_one else list(layers),
@@ -86,20 +89,26 @@ def _write(
 
 
 def _of_split(
-    net: Net, layers: tuple[str, ...], shapes: dict[str, tuple[int, ...]], invocation: Invocation, folder: Path
-) -> tuple[FeaturesWriter, dict[str, Any]]:
-    """Of all pictures of a split, in the order in which they are stored."""
+    net: Net, layers: tuple[str, ...], a_row: int, invocation: Invocation, writer: FeaturesWriter, folder: Path
+) -> dict[str, Any]:
+    """Writes those of all pictures of a split, in the order in which they are stored.
+
+    Args:
+      a_row: how many numbers are written of a picture.
+
+    Returns:
+      Where the pictures are from.
+    """
     from alexnet_jax.data import prepare  # TensorFlow takes seconds to import, and files need none
 
     split = net.config.evaluate.split
     source = prepare.open_or_prepare(net.config)
     count = source.examples(split)
-    _require_room(folder, invocation, count * sum(map(math.prod, shapes.values())))
-    writer = FeaturesWriter(folder, shapes, invocation.dtype, labelled=True)
+    _require_room(folder, invocation, count * a_row)
     size = net.batch_size(count, layers, invocation.reduce == "mean")
     with closing(stored_batches(net.config, source, split, size)) as batches:
         _write(net, batches, layers, invocation, writer)
-    return writer, {"split": split, "data": source.name, "prepared": str(source.folder)}
+    return {"split": split, "data": source.name, "prepared": str(source.folder), "classes": source.classes}
 
 
 def stored_batches(config: ConfigDict, source: Any, split: str, size: int) -> Generator[Some, None, None]:

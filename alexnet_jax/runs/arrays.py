@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def is_ours(name: str) -> bool:
 
 
 class GrowingArray:
-    """A .npy file to which rows are added; how many there are is written when it is closed."""
+    """A .npy file to which rows are added; how many there are is written at the end."""
 
     def __init__(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Begins the file. Raises OSError.
@@ -47,11 +48,15 @@ class GrowingArray:
         self._file.write(np.ascontiguousarray(rows, self._dtype).data)
         self._rows += len(rows)
 
-    def close(self) -> None:
-        """Ends the file. Raises OSError."""
+    def finish(self) -> None:
+        """Says in the file how many rows there are. Raises OSError."""
         self._file.seek(0)
         length = self._write_header()
         assert length == self._length  # NumPy leaves room in it for the number of rows to grow
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file. Raises OSError."""
         self._file.close()
 
     def _write_header(self) -> int:
@@ -62,7 +67,7 @@ class GrowingArray:
 
 
 class FeaturesWriter:
-    """A folder of features in the making."""
+    """A folder of features in the making; its files are closed at the end of its `with`."""
 
     def __init__(self, folder: Path, rows: Mapping[str, tuple[int, ...]], dtype: str, labelled: bool) -> None:
         """Begins the files. Raises OSError.
@@ -92,10 +97,23 @@ class FeaturesWriter:
         self._names.writelines(f"{in_one_line(name)}\n" for name in names)
         self.rows += len(names)
 
-    def close(self, about: Mapping[str, Any]) -> None:
-        """Ends the files, with what is known of the whole. Raises OSError."""
-        for array in (*self._arrays.values(), *([self._labels] if self._labels else [])):
+    def __enter__(self) -> "FeaturesWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for array in self._all_arrays():
             array.close()
+        self._names.close()
+
+    def _all_arrays(self) -> list[GrowingArray]:
+        return [*self._arrays.values(), *([self._labels] if self._labels else [])]
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Ends the files, with what is known of the whole. Raises OSError."""
+        for array in self._all_arrays():
+            array.finish()
         self._names.close()
         (self._folder / ABOUT).write_text(json.dumps({"rows": self.rows, **about}, indent=2) + "\n")
 
@@ -108,7 +126,7 @@ def in_one_line(name: str) -> str:
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What `FeaturesWriter.close` wrote of the whole. Raises UserError if it is not there."""
+    """What `FeaturesWriter.finish` wrote of the whole. Raises UserError if it is not there."""
     try:
         found: dict[str, Any] = json.loads((folder / ABOUT).read_text())
         return found
