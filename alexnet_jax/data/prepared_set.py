@@ -58,6 +58,16 @@ def labels_of(folder: Path, file: str) -> np.ndarray:
     return np.fromfile(folder / index_name(file), INDEX)["label"]
 
 
+def split_labels(source: PreparedSet, split: str) -> np.ndarray:
+    """int64 [examples], of the split's pictures in the order in which they are stored, by the files' indices."""
+    labels = [np.zeros(0, np.int64)]
+    for file in source.builder.info.splits[split].file_instructions:
+        path = Path(file.filename)
+        stop = None if file.take == -1 else file.skip + file.take
+        labels.append(labels_of(path.parent, path.name)[file.skip : stop])
+    return np.concatenate(labels)
+
+
 def file_names(source: PreparedSet, split: str) -> Iterator[str]:
     """Of the split's pictures, in the order in which they are stored."""
     dataset = source.builder.as_dataset(

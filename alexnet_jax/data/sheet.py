@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
-from alexnet_jax.data.prepared_set import WORDS, PreparedSet, labels_of
+from alexnet_jax.data.prepared_set import WORDS, PreparedSet, split_labels
 from alexnet_jax.data.stored import StoredSquares
 from alexnet_jax.messages import say
 
@@ -50,12 +50,7 @@ def _evenly(items: np.ndarray, count: int) -> np.ndarray:
 
 def _pictures(prepared: PreparedSet, data: ConfigDict, classes: np.ndarray) -> list[np.ndarray]:
     """uint8 [pictures, crop, crop, 3] of each class, found by the indices of the split's files."""
-    labels = [np.zeros(0, np.int64)]
-    for file in prepared.builder.info.splits[data.train_split].file_instructions:
-        path = Path(file.filename)
-        stop = None if file.take == -1 else file.skip + file.take
-        labels.append(labels_of(path.parent, path.name)[file.skip : stop])
-    of_split = np.concatenate(labels)
+    of_split = split_labels(prepared, data.train_split)
     squares, middle = StoredSquares(prepared, data.train_split), (data.resize - data.crop) // 2
     found = []
     for label in classes.tolist():

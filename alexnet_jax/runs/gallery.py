@@ -45,20 +45,20 @@ class StoredSplit:
 
     def labels(self, rows: Sequence[int]) -> list[int | None]:
         """As the set has them."""
-        return [int(label) for label in self._cut(rows)[1]]
+        from alexnet_jax.data import prepared_set
+
+        return prepared_set.split_labels(self._source, self._split)[list(rows)].tolist()
 
     def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
         """As the set has them."""
-        return list(self._cut(rows)[0])
-
-    def _cut(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         from alexnet_jax.data.stored import StoredSquares
 
         data = self._config.data
         images = np.zeros((len(rows), data.crop, data.crop, 3), np.uint8)
         first = np.full((len(rows), 2), (data.resize - data.crop) // 2)
         squares = StoredSquares(self._source, self._split)
-        return images, squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
+        squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
+        return list(images)
 
 
 class FeaturesFolder:
