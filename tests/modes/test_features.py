@@ -140,10 +140,10 @@ writer = arrays.FeaturesWriter(Path(folder), {"fc7": (4096,)}, "float16", labell
 rng = np.random.default_rng(0)
 block = rng.normal(size=(128, 4096)).astype(np.float32)
 for first in range(0, count, 128):
-    writer.append([f"{i}" for i in range(first, first + 128)], {"fc7": block + first}, np.zeros(128))
+    writer.append([f"{i}" for i in range(first, first + 128)], {"fc7": block + first / 128}, np.zeros(128))
 writer.finish({})
 blocks = (rows.astype(np.float32) for rows in arrays.blocks_in(Path(folder) / "fc7.npy"))
-distances, rows = neighbours.nearest(block[:2] + 128, blocks, 6)
+distances, rows = neighbours.nearest(block[:2] + 1, blocks, 6)
 print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, rows[:, 0].tolist()]))
 """
 
