@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import cache, signals
 from alexnet_jax.jax_version import require_right_jax
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import EXPORTED, FILES, FLAGS, IMPORTED, MODES, WITHOUT_CONFIG, Invocation
+from alexnet_jax.modes import EXPORTED, FILES, FLAGS, IMPORTED, MODES, OF_A_RUN, OF_FILES, WITHOUT_CONFIG, Invocation
 from alexnet_jax.runs import config_file
-from alexnet_jax.runs.config import check_config, flatten
+from alexnet_jax.runs.config import check_config, config_of, flatten, load_saved
 
 MOST_CPU_DEVICES = 64  # virtual ones; XLA aborts at some hundreds
 
@@ -84,6 +84,14 @@ def _define_flags() -> None:
     flags.DEFINE_string("mean", "", "import of caffe: what is subtracted, a .binaryproto or three numbers B,G,R.")
     flags.DEFINE_string("classes", "", "import: a file with the name of a class a line.")
     flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "export of stablehlo: what the program is to run on.")
+    flags.DEFINE_list("layer", [], "features: stages of the network, with commas between: conv1, conv1/pool, fc7.")
+    flags.DEFINE_string(
+        "output", None, "predict: FILE.csv or FILE.jsonl; features: the folder to make; neighbours: FILE.png."
+    )
+    flags.DEFINE_bool("overwrite", False, "predict, features, neighbours: replace an --output that is there.")
+    flags.DEFINE_enum("reduce", None, ["mean"], "features: the mean over positions.")
+    flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "features: of the numbers in the files.")
+    flags.DEFINE_string("features", None, "neighbours: the folder of features to look among.")
 
 
 def _run(argv: Sequence[str]) -> None:
@@ -91,7 +99,7 @@ def _run(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of what is caught and said here
     require_right_jax()
     _require_right_environment()
-    if argv[1:]:
+    if argv[1:] and flags.FLAGS.mode not in OF_FILES:
         raise UserError(f"'{argv[1]}' is not expected; flags begin with --, see --help")
     for name, modes in FLAGS.items():
         if flags.FLAGS[name].present and flags.FLAGS.mode not in modes:
@@ -102,7 +110,7 @@ def _run(argv: Sequence[str]) -> None:
     if flag.value is not None:
         check_config(flag.value)
     invocation = Invocation(
-        _workdir(config_flags.get_config_filename(flag) if flag.value is not None else None),
+        _workdir(_argument(sys.argv, "config")),
         flags.FLAGS.restart,
         ensemble=tuple(flags.FLAGS.ensemble),
         runs=tuple(flags.FLAGS.runs),
@@ -113,6 +121,13 @@ def _run(argv: Sequence[str]) -> None:
         mean=flags.FLAGS.mean,
         classes=flags.FLAGS.classes,
         platforms=tuple(flags.FLAGS.platforms),
+        files=tuple(argv[1:]),
+        layers=tuple(name.strip() for name in flags.FLAGS.layer),
+        output=flags.FLAGS.output or "",
+        overwrite=flags.FLAGS.overwrite,
+        reduce=flags.FLAGS.reduce or "",
+        dtype=flags.FLAGS.dtype,
+        features=flags.FLAGS.features or "",
     )
     cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
     mode = importlib.import_module(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
@@ -133,7 +148,11 @@ def _workdir(filename: str | None) -> Path:
     """The run's folder, absolute: the flag's, or by the config's name and variant, or the mode's."""
     path, _, variant = (filename or flags.FLAGS.mode).partition(":")
     default = f"runs/{Path(path).stem}{'-' if variant else ''}{variant}"
-    return Path(os.path.abspath(os.path.expanduser(flags.FLAGS.workdir or default)))
+    return _absolute(flags.FLAGS.workdir or default)
+
+
+def _absolute(folder: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(folder)))
 
 
 def parse_command_line(argv: Sequence[str]) -> list[str]:
@@ -143,12 +162,19 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     a traceback.
 
     Raises:
-      UserError: a flag, a config file, a variant or a field that does not exist, or a wrong type.
+      UserError: a flag, a config file, a variant or a field that does not exist, or a wrong type; or there is
+        neither a config nor a run.
     """
     asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv)
-    config = _config_argument(argv)
+    config = _argument(argv, "config")
+    own = None if config is not None or asks_for_help else _config_of_the_run(argv)
     if config is not None and not asks_for_help:
         _require_known_fields(argv, sorted(flatten(config_file.load(config))))
+    if own is not None:
+        _require_known_fields(argv, sorted(flatten(own)))
+        delattr(flags.FLAGS, "config")
+        config_flags.DEFINE_config_dict("config", own, "The run's own config; change a field with --config.KEY=VALUE.")
+    flags.FLAGS.set_gnu_getopt(True)  # files may stand between flags
     try:
         rest = flags.FLAGS(list(argv))
     except SystemExit:  # absl calls help a failure
@@ -158,17 +184,29 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
         raise UserError(f"{text}; see --help, and the config file for its fields") from error
     mode = flags.FLAGS.mode
     by_runs = {"evaluate": flags.FLAGS.ensemble, "figures": flags.FLAGS.runs}.get(mode, mode in WITHOUT_CONFIG)
-    if config is None and not by_runs:
-        raise UserError("--config is missing; give one, such as --config=configs/digits.py")
+    if config is None and own is None and not by_runs:
+        or_run = ", or --workdir=DIR, the folder of a run" if mode in OF_A_RUN else ""
+        raise UserError(f"--config is missing; give one, such as --config=configs/digits.py{or_run}")
     return rest
 
 
-def _config_argument(argv: Sequence[str]) -> str | None:
+def _argument(argv: Sequence[str], flag: str) -> str | None:
+    """The value of a flag before flags are parsed; None where it is not given."""
     for place, argument in enumerate(argv):
+        if argument == "--":
+            break
         name, equals, value = argument.partition("=")
-        if name in ("--config", "-config") and (equals or argv[place + 1 :]):
+        if name in (f"--{flag}", f"-{flag}") and (equals or argv[place + 1 :]):
             return value if equals else argv[place + 1]
     return None
+
+
+def _config_of_the_run(argv: Sequence[str]) -> ConfigDict | None:
+    """That of the run in --workdir, for a mode that uses one. Raises UserError if there is none in it."""
+    workdir = _argument(argv, "workdir")
+    if workdir is None or _argument(argv, "mode") not in OF_A_RUN or _argument(argv, "ensemble") is not None:
+        return None
+    return config_of(load_saved(_absolute(workdir)))
 
 
 def _require_known_fields(argv: Sequence[str], known: list[str]) -> None:

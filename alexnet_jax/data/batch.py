@@ -43,3 +43,18 @@ def described(batch_size: int, side: int) -> Batch:
     shapes = {"image": (side, side, 3), "label": (), "lighting": (3,), "offset": (2,), "reflected": (), "scale": ()}
     leaves = {name: jax.ShapeDtypeStruct((batch_size, *rest), DTYPES[name]) for name, rest in shapes.items()}
     return Batch(**leaves)
+
+
+def nothing_drawn(batch_size: int, first: int) -> dict[str, np.ndarray]:
+    """The fields beside picture and label of a batch where nothing is random, cut from row and column `first` on."""
+    return {
+        "lighting": np.zeros((batch_size, 3), np.float32),
+        "offset": np.full((batch_size, 2), first, np.int32),
+        "reflected": np.zeros(batch_size, bool),
+        "scale": np.ones(batch_size, np.float32),
+    }
+
+
+def without_draws(image: PyTree, first: int) -> Batch:
+    """The batch of pictures of which nothing is drawn and no label known, cut from row and column `first` on."""
+    return Batch(image=image, label=np.zeros(len(image), np.int32), **nothing_drawn(len(image), first))

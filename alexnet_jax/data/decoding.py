@@ -6,6 +6,7 @@ file says beside its pixels is read here and not by the decoder, so that it neve
 
 import io
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,6 +28,7 @@ LARGE_TO_CONVERT = 24_000_000  # the same of one that is not RGB as it is
 LARGE_FILE = 64 << 20  # bytes: such a file is read alone
 LEAST_SIDE = 1024  # pixels of the shorter side, which a large JPEG is not shrunk below
 BYTES_A_PIXEL = 8  # of a file, at most: 16 bits of four channels
+_PILLOWS_OWN = threading.RLock()  # what Pillow and `warnings` keep for the whole process
 ORIENTATION = 0x0112  # EXIF's number of it
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -75,11 +77,16 @@ def _unusable() -> Iterator[None]:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Pillow's are for nobody who could mend them."""
-    with warnings.catch_warnings():
+def _by_pillow(accept_damaged: bool = False) -> Iterator[None]:
+    """Without Pillow's warnings, which are for nobody who could mend them; one thread at a time, as both are global."""
+    with _PILLOWS_OWN, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        before = ImageFile.LOAD_TRUNCATED_IMAGES
+        ImageFile.LOAD_TRUNCATED_IMAGES = accept_damaged
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 @_unusable()
@@ -168,6 +175,24 @@ def square_of(data: bytes, side: int, rules: Rules) -> Square:
     return Square(image, colours.kind_of_profile(header), dim)
 
 
+@_unusable()
+def square_of_image(image: Image.Image, side: int, obey_profiles: bool, part: Part = "crop") -> Image.Image:
+    """`square` of a picture that Pillow has, in RGB.
+
+    One just opened is turned upright, as a file is; of any other it is not known whether it was already.
+
+    Raises:
+      UnusablePicture: its file is truncated or damaged.
+    """
+    was_opened = isinstance(image, ImageFile.ImageFile)
+    with _by_pillow():
+        image.load()
+    exif, profile = (image.info.get(name) or b"" for name in ("exif", "icc_profile"))
+    header = Header("", image.width, image.height, b"", metadata=Metadata(exif=exif, profile=profile))
+    made = colours.to_rgb(image, header, obey_profiles)
+    return square(_upright(made, header.metadata) if was_opened else made, side, part)
+
+
 def _whole(header: Header, rules: Rules) -> Image.Image:
     return _upright(colours.to_rgb(_decode(header, rules, shrink=1), header, rules.obey_profiles), header.metadata)
 
@@ -200,14 +225,9 @@ def read_header(data: bytes, rules: Rules) -> Header:
 def _decode(header: Header, rules: Rules, shrink: int) -> Image.Image:
     if header.kind == JPEG:
         return jpeg.decode(header, rules.accept_damaged, shrink)
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = rules.accept_damaged
-    try:
-        with _without_warnings():
-            image = Image.open(io.BytesIO(header.data), formats=[header.kind])
-            image.load()
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
+    with _by_pillow(rules.accept_damaged):
+        image = Image.open(io.BytesIO(header.data), formats=[header.kind])
+        image.load()
     if image.size != (header.width, header.height):
         raise UnusablePicture("damaged header (two sizes)")
     if header.deep and isinstance(image.info.get("transparency"), tuple):  # of 16 bits, and the pixels now of 8
@@ -239,7 +259,7 @@ def _orientation(metadata: Metadata) -> int:
     if metadata.exif:
         tags = Image.Exif()
         try:
-            with _without_warnings():
+            with _by_pillow():
                 tags.load(metadata.exif)
                 found = tags.get(ORIENTATION)
         except Exception:  # of many kinds; the pixels are no worse for it

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.batch import DTYPES, Batch
+from alexnet_jax.data.batch import DTYPES, Batch, nothing_drawn
 from alexnet_jax.data.epoch import Draws, epoch_groups, lighting_matrix
 from alexnet_jax.data.prefetch import Prefetcher, aligned
 from alexnet_jax.data.prepared_set import PreparedSet
@@ -100,7 +100,7 @@ def evaluation_batches(source: PreparedSet, config: ConfigDict, split: str, whol
     stored, examples = StoredSquares(source, split), source.examples(split)
     first = 0 if whole else (data.resize - data.crop) // 2
     side = data.resize if whole else data.crop
-    alike = _nothing_drawn(size, first)
+    alike = nothing_drawn(size, first)
 
     def batch(number: int) -> Batch:
         numbers = np.arange(number * size, min((number + 1) * size, examples))
@@ -121,20 +121,10 @@ def squares(source: PreparedSet, split: str) -> Iterator[UInt8[np.ndarray, "batc
 
     def batch(number: int) -> Batch:
         numbers = np.arange(number * size, min((number + 1) * size, examples))
-        images, alike = aligned((len(numbers), source.resize, source.resize, 3)), _nothing_drawn(len(numbers), 0)
+        images, alike = aligned((len(numbers), source.resize, source.resize, 3)), nothing_drawn(len(numbers), 0)
         labels = stored.cut(images, numbers, alike["offset"], alike["reflected"])
         return Batch(image=images, label=labels, **alike)
 
     with Prefetcher(batch, 0, -(-examples // size), OF_TRAINING) as batches:
         for of_some in batches:
             yield of_some.image
-
-
-def _nothing_drawn(batch_size: int, first: int) -> dict[str, np.ndarray]:
-    """What `Draws.of` gives, for pictures as they are, cut from row and column `first` on."""
-    return {
-        "lighting": np.zeros((batch_size, 3), np.float32),
-        "offset": np.full((batch_size, 2), first, np.int32),
-        "reflected": np.zeros(batch_size, bool),
-        "scale": np.ones(batch_size, np.float32),
-    }

@@ -103,6 +103,17 @@ def labels_of(folder: Path, file: str) -> np.ndarray:
     return np.fromfile(folder / index_name(file), INDEX)["label"]
 
 
+def file_names(source: PreparedSet, split: str) -> Iterator[str]:
+    """Of the split's pictures, in the order in which they are stored."""
+    dataset = source.builder.as_dataset(
+        split=split,
+        decoders=tfds.decode.PartialDecoding({"file_name": True}),
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
+    for example in dataset.as_numpy_iterator():
+        yield example["file_name"].decode(errors="surrogateescape")
+
+
 def features(resize: int, encoding: str, classes: tuple[str, ...]) -> tfds.features.FeaturesDict:
     """What a record holds."""
     shape = (resize, resize, 3)

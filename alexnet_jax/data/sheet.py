@@ -1,6 +1,7 @@
 """A contact sheet of a prepared set: a few pictures of each class under its name, for people to see wrong labels."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -38,7 +39,7 @@ def draw_sheet(prepared: PreparedSet, data: ConfigDict) -> Path | None:
     else:
         others = [images[:0] for images in rows]
     some = f", {len(chosen)} of {len(prepared.classes)} classes" if len(chosen) < len(prepared.classes) else ""
-    sheet = _draw(title + some, [_title_of(prepared, label) for label in chosen.tolist()], rows, others)
+    sheet = draw(title + some, [_title_of(prepared, label) for label in chosen.tolist()], rows, others=others)
     path = prepared.folder / SHEET
     unfinished = path.with_name(f".{SHEET}")
     try:
@@ -77,29 +78,45 @@ def _title_of(prepared: PreparedSet, label: int) -> str:
     return f"{label}  {prepared.classes[label]}{'  ' + called if called else ''}"
 
 
-def _draw(title: str, names: list[str], rows: list[np.ndarray], others: list[np.ndarray]) -> Image.Image:
+def draw(
+    title: str,
+    names: Sequence[str],
+    rows: Sequence[np.ndarray],
+    captions: Sequence[Sequence[str]] | None = None,
+    others: Sequence[np.ndarray] | None = None,
+) -> Image.Image:
+    """Rows of pictures under their names.
+
+    Args:
+      rows: of uint8 [pictures, side, side, 3], eight pictures at most; one side for all.
+      captions: of each picture, below it; None: nothing stands there.
+      others: more of each row, behind a line at the place of the seventh picture.
+    """
     # matplotlib brings a font of many scripts; what it lacks is drawn as a box.
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     font = ImageFont.truetype(str(path), 13, layout_engine=ImageFont.Layout.BASIC)
     side = min(PIXELS, rows[0].shape[1])
-    width, height = PICTURES * (side + GAP), LINE + side + 2 * GAP  # of a class
+    width, height = PICTURES * (side + GAP), LINE + side + 2 * GAP + (LINE if captions else 0)  # of a row
     columns = -(-len(rows) // ROWS)
     below = -(-len(rows) // columns)
     sheet = Image.new("RGB", (columns * (width + 4 * GAP) + 4 * GAP, below * height + 2 * LINE), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((4 * GAP, GAP), _fitted(title, font, sheet.width - 8 * GAP), "black", font)
-    for number, (name, images, behind) in enumerate(zip(names, rows, others, strict=True)):
+    pen = ImageDraw.Draw(sheet)
+    pen.text((4 * GAP, GAP), _fitted(title, font, sheet.width - 8 * GAP), "black", font)
+    for number, (name, images, behind) in enumerate(zip(names, rows, others or [x[:0] for x in rows], strict=True)):
         column, row = divmod(number, below)
         left, top = 4 * GAP + column * (width + 4 * GAP), LINE + GAP + row * height
         if not len(images):
             name += "  (no picture)"
-        draw.text((left, top), _fitted(name, font, width - GAP), "black", font)
+        pen.text((left, top), _fitted(name, font, width - GAP), "black", font)
         line = left + OF_TRAINING * (side + GAP) - GAP // 2
         if len(behind):
-            draw.line((line, top + LINE, line, top + LINE + side), "black")
+            pen.line((line, top + LINE, line, top + LINE + side), "black")
         for place, image in (*enumerate(images), *enumerate(behind, OF_TRAINING)):
             small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
-            sheet.paste(small, (left + place * (side + GAP), top + LINE))
+            at = left + place * (side + GAP)
+            sheet.paste(small, (at, top + LINE))
+            if captions:
+                pen.text((at, top + LINE + side), _fitted(captions[number][place], font, side), "black", font)
     return sheet
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from alexnet_jax import signals
@@ -41,9 +41,10 @@ class Shared:
 
 
 class _Worker:
-    """This process's part in the pool; in a process that is in none, nothing."""
+    """This process's part in the pool; in a process that is in none, a lock for its threads."""
 
     shared: Shared | None = None
+    one_at_a_time = threading.RLock()  # of this process's threads
     start: int = 0  # of its place among the names
 
 
@@ -55,8 +56,8 @@ def note(name: str) -> None:
 
 
 def alone() -> AbstractContextManager[Any]:
-    """While one process is in here, none of the others is."""
-    return _Worker.shared.one_at_a_time if _Worker.shared else nullcontext()
+    """While one process of the pool is in here, none of the others is; outside of any, one thread."""
+    return _Worker.shared.one_at_a_time if _Worker.shared else _Worker.one_at_a_time
 
 
 def start_worker(shared: Shared | None = None) -> None:

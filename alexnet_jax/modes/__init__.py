@@ -7,6 +7,9 @@ MODES = {  # name, which is the file's (but see FILES): what it does; README's t
     "train": "a new run, or a run gone on with from its newest checkpoint",
     "prepare": "the dataset and its mean image and RGB covariance, ready for training",
     "evaluate": "loss and errors of a run's best or newest checkpoint on a whole split",
+    "predict": "the likeliest classes of pictures, by a run's network",
+    "features": "what layers of a run's network make of pictures, as arrays in a folder",
+    "neighbours": "the training pictures that a run's network finds nearest to pictures",
     "describe": "the network layer by layer: shapes, parameters, neurons, FLOPs, memory",
     "figures": "a figure of the paper, drawn from runs",
     "table": "the paper's tables with published errors and those of the runs there are",
@@ -16,6 +19,8 @@ MODES = {  # name, which is the file's (but see FILES): what it does; README's t
 }
 FILES = {"import": "import_"}  # where the name is a word of Python's own
 WITHOUT_CONFIG = ("table", "import", "export")  # modes that find theirs, or need none
+OF_A_RUN = ("evaluate", "predict", "features", "neighbours", "export")  # need no config: the run's own is taken
+OF_FILES = ("predict", "features", "neighbours")  # have pictures named behind the flags
 FLAGS = {  # that some modes alone have, and which
     "dry_run": ("prepare",),
     "format": ("import", "export"),
@@ -23,6 +28,12 @@ FLAGS = {  # that some modes alone have, and which
     "mean": ("import",),
     "classes": ("import",),
     "platforms": ("export",),
+    "layer": ("features",),
+    "output": OF_FILES,
+    "overwrite": OF_FILES,
+    "reduce": ("features",),
+    "dtype": ("features",),
+    "features": ("neighbours",),
 }
 IMPORTED = ("caffe", "torchvision", "safetensors")
 EXPORTED = ("torch", "caffe", "safetensors", "stablehlo")
@@ -43,3 +54,10 @@ class Invocation:
     mean: str = ""  # a .binaryproto, or B,G,R
     classes: str = ""  # a file of names
     platforms: tuple[str, ...] = ()  # that a StableHLO program is for
+    files: tuple[str, ...] = ()  # of pictures, folders of them, or - for a list on standard input
+    layers: tuple[str, ...] = ()  # stages of the network
+    output: str = ""  # the file or folder to write; empty: none, or the mode's own
+    overwrite: bool = False  # replace what is there
+    reduce: str = ""  # mean: of activations, over positions
+    dtype: str = "float32"  # of activations that are written, or float16
+    features: str = ""  # the folder of features to look among

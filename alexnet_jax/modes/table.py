@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation
 from alexnet_jax.runs import checkpoint
-from alexnet_jax.runs.folder import evaluations, open_run, run_exists
+from alexnet_jax.runs.config import run_exists
+from alexnet_jax.runs.folder import evaluations, open_run
 
 CONFIGS = ("alexnet", "alexnet_2012")  # as published, and as run in 2012
 Errors = tuple[float | None, float | None]  # top-1 and top-5, percent

@@ -16,7 +16,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.runs import finetune
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
-from alexnet_jax.runs.config import OF_TRAINING, check_batches, network_of, recipe_of
+from alexnet_jax.runs.config import OF_TRAINING, check_batches, network_of, recipe_of, run_exists
 from alexnet_jax.runs.folder import (
     Run,
     create_run,
@@ -26,7 +26,6 @@ from alexnet_jax.runs.folder import (
     require_same_config,
     require_same_pictures,
     require_writable,
-    run_exists,
     set_run_aside,
 )
 from alexnet_jax.runs.guessing import OneAnswer, entropy

@@ -22,7 +22,7 @@ AnyArray = TypeVar("AnyArray", bound=Array)
 
 
 def centre(
-    images: UInt8[Array, "batch crop crop 3"],
+    images: UInt8[Array, "batch crop crop 3"] | Float[Array, "batch crop crop 3"],
     mean_image: Float[Array, "resize resize 3"],
     offset: Int32[Array, "batch 2"],
     reflected: Bool[Array, " batch"],
@@ -33,7 +33,7 @@ def centre(
     """Subtracts the mean image under each crop, adds its lighting shift, scales (sections 2 and 4.1).
 
     Args:
-      images: cropped and reflected; RGB from 0 to 255.
+      images: cropped and reflected; RGB from 0 to 255. In floats where their gradient is wanted.
       mean_image: RGB from 0 to 255.
       offset: row and column of the first pixel of the mean image under each crop.
       reflected: whether that part of it is mirrored left to right.

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from alexnet_jax.messages import UserError
 from alexnet_jax.network.architecture import (
     LRN,
     Architecture,
@@ -59,3 +60,25 @@ def place_of_pooling(net: Architecture) -> int:
 def place_of_dense(net: Architecture) -> int:
     """How many stages come before the first dense layer."""
     return next(i for i, stage in enumerate(stages(net)) if isinstance(stage.layer, Dense))
+
+
+def place_of(net: Architecture, name: str) -> int:
+    """The place among the network's stages of the one of that name.
+
+    A layer alone is what it hands on: its last stage, but for a dropout, whose factor is left out.
+
+    Raises:
+      UserError: there is no such stage.
+    """
+    every = stages(net)
+    found = [i for i, stage in enumerate(every) if stage.name == name]
+    handed_on = [
+        i for i, stage in enumerate(every) if stage.layer.name == name and not isinstance(stage.operation, Dropout)
+    ]
+    if not found + handed_on:
+        layers = ", ".join(layer.name for layer in net.layers)
+        raise UserError(
+            f"'{name}' is no stage of this network; name one of its layers, {layers}, for what it hands on, or one of "
+            f"{', '.join(stage.name for stage in every)}"
+        )
+    return (found + handed_on[-1:])[0]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
@@ -176,6 +177,36 @@ def with_added_fields(saved: dict[str, Any]) -> dict[str, Any]:
         group, name = field.split(".")
         complete.setdefault(group, {}).setdefault(name, value)
     return complete
+
+
+def run_exists(workdir: Path) -> bool:
+    """Whether there is a run in the folder."""
+    return (workdir / "config.json").is_file() or (workdir / "checkpoints").is_dir()
+
+
+def load_saved(workdir: Path) -> dict[str, Any]:
+    """The config of the run in the folder, as JSON has it; of an earlier version's with the fields that came later.
+
+    Raises:
+      UserError: there is no run, or its config cannot be read.
+    """
+    if not run_exists(workdir):
+        raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
+    try:
+        saved: dict[str, Any] = json.loads((workdir / "config.json").read_text())
+        saved = with_added_fields(saved)
+        check_config(config_of(saved))
+    except UserError as error:
+        raise _not_whole(workdir, f"config.json: {error}") from error
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _not_whole(workdir, "config.json holds no config") from error
+    except (OSError, ValueError) as error:
+        raise _not_whole(workdir, str(error)) from error
+    return saved
+
+
+def _not_whole(workdir: Path, why: str) -> UserError:
+    return UserError(f"--workdir={workdir} is not a whole run ({why}); name another, or use --restart")
 
 
 def config_of(saved: dict[str, Any]) -> ConfigDict:

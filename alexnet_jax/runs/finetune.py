@@ -12,7 +12,8 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.architecture import Architecture
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs import checkpoint
-from alexnet_jax.runs.folder import Run, open_run, own_recipe, restore_params, run_exists
+from alexnet_jax.runs.config import run_exists
+from alexnet_jax.runs.folder import Run, open_run, own_recipe, restore_params
 
 
 def donor(config: ConfigDict, net: Architecture) -> Run | None:

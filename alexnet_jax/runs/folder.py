@@ -17,8 +17,7 @@ from alexnet_jax.locks import LOCK, alone_in
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.config import check_config, config_to_json, differences, recipe_of
-from alexnet_jax.runs.fields import ADDED
+from alexnet_jax.runs.config import config_to_json, differences, load_saved, recipe_of, run_exists
 from alexnet_jax.training.step import Recipe, abstract_state
 
 LISTING = "pictures.txt"  # the digest of their listing
@@ -31,49 +30,23 @@ class Run:
     workdir: Path
     config: dict[str, Any]
     statistics: Statistics
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # names, by label; none of a run whose classes have none
     listing: str = ""  # the digest of what its pictures were prepared from; '' where that is not known
-
-
-def run_exists(workdir: Path) -> bool:
-    """Whether there is a run in the folder."""
-    return (workdir / "config.json").is_file() or (workdir / "checkpoints").is_dir()
 
 
 def open_run(workdir: Path) -> Run:
     """Raises UserError if there is no run, or a file of it is missing or not whole."""
-    if not run_exists(workdir):
-        raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
+    saved = load_saved(workdir)
     try:
-        saved = _config_of(workdir)
-        classes = tuple((workdir / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
+        names = workdir / "classes.txt"
+        classes = tuple(names.read_text(encoding="utf-8").split("\n")[:-1]) if names.is_file() else ()
+        if not classes and not saved.get("model", {}).get("classes"):
+            raise ValueError("classes.txt names no classes, and config.json has no number of them")
         listing = (workdir / LISTING).read_text().strip() if (workdir / LISTING).exists() else ""
         statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
     return Run(workdir, saved, statistics, classes, listing)
-
-
-def _config_of(workdir: Path) -> dict[str, Any]:
-    """What config.json holds, complete also of a run of an earlier version. Raises ValueError if it is none."""
-    try:
-        saved = json.loads((workdir / "config.json").read_text())
-        for field, value in ADDED.items():
-            group, name = field.split(".")
-            saved[group].setdefault(name, value)
-        check_config(ConfigDict(_with_tuples(saved)))
-    except UserError as error:
-        raise ValueError(f"config.json: {error}") from error
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("config.json holds no config") from error
-    return saved
-
-
-def _with_tuples(value: Any) -> Any:
-    """What JSON holds, with its lists as the tuples that a config has."""
-    if isinstance(value, dict):
-        return {name: _with_tuples(inner) for name, inner in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def own_recipe(run: Run) -> Recipe:

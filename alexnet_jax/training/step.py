@@ -92,12 +92,13 @@ def state_of(recipe: Recipe, params: Params) -> TrainState:
     return TrainState(jnp.int32(0), params, recipe.sgd.init(params), plateau)
 
 
-def _centred(recipe: Recipe, batch: Batch, mean_image: MeanImage) -> Float[Array, "batch crop crop 3"]:
+def centred(recipe: Recipe, batch: Batch, mean_image: MeanImage) -> Float[Array, "batch crop crop 3"]:
+    """What the network reads: see `ops.centre`."""
     drawn = (batch.offset, batch.reflected, batch.lighting, batch.scale)
     return ops.centre(batch.image, mean_image, *drawn, recipe.channel_scale)
 
 
-def _network(recipe: Recipe, mesh: Mesh) -> AlexNet:
+def network_on(recipe: Recipe, mesh: Mesh) -> AlexNet:
     """What one device of the mesh runs."""
     return AlexNet(recipe.architecture, mesh.shape[towers.MODEL], towers.model_axis(mesh), recipe.dtype)
 
@@ -106,13 +107,13 @@ def _loss_and_rank(
     recipe: Recipe, mesh: Mesh, params: Params, batch: Batch, mean_image: MeanImage, key: Key[Array, ""]
 ) -> tuple[Float[Array, " batch"], Int32[Array, " batch"]]:
     """Every example's loss and rank, with dropout."""
-    net, classes = _network(recipe, mesh), recipe.architecture.classes
+    net, classes = network_on(recipe, mesh), recipe.architecture.classes
 
     def on_one_device(
         params: Params, batch: Batch, examples: Int32[Array, " local"], mean_image: MeanImage, key: Key[Array, ""]
     ) -> tuple[Float[Array, " local"], Int32[Array, " local"]]:
         params = towers.each_its_own(params, towers.data_axis(mesh))
-        logits = net.apply({"params": params}, _centred(recipe, batch, mean_image), examples, key)
+        logits = net.apply({"params": params}, centred(recipe, batch, mean_image), examples, key)
         assert isinstance(logits, Array)
         return loss.cross_entropy_and_rank(logits, batch.label, classes, net.axis)
 
@@ -173,14 +174,14 @@ def _on_test_pictures(
     mean_image: MeanImage,
 ) -> Finished:
     """What `finish` makes, on each device, of the classes' scores and the labels."""
-    net = _network(recipe, mesh)
+    net = network_on(recipe, mesh)
 
     def on_one_device(params: Params, batch: Batch, mean_image: MeanImage) -> Finished:
         if views == VIEWS:
             pictures = (batch.image, batch.scale, mean_image)
             scores = log_mean_softmax(net, params, *pictures, recipe.centre_mean, recipe.channel_scale)
         else:
-            logits = net.apply({"params": params}, _centred(recipe, batch, mean_image))
+            logits = net.apply({"params": params}, centred(recipe, batch, mean_image))
             assert isinstance(logits, Array)
             scores = logits
         return finish(scores, batch.label)
@@ -244,7 +245,7 @@ def class_probabilities(
 def dead_units(recipe: Recipe, params: Params, batch: Batch, mean_image: MeanImage) -> dict[str, Float[Array, ""]]:
     """Of each layer with a ReLU, the share of kernels or units that are zero on the whole batch; none has tanh."""
     net = AlexNet(recipe.architecture, dtype=recipe.dtype)
-    _, kept = net.apply({"params": params}, _centred(recipe, batch, mean_image), mutable=["dead_units"])
+    _, kept = net.apply({"params": params}, centred(recipe, batch, mean_image), mutable=["dead_units"])
     return {name.removesuffix("/relu"): share[0] for name, share in kept.get("dead_units", {}).items()}
 
 

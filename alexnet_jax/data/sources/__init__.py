@@ -11,10 +11,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.sources.folder import open_folder
-from alexnet_jax.data.sources.imagenet import TRAIN_TAR, VALIDATION_TAR, open_imagenet
 from alexnet_jax.data.sources.source import LeftOut, Source, Split, has_own_splits, manual_dir, root
 from alexnet_jax.data.sources.synset_tars import open_synset_tars
-from alexnet_jax.data.sources.tfds_set import builder_of, keys_and_classes, open_tfds_set
 from alexnet_jax.messages import UserError
 
 __all__ = ["LeftOut", "Source", "Split", "class_names", "has_own_splits", "is_there", "open_source", "root", "stamp"]
@@ -22,16 +20,18 @@ __all__ = ["LeftOut", "Source", "Split", "class_names", "has_own_splits", "is_th
 
 def open_source(data: ConfigDict) -> Source:
     """The source of the config. Raises UserError if its files are not there or not as they should be."""
+    from alexnet_jax.data.sources import imagenet, tfds_set
+
     try:
         if data.name == "folder":
             _require_apart(data)
             return open_folder(manual_dir(data), data.validation_fraction, data.max_missing)
         if data.name == "synset_tars":
             return open_synset_tars(manual_dir(data), data.validation_fraction)
-        builder = builder_of(data)
+        builder = tfds_set.builder_of(data)
         if data.name == "imagenet2012" and not builder.is_prepared():
-            return open_imagenet(data, builder)
-        return open_tfds_set(data, builder)
+            return imagenet.open_imagenet(data, builder)
+        return tfds_set.open_tfds_set(data, builder)
     except OSError as error:
         raise UserError(
             f"'{error.filename or data.manual_dir}' cannot be read ({error.strerror or error}); see to it that it can, "
@@ -53,13 +53,18 @@ def _require_apart(data: ConfigDict) -> None:
 
 def class_names(data: ConfigDict) -> tuple[str, ...]:
     """The dataset's classes, which are known before it is prepared. Raises UserError as `open_source`."""
+    from alexnet_jax.data.sources import tfds_set
+
     if data.name in ("folder", "synset_tars"):
         return open_source(data).classes
-    return keys_and_classes(data.name, builder_of(data))[2]
+    return tfds_set.keys_and_classes(data.name, tfds_set.builder_of(data))[2]
 
 
 def is_there(data: ConfigDict) -> bool:
     """Whether what the config's set is prepared from, tars, a folder or a set of TFDS, is named and still there."""
+    from alexnet_jax.data.sources.imagenet import TRAIN_TAR, VALIDATION_TAR
+    from alexnet_jax.data.sources.tfds_set import builder_of
+
     folder = Path(data.manual_dir).expanduser()
     if is_of_tfds(data.name) and builder_of(data).is_prepared():
         return True
@@ -81,6 +86,9 @@ def stamp(data: ConfigDict) -> str:
     """
     if data.name == "folder" or not is_there(data):
         return ""
+    from alexnet_jax.data.sources.imagenet import TRAIN_TAR, VALIDATION_TAR
+    from alexnet_jax.data.sources.tfds_set import builder_of
+
     digest = hashlib.blake2b(digest_size=16)
     folder, official = Path(data.manual_dir).expanduser(), data.name == "imagenet2012"
     if is_of_tfds(data.name) and (builder := builder_of(data)).is_prepared():

@@ -1,0 +1,132 @@
+"""`--mode=features`: what layers of a run's network make of pictures, as arrays in a folder."""
+
+import math
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from alexnet_jax.data import given, reading
+from alexnet_jax.data.reading import Rejected, Some
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.modes import Invocation
+from alexnet_jax.modes.predict import counted, require_some
+from alexnet_jax.runs.arrays import FeaturesWriter, file_of, free_bytes, is_ours
+from alexnet_jax.runs.net import Net, open_net
+from alexnet_jax.runs.outputs import new_folder, require_free
+
+
+def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+    """Writes NAME.npy of each stage, a row a picture, names.txt and, of a split, labels.npy.
+
+    The pictures are those that the command line names, or else the split `evaluate.split` of the run's data.
+
+    Raises:
+      UserError: no stage or output is named, there is no such stage, no place for the output, no picture that can be
+        used, or no run.
+    """
+    layers = tuple(dict.fromkeys(invocation.layers))
+    if not layers:
+        raise UserError("--layer is missing; name stages of the network, such as --layer=fc7 or --layer=conv1/pool,fc6")
+    if not invocation.output:
+        raise UserError("--output is missing; name the folder to make")
+    require_free(invocation.output, invocation.overwrite)
+    pictures = given.pictures_of(invocation.files) if invocation.files else []
+    net = open_net(invocation.workdir, config, "used for features")
+    shapes = net.shapes(layers, invocation.reduce == "mean")
+    rejected: list[Rejected] = []
+    with (
+        new_folder(invocation.output, invocation.overwrite, is_ours) as folder,
+        FeaturesWriter(folder, shapes, invocation.dtype, labelled=not pictures) as writer,
+    ):
+        a_row = sum(map(math.prod, shapes.values()))
+        if pictures:
+            _require_room(folder, invocation, len(pictures) * a_row)
+            size = net.batch_size(len(pictures), layers, invocation.reduce == "mean")
+            with reading.decoders(len(pictures)) as pool:
+                batches = counted(net.read(pictures, pool, 1, size), pictures, rejected)
+                _write(net, batches, layers, invocation, writer)
+            require_some(writer.rows, rejected)
+            about: dict[str, Any] = {"split": None}
+        else:
+            about = _of_split(net, layers, a_row, invocation, writer, folder)
+        files = {layer: {"file": file_of(layer), "shape": [writer.rows, *shapes[layer]]} for layer in layers}
+        about |= {"files": files, "dtype": invocation.dtype, "reduce": invocation.reduce, "network": net.digest()}
+        writer.finish({**about, "step": net.step, "workdir": str(net.workdir)})
+    is_one = len(layers) == 1
+    return {
+        "layer": layers[0] if is_one else list(layers),
+        "shape": files[layers[0]]["shape"] if is_one else [files[layer]["shape"] for layer in layers],
+        "output": str(Path(invocation.output).expanduser().absolute()),
+        "rejected": [one._asdict() for one in rejected],
+        "files": files,
+        "step": net.step,
+        "workdir": str(net.workdir),
+    }
+
+
+def _require_room(folder: Path, invocation: Invocation, numbers: int) -> None:
+    """Raises UserError if the disk has no room for so many."""
+    needed, free = numbers * (2 if invocation.dtype == "float16" else 4), free_bytes(folder)
+    if needed > free:
+        raise UserError(
+            f"--output={invocation.output} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB; name "
+            "another disk, fewer layers, or take --reduce=mean or --dtype=float16"
+        )
+
+
+def _write(
+    net: Net, batches: Iterator[Some], layers: tuple[str, ...], invocation: Invocation, writer: FeaturesWriter
+) -> None:
+    say(f"{', '.join(layers)} by the checkpoint of step {net.step} of {net.workdir}")
+    for some, made in net.features_of(batches, layers, invocation.reduce == "mean"):
+        writer.append(some.names, made, some.batch.label[: len(some.names)])
+
+
+def _of_split(
+    net: Net, layers: tuple[str, ...], a_row: int, invocation: Invocation, writer: FeaturesWriter, folder: Path
+) -> dict[str, Any]:
+    """Writes those of all pictures of a split, in the order in which they are stored.
+
+    Args:
+      a_row: how many numbers are written of a picture.
+
+    Returns:
+      Where the pictures are from.
+    """
+    from alexnet_jax.data import prepare  # TensorFlow takes seconds to import, and files need none
+
+    split = net.config.evaluate.split
+    source = prepare.open_or_prepare(net.config)
+    count = source.examples(split)
+    _require_room(folder, invocation, count * a_row)
+    size = net.batch_size(count, layers, invocation.reduce == "mean")
+    with closing(stored_batches(net.config, source, split, size)) as batches:
+        _write(net, batches, layers, invocation, writer)
+    return {"split": split, "data": source.name, "prepared": str(source.folder), "classes": source.classes}
+
+
+def stored_batches(config: ConfigDict, source: Any, split: str, size: int) -> Generator[Some, None, None]:
+    """The centre views of a prepared split, `size` at a time; a bar shows how far they are.
+
+    Args:
+      source: see `PreparedSet`.
+    """
+    from alexnet_jax.data import pipeline, prepared_set
+
+    config = config.copy_and_resolve_references()
+    config.evaluate.batch_size = size
+    names = prepared_set.file_names(source, split)
+    with (
+        pipeline.evaluation_batches(source, config, split) as batches,
+        tqdm(total=source.examples(split), desc=split, unit=" pictures", disable=None, smoothing=0.1) as bar,
+    ):
+        for batch in batches:
+            count = int(batch.mask.sum())
+            yield Some(replace(batch, mask=None), list(islice(names, count)))
+            bar.update(count)

@@ -1,0 +1,200 @@
+"""`--mode=neighbours`: the training pictures whose fc7 is nearest to that of pictures (section 6.1, Figure 4)."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from sklearn.neighbors import NearestNeighbors
+
+from alexnet_jax.data import given, reading, sheet
+from alexnet_jax.data.reading import Rejected
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.modes import Invocation
+from alexnet_jax.modes.features import stored_batches
+from alexnet_jax.modes.predict import counted, require_some
+from alexnet_jax.runs import arrays
+from alexnet_jax.runs.gallery import FeaturesFolder, Gallery, StoredSplit
+from alexnet_jax.runs.net import Net, open_net
+from alexnet_jax.runs.outputs import new_file, require_free
+
+LAYER = "fc7"
+NEAREST = 6
+SPARE = 4  # more than that are measured anew, as the quick search rounds
+BLOCK = 4096  # rows that are looked at at a time
+DRAWN = 50  # queries on the sheet
+PICTURE = "neighbours.png"  # in the run's folder, where no --output is named
+
+
+def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+    """The six nearest pictures of the training split, or of `--features`, to each that the command line names.
+
+    Raises:
+      UserError: no picture is named, or none can be used; there is no run; the features are not of its network; or
+        there is no place for the sheet.
+    """
+    if invocation.output:
+        require_free(invocation.output, invocation.overwrite)
+        if Path(invocation.output).suffix.lower() != ".png":
+            raise UserError(f"--output={invocation.output} is not FILE.png; give it that ending")
+    pictures = given.pictures_of(invocation.files)
+    net = open_net(invocation.workdir, config, "used for neighbours")
+    folder = Path(invocation.features).expanduser().absolute() if invocation.features else None
+    among = FeaturesFolder(folder, net.config, net.digest(), LAYER) if folder else None
+    rejected: list[Rejected] = []
+    names: list[str] = []
+    parts, centres = [], []
+    with reading.decoders(len(pictures)) as pool:
+        batches = counted(net.read(pictures, pool, 1, net.batch_size(len(pictures))), pictures, rejected)
+        for some, made in net.features_of(batches, [LAYER]):
+            parts.append(made[LAYER])
+            centres += list(some.batch.image[: len(some.names)])[: max(0, DRAWN - len(names))]
+            names += some.names
+    require_some(len(names), rejected)
+    queries = np.concatenate(parts)
+    _require_numbers(queries, f"the checkpoint of step {net.step}")
+    gallery: Gallery
+    if among:
+        gallery, blocks = among, _blocks_of(among)
+    else:
+        gallery, blocks = _training_split(net)
+    distances, rows = nearest(queries, blocks, NEAREST)
+    found = _described(gallery, distances, rows)
+    queried = [{"file": name, "neighbours": neighbours} for name, neighbours in zip(names, found, strict=True)]
+    for query in queried[:DRAWN]:
+        _show(query)
+    picture = _save(_sheet(net, queried, centres, gallery, rows), invocation)
+    result = {"queries": queried, "picture": picture, "rejected": [one._asdict() for one in rejected]}
+    return {**result, "step": net.step, "workdir": str(net.workdir)}
+
+
+def nearest(queries: np.ndarray, blocks: Iterator[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of least Euclidean distance to each query; of those that tie, the first.
+
+    Args:
+      queries: float32 [queries, units].
+      blocks: float32 [rows, units] each, of rows that follow one another.
+
+    Returns:
+      float64 [queries, count], distances in rising order, and int64 [queries, count], rows; fewer columns where there
+      are fewer rows.
+    """
+    distances, rows = np.zeros((len(queries), 0)), np.zeros((len(queries), 0), np.int64)
+    first = 0
+    for block in blocks:
+        search = NearestNeighbors(n_neighbors=min(count + SPARE, len(block)), algorithm="brute").fit(block)
+        close = search.kneighbors(queries, return_distance=False)
+        # Measured anew by the differences: the search's squares less products leave a picture some way from itself.
+        exact = np.stack(
+            [
+                np.linalg.norm(block[at].astype(np.float64) - query, axis=1)
+                for at, query in zip(close, queries, strict=True)
+            ]
+        )
+        distances, rows = np.hstack([distances, exact]), np.hstack([rows, close + first])
+        order = np.lexsort((rows, distances), axis=1)[:, :count]
+        distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
+        first += len(block)
+    return distances, rows
+
+
+def _training_split(net: Net) -> tuple[Gallery, Iterator[np.ndarray]]:
+    """The run's training pictures, and their features as they are computed."""
+    from alexnet_jax.data import prepare  # TensorFlow takes seconds to import, and --features needs none
+
+    split = net.config.data.train_split
+    source = prepare.open_or_prepare(net.config)
+    size = net.batch_size(source.examples(split), [LAYER])
+    say(f"computing {LAYER} of {source.examples(split)} pictures of {source.name}, {split}")
+
+    def blocks() -> Iterator[np.ndarray]:
+        held: list[np.ndarray] = []
+        for _, made in net.features_of(stored_batches(net.config, source, split, size), [LAYER]):
+            held.append(made[LAYER])
+            if sum(map(len, held)) >= BLOCK:
+                yield np.concatenate(held)
+                held = []
+        if held:
+            yield np.concatenate(held)
+
+    return StoredSplit(net.config, source, split), blocks()
+
+
+def _blocks_of(folder: FeaturesFolder) -> Iterator[np.ndarray]:
+    try:
+        for block in arrays.blocks_in(folder.file):
+            rows = block.astype(np.float32)
+            _require_numbers(rows, folder.file)
+            yield rows
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{folder.file}' cannot be read ({error}); make it anew with --mode=features") from error
+
+
+def _require_numbers(features: np.ndarray, of: object) -> None:
+    if not np.isfinite(features).all():
+        raise UserError(f"{LAYER} of {of} has values that are no numbers (NaN); take another checkpoint or run")
+
+
+def _described(gallery: Gallery, distances: np.ndarray, rows: np.ndarray) -> list[list[dict[str, Any]]]:
+    """Of each query its neighbours, by name, label, class and distance."""
+    some = np.unique(rows).tolist()
+    names = dict(zip(some, gallery.names(some), strict=True))
+    labels = dict(zip(some, gallery.labels(some), strict=True))
+
+    def one(row: int, distance: float) -> dict[str, Any]:
+        label = labels[row]
+        of_class = gallery.classes[label] if label is not None and label < len(gallery.classes) else None
+        return {"name": names[row], "label": label, "class": of_class, "distance": distance}
+
+    return [
+        [one(row, distance) for row, distance in zip(*of_query, strict=True)]
+        for of_query in zip(rows.tolist(), distances.tolist(), strict=True)
+    ]
+
+
+def _show(query: dict[str, Any]) -> None:
+    """A query's lines for people."""
+    say(query["file"])
+    for one in query["neighbours"]:
+        say(f"  {one['distance']:10.4g}  {one['class'] or '':12}  {one['name']}")
+
+
+def _sheet(
+    net: Net, queried: list[dict[str, Any]], centres: list[np.ndarray], gallery: Gallery, rows: np.ndarray
+) -> Any:
+    """A row a query: itself, then its neighbours, the nearest first; grey where a picture cannot be had."""
+    drawn = rows[: len(centres)]
+    some = np.unique(drawn).tolist()
+    pictures = dict(zip(some, gallery.centres(some), strict=True))
+    grey = np.full_like(centres[0], 128)
+    images = []
+    for centre, near in zip(centres, drawn.tolist(), strict=True):
+        found = [pictures[row] for row in near]
+        images.append(np.stack([centre, *(grey if image is None else image for image in found)]))
+    captions = [
+        ["", *(f"{one['class'] or ''} {one['distance']:.3g}".strip() for one in query["neighbours"])]
+        for query in queried[: len(centres)]
+    ]
+    some_of = f", {len(centres)} of {len(queried)} pictures" if len(centres) < len(queried) else ""
+    title = f"{net.workdir.name}, step {net.step}: each picture and the nearest by {LAYER}{some_of}"
+    return sheet.draw(title, [query["file"] for query in queried[: len(centres)]], images, captions)
+
+
+def _save(drawing: Any, invocation: Invocation) -> str | None:
+    """Where the sheet lies; None, and a sentence is said, where the run's folder cannot be written."""
+    if invocation.output:
+        with new_file(invocation.output, invocation.overwrite) as unfinished:
+            drawing.save(unfinished, "PNG")
+        return str(Path(invocation.output).expanduser().absolute())
+    path = invocation.workdir / PICTURE
+    beside = path.with_name(f".{PICTURE}.{os.getpid()}")
+    try:
+        drawing.save(beside, "PNG")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        say(f"'{path}' cannot be written ({error.strerror or error}), so there is no sheet; name --output=FILE.png")
+        return None
+    return str(path)

@@ -1,0 +1,130 @@
+"""The pictures among which the nearest are looked for: a prepared split, or a folder of features."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.data import reading
+from alexnet_jax.data.pictures import Picture
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.runs import arrays
+
+
+class Gallery(Protocol):
+    """Pictures by their rows."""
+
+    classes: Sequence[str]  # names, by label; none where they are not known
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Of the pictures in these rows."""
+
+    def labels(self, rows: Sequence[int]) -> list[int | None]:
+        """Of the pictures in these rows; None where it is not known."""
+
+    def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
+        """uint8 [crop, crop, 3] of each, as the network sees it; None where it cannot be had."""
+
+
+class StoredSplit:
+    """A prepared split."""
+
+    def __init__(self, config: ConfigDict, source: Any, split: str) -> None:
+        """Of the `PreparedSet`."""
+        self._config, self._source, self._split = config, source, split
+        self.classes: Sequence[str] = source.classes
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """As the set has them."""
+        from alexnet_jax.data import prepared_set
+
+        return _lines(prepared_set.file_names(self._source, self._split), rows)
+
+    def labels(self, rows: Sequence[int]) -> list[int | None]:
+        """As the set has them."""
+        from alexnet_jax.data import prepared_set
+
+        return prepared_set.labels_of_split(self._source, self._split)[list(rows)].tolist()
+
+    def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
+        """As the set has them."""
+        from alexnet_jax.data.stored import StoredSquares
+
+        data = self._config.data
+        images = np.zeros((len(rows), data.crop, data.crop, 3), np.uint8)
+        first = np.full((len(rows), 2), (data.resize - data.crop) // 2)
+        squares = StoredSquares(self._source, self._split)
+        squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
+        return list(images)
+
+
+class FeaturesFolder:
+    """What --mode=features wrote of files or of a split."""
+
+    def __init__(self, folder: Path, config: ConfigDict, network: str, layer: str) -> None:
+        """Looks at the folder.
+
+        Args:
+          network: the digest of the one that is used.
+          layer: whose features are looked at.
+
+        Raises:
+          UserError: it is no such folder, or of another network, or lacks the layer.
+        """
+        self._folder, self._config, self._about = folder, config, arrays.about(folder)
+        self.classes: Sequence[str] = self._about.get("classes", ())
+        self.file = folder / arrays.file_of(layer)
+        if self._about.get("network") != network:
+            raise UserError(
+                f"--features={folder} is of another network, or another of its checkpoints, than this run's; make it "
+                f"anew with --mode=features --layer={layer}"
+            )
+        if layer not in self._about["files"] or not self.file.is_file():
+            raise UserError(f"--features={folder} has no {layer}; make it with --mode=features --layer={layer}")
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """From names.txt."""
+        return _lines(arrays.names_in(self._folder), rows)
+
+    def labels(self, rows: Sequence[int]) -> list[int | None]:
+        """From labels.npy, where there is one."""
+        path = self._folder / arrays.LABELS
+        if not path.is_file():
+            return [None] * len(rows)
+        labels = np.load(path)
+        return [int(labels[row]) for row in rows]
+
+    def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
+        """From the files, or from the prepared split where it still lies where it was."""
+        split, data = self._about["split"], self._config.data
+        if split:
+            return self._stored(split, rows)
+        side, first = data.crop, (data.resize - data.crop) // 2
+        files = [Picture(name, label=-1, path=name) for name in self.names(rows)]
+        with ThreadPoolExecutor(1) as pool:
+            squares = [one.square for one in reading.read(files, data, pool)]
+        return [None if square is None else square[first : first + side, first : first + side] for square in squares]
+
+    def _stored(self, split: str, rows: Sequence[int]) -> list[np.ndarray | None]:
+        from alexnet_jax.data import prepared_set
+
+        try:
+            source = prepared_set.open_set(Path(self._about["prepared"]), self._config.data)
+            return StoredSplit(self._config, source, split).centres(rows)
+        except UserError as error:
+            say(f"the pictures cannot be drawn: {error}")
+            return [None] * len(rows)
+
+
+def _lines(names: Iterator[str], rows: Sequence[int]) -> list[str]:
+    wanted, last = set(rows), max(rows, default=-1)
+    found: dict[int, str] = {}
+    for row, name in enumerate(names):
+        if row in wanted:
+            found[row] = name
+        if row >= last:
+            break
+    return [found[row] for row in rows]
