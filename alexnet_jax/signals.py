@@ -40,14 +40,14 @@ class _Listening:
 def listen() -> None:
     """From now on a signal is a wish to whoever asked with `stop_signals`; else, or at a second one, it ends all.
 
-    Then the status is 128 and the signal's number, as shells have it. What is ignored, as SIGHUP is
+    Then the status is 128 and the signal's number, as shells have it. SIGHUP that is ignored, as it is
     under nohup, stays so. To be called once, by the main thread.
     """
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     for number in NUMBERS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave_it_to_the_thread)
 
     def wait() -> None:

@@ -26,6 +26,12 @@ busy()
 """
 
 
+def heed_all() -> None:
+    """The tests may themselves be run by what ignores some."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def started(how: str, before: str = "") -> subprocess.Popen[str]:
     command = f'{before} exec "$0" -c "$1" {how}'
     process = subprocess.Popen(
@@ -34,6 +40,7 @@ def started(how: str, before: str = "") -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_all,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
