@@ -110,7 +110,7 @@ def _run(argv: Sequence[str]) -> None:
     if flag.value is not None:
         check_config(flag.value)
     invocation = Invocation(
-        _workdir(_argument(sys.argv, "config")),
+        _workdir(_argument(sys.argv, "config"), flag.value),
         flags.FLAGS.restart,
         ensemble=tuple(flags.FLAGS.ensemble),
         runs=tuple(flags.FLAGS.runs),
@@ -144,11 +144,16 @@ def _require_right_environment() -> None:
         )
 
 
-def _workdir(filename: str | None) -> Path:
-    """The run's folder, absolute: the flag's, or by the config's name and variant, or the mode's."""
+def _workdir(filename: str | None, config: ConfigDict | None = None) -> Path:
+    """The run's folder, absolute: the flag's, or by the config's name and variant, or the mode's.
+
+    One of configs/photos.py is called as the folder of the pictures is.
+    """
     path, _, variant = (filename or flags.FLAGS.mode).partition(":")
-    default = f"runs/{Path(path).stem}{'-' if variant else ''}{variant}"
-    return _absolute(flags.FLAGS.workdir or default)
+    default = f"{Path(path).stem}{'-' if variant else ''}{variant}"
+    if config is not None and config.name == "photos" and config.data.manual_dir:
+        default = _absolute(config.data.manual_dir).name
+    return _absolute(flags.FLAGS.workdir or f"runs/{default}")
 
 
 def _absolute(folder: str) -> Path:

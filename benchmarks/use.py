@@ -52,7 +52,8 @@ def main(argv: list[str]) -> None:
     """Measures in turns."""
     from alexnet_jax.data import given, prepare, reading
     from alexnet_jax.devices import towers
-    from alexnet_jax.modes import Invocation, evaluate, train
+    from alexnet_jax.modes import Invocation, train
+    from alexnet_jax.runs import validation
     from alexnet_jax.runs.net import open_net
     from alexnet_jax.training.step import compiled_steps
 
@@ -68,9 +69,9 @@ def main(argv: list[str]) -> None:
         pictures = given.pictures_of([str(root / "photographs")])
 
         def evaluated(count: int) -> int:
-            with evaluate.batches_of(config, source) as batches:
+            with validation.batches_of(config, source) as batches:
                 some = islice(batches, -(-count // flags.FLAGS.batch))
-                return int(evaluate.whole_set(eval_step, net.params, some, mean_image, net.mesh)["examples"])
+                return int(validation.whole_set(eval_step, net.params, some, mean_image, net.mesh)["examples"])
 
         def used(through: Callable[[Any], Any], count: int) -> int:
             with reading.decoders(count) as pool:

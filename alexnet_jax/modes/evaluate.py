@@ -29,6 +29,8 @@ from alexnet_jax.runs.folder import (
 )
 from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
 
+WORST = 30  # classes that are said
+
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     """`--mode=evaluate`: a run's best or newest checkpoint on the whole of a split, or an ensemble."""
@@ -46,10 +48,30 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     _, eval_step = compiled_steps(recipe, mesh, config.evaluate.views)
     mean_image = towers.replicate(trained.statistics.mean_image, mesh)
     with validation.batches_of(config, source) as batches:
-        errors = validation.whole_set(eval_step, params, batches, mean_image, mesh)
+        errors, by_class = validation.with_classes(eval_step, params, batches, mean_image, mesh)
+    worst = _worst_classes(source.classes, by_class)
+    _say_worst(worst, len(source.classes))
     result = {**errors, "views": config.evaluate.views, "step": at, "workdir": str(trained.workdir)}
     record_evaluation(trained.workdir, {**result, **_what(config, [trained.config["name"]])})
-    return result
+    return {**result, "worst_classes": worst}
+
+
+def _worst_classes(classes: tuple[str, ...], by_class: np.ndarray) -> list[dict[str, Any]]:
+    """The classes of highest top-1 error, at most WORST of those that there are pictures of, the worst first."""
+    there = [label for label in range(len(classes)) if by_class[0, label]]
+    worst = sorted(there, key=lambda label: (-by_class[1, label] / by_class[0, label], label))[:WORST]
+    return [
+        {"class": classes[label], "examples": int(by_class[0, label]), "errors": int(by_class[1, label])}
+        for label in worst
+    ]
+
+
+def _say_worst(worst: list[dict[str, Any]], classes: int) -> None:
+    """A line a class, with its share of errors."""
+    say(f"errors a class, the worst first{f', {len(worst)} of {classes}' if len(worst) < classes else ''}:")
+    for one in worst:
+        share = one["errors"] / one["examples"]
+        say(f"  {share:7.2%}  {one['errors']:>6} of {one['examples']:<6}  {one['class']}")
 
 
 def _source_of(config: ConfigDict, trained: Run) -> PreparedSet:

@@ -153,5 +153,5 @@ def _new_state(config: ConfigDict, recipe: Recipe, mesh: Mesh, donor: Run | None
     state = create_state(recipe, mesh)
     if donor is None:
         return state
-    params = finetune.params_from(donor, state.params, finetune.excepted(config), mesh)
+    params = finetune.params_from(donor, state.params, config, mesh)
     return replace(state, params=params)

@@ -12,8 +12,17 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.architecture import Architecture
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs import checkpoint
-from alexnet_jax.runs.config import run_exists
+from alexnet_jax.runs.config import differences, run_exists
 from alexnet_jax.runs.folder import Run, open_run, own_recipe, restore_params
+
+# What layers of the same shapes were trained for, and no weight shows.
+GEOMETRY = (
+    *("model.first_padding", "model.padding", "model.activation", "model.lrn", "model.lrn_n", "model.lrn_k"),
+    *("model.lrn_alpha", "model.lrn_alpha_over_n", "model.lrn_beta", "model.lrn_across_towers"),
+    *("model.within_map_norm", "model.pool_before_activation", "model.pool_before_norm", "model.pool_window"),
+    *("model.pool_stride", "model.pool_rounding", "model.dropout_scaling", "model.dropout_place"),
+    *("data.square", "data.mean_rgb", "data.stddev_rgb"),
+)
 
 
 def donor(config: ConfigDict, net: Architecture) -> Run | None:
@@ -59,9 +68,15 @@ def excepted(config: ConfigDict) -> list[str]:
     return [name.strip() for name in config.train.init_except.split(",") if name.strip()]
 
 
-def params_from(start: Run, params: Params, anew: list[str], mesh: Mesh) -> Params:
+def params_from(start: Run, params: Params, config: ConfigDict, mesh: Mesh) -> Params:
     """The parameters with those layers of the run's best checkpoint whose shapes agree; says which."""
     at, theirs = restore_params(start, own_recipe(start), mesh, "best")
+    if other := differences(config, start.config, GEOMETRY, ("here", "there")):
+        say(
+            f"WARNING: the network of {start.workdir} is another one, though its layers may have the same shapes: "
+            f"{'; '.join(other)}; where that is not meant, give its own values, or its variant of the config"
+        )
+    anew = excepted(config)
     taken = [name for name in params if name not in anew and shapes(params[name]) == shapes(theirs.get(name, {}))]
     started = [name for name in params if name not in taken]
     unused = [name for name in theirs if name not in params]

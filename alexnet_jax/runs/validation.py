@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -22,14 +23,26 @@ def whole_set(
     mean_image: jax.Array,
     mesh: Mesh,
 ) -> dict[str, float]:
-    """`examples`, mean `loss`, `top1_error` and `top5_error` (fractions) over all the batches.
+    """`examples`, mean `loss`, `top1_error` and `top5_error` (fractions) over all the batches."""
+    return with_classes(eval_step, params, batches, mean_image, mesh)[0]
+
+
+def with_classes(
+    eval_step: Callable[..., dict[str, jax.Array]],
+    params: Params,
+    batches: Iterable[Batch],
+    mean_image: jax.Array,
+    mesh: Mesh,
+) -> tuple[dict[str, float], np.ndarray]:
+    """What `whole_set` gives, and int64 [2, classes]: of each class the examples, and the top-1 errors.
 
     Sums of what was seen, divided once: a short last batch counts for what it holds.
     """
-    sums = [eval_step(params, towers.put_batch(batch, mesh), mean_image) for batch in batches]
-    total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *jax.device_get(sums))
+    sums = jax.device_get([eval_step(params, towers.put_batch(batch, mesh), mean_image) for batch in batches])
+    by_class: np.ndarray = np.stack([one.pop("by_class") for one in sums]).sum(axis=0, dtype=np.int64)
+    total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *sums)
     seen = total.pop("examples")
-    return {"examples": seen, **{name: value / seen for name, value in total.items()}}
+    return {"examples": seen, **{name: value / seen for name, value in total.items()}}, by_class
 
 
 def batches_of(config: ConfigDict, source: PreparedSet) -> Prefetcher:

@@ -195,6 +195,8 @@ def eval_step(
 ) -> dict[str, Array]:
     """Sums over the real examples of a batch: `examples`, `loss`, `top1_error`, `top5_error`.
 
+    And int32 [2, classes] `by_class`: of each class the examples, and the top-1 errors.
+
     Args:
       views: 1, the pictures as they are in the batch, or 10, cut here and their softmax averaged.
       batch: with its mask; for ten views `image` is the whole square.
@@ -209,7 +211,10 @@ def eval_step(
 
     specs = (towers.batch_spec(mesh), towers.batch_spec(mesh))
     pictures = replace(batch, mask=None)
-    return _sums(mask, *_on_test_pictures(recipe, mesh, views, finish, specs, params, pictures, mean_image))
+    losses, rank = _on_test_pictures(recipe, mesh, views, finish, specs, params, pictures, mean_image)
+    wrong = mask & (rank >= 1)
+    by_class = jnp.zeros((2, classes), jnp.int32).at[:, batch.label].add(jnp.stack([mask, wrong]).astype(jnp.int32))
+    return {**_sums(mask, losses, rank), "by_class": by_class}
 
 
 def _sums(
