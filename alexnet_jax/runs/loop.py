@@ -1,5 +1,6 @@
 """The loop: a batch, an update, and then, each where it is due, report, validation, checkpoint."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -193,9 +194,10 @@ class Training:
         dead = jax.device_get(self.programs.dead_units(self.state.params, batch, self.mean_image))
         shares = ", ".join(f"{name} {float(share):.0%}" for name, share in dead.items())
         of_relus = f" Units that are zero on a whole batch: {shares}." if shares else ""
+        classes = self.recipe.architecture.classes
         report.say(
             f"WARNING: a stall. After {self.step} steps the loss is {loss:.4f}, still that of guessing, "
-            f"{guess:.4f} nats by the classes' sizes. Usual causes: pixels scaled to 0..1 instead of "
+            f"{guess:.4f} by the classes' sizes (ln({classes}) = {math.log(classes):.4f} where all are equal). Usual causes: pixels scaled to 0..1 instead of "
             "0..255; biases of 1 with weights too small for narrow layers (config.model.hidden_bias, "
             f"config.model.weight_stddev); files sorted by class and not shuffled.{of_relus}"
         )
