@@ -197,9 +197,10 @@ class Training:
         classes = self.recipe.architecture.classes
         report.say(
             f"WARNING: a stall. After {self.step} steps the loss is {loss:.4f}, still that of guessing, "
-            f"{guess:.4f} by the classes' sizes (ln({classes}) = {math.log(classes):.4f} where all are equal). Usual causes: pixels scaled to 0..1 instead of "
-            "0..255; biases of 1 with weights too small for narrow layers (config.model.hidden_bias, "
-            f"config.model.weight_stddev); files sorted by class and not shuffled.{of_relus}"
+            f"{guess:.4f} by the classes' sizes (ln({classes}) = {math.log(classes):.4f} where all are equal). Usual "
+            "causes: pixels scaled to 0..1 instead of 0..255; biases of 1 with weights too small for narrow layers "
+            "(config.model.hidden_bias, config.model.weight_stddev); files sorted by class and not shuffled."
+            f"{of_relus}"
         )
         self.meter.pause()
 
