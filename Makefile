@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 $(PYENV
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install train test test-all lock clean
+.PHONY: install train test test-all faults fuzz lock clean
 
 install: $(VENV)/installed
 
@@ -35,6 +35,16 @@ test-all: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 	.ci/other-pythons
+
+# Kills, signals, damage and full disks, all of them; writes what came of it to docs/faults.md.
+faults: install
+	rm -f .faults.jsonl
+	FAULTS=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest tests/faults --numprocesses=2; \
+		status=$$?; $(BIN)/python -m tests.faults.table .faults.jsonl docs/faults.md; exit $$status
+
+# 10,000 of each kind of input that chance makes.
+fuzz: install
+	FUZZ=10000 $(BIN)/python -m pytest tests/fuzz -m "slow or not slow"
 
 # requirements.txt anew from pyproject.toml, for all Pythons and systems at once.
 lock: install

@@ -14,13 +14,11 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import cache, signals
-from alexnet_jax.jax_version import require_right_jax
+from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import EXPORTED, FILES, FLAGS, IMPORTED, MODES, OF_A_RUN, OF_FILES, WITHOUT_CONFIG, Invocation
 from alexnet_jax.runs import config_file
 from alexnet_jax.runs.config import check_config, config_of, flatten, load_saved
-
-MOST_CPU_DEVICES = 64  # virtual ones; XLA aborts at some hundreds
 
 flags.disclaim_key_flags()  # they are those of the program that calls `main`, and its --help shows them
 
@@ -180,6 +178,8 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
         delattr(flags.FLAGS, "config")
         config_flags.DEFINE_config_dict("config", own, "The run's own config; change a field with --config.KEY=VALUE.")
     flags.FLAGS.set_gnu_getopt(True)  # files may stand between flags
+    if asks_for_help:  # which does not depend on a config, whatever is wrong with it
+        argv = [argument for argument in argv if not re.match(r"--?(no)?config\b", argument)]
     try:
         rest = flags.FLAGS(list(argv))
     except SystemExit:  # absl calls help a failure
@@ -196,14 +196,15 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
 
 
 def _argument(argv: Sequence[str], flag: str) -> str | None:
-    """The value of a flag before flags are parsed; None where it is not given."""
+    """The value of a flag before flags are parsed, of several the last, which counts; None where it is not given."""
+    found = None
     for place, argument in enumerate(argv):
         if argument == "--":
             break
         name, equals, value = argument.partition("=")
         if name in (f"--{flag}", f"-{flag}") and (equals or argv[place + 1 :]):
-            return value if equals else argv[place + 1]
-    return None
+            found = value if equals else argv[place + 1]
+    return found
 
 
 def _config_of_the_run(argv: Sequence[str]) -> ConfigDict | None:
@@ -217,7 +218,7 @@ def _config_of_the_run(argv: Sequence[str]) -> ConfigDict | None:
 def _require_known_fields(argv: Sequence[str], known: list[str]) -> None:
     groups = {field.split(".")[0] for field in known}
     for argument in argv:
-        field = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        field = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if field and field[1] not in known and field[1] not in groups:
             nearest = difflib.get_close_matches(field[1], known, 1, 0)[0]
             raise UserError(f"--config.{field[1]} is no field of the config; the nearest is --config.{nearest}")

@@ -62,21 +62,52 @@ def launch_anew(*arguments: Any, timeout: float = 300, **environment: str) -> su
     )
 
 
+class Launched:
+    """launch.py at work, in a process of its own that has imported TensorFlow and JAX already, which takes 7 s."""
+
+    def __init__(self, *arguments: Any) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["alexnet_jax.modes.train"])
+        self.arguments = list(map(str, arguments))
+        self._folder = tempfile.TemporaryDirectory()
+        self._out, self._err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("JAX_NUM_CPU_DEVICES", raising=False)  # for the server, which starts with the first call
+            self._process = context.Process(target=_launched, args=(self.arguments, str(self._out), str(self._err)))
+            self._process.start()
+
+    @property
+    def said(self) -> str:
+        """What is on standard error so far."""
+        return self._err.read_text() if self._err.exists() else ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.is_alive()
+
+    def send(self, number: int) -> None:
+        """A signal, unless the process has ended."""
+        if self._process.is_alive():
+            assert self._process.pid is not None
+            os.kill(self._process.pid, number)
+
+    def ended(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Waits for the end."""
+        self._process.join(timeout)
+        if self._process.is_alive():
+            self._process.kill()
+            raise TimeoutError(f"launch.py {self.arguments} took more than {timeout} s: {self.said}")
+        assert self._process.exitcode is not None
+        out = self._out.read_text() if self._out.exists() else ""
+        done = subprocess.CompletedProcess(self.arguments, self._process.exitcode, out, self.said)
+        self._folder.cleanup()
+        return done
+
+
 def launch(*arguments: Any, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Runs launch.py in a process of its own that has imported TensorFlow and JAX already, which takes 7 s."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alexnet_jax.modes.train"])
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.delenv("JAX_NUM_CPU_DEVICES")  # for the server, which starts with the first call
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = context.Process(target=_launched, args=(list(map(str, arguments)), str(out), str(err)))
-        process.start()
-        process.join(timeout)
-        if process.is_alive():
-            process.kill()
-            raise TimeoutError(f"launch.py {arguments} took more than {timeout} s: {err.read_text()}")
-        assert process.exitcode is not None
-        return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
+    """Runs launch.py to its end in a process that has its imports already."""
+    return Launched(*arguments).ended(timeout)
 
 
 def _launched(arguments: list[str], out: str, err: str) -> None:

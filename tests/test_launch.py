@@ -53,6 +53,12 @@ def test_help_lists_every_mode_and_imports_nothing_heavy() -> None:
     assert not imported_by("import launch") & {"jax", "tensorflow", "clu", "sklearn", "matplotlib"}
 
 
+def test_help_is_given_whatever_the_config_is() -> None:
+    for wrong in ("--config.model.towers.x=1", "--config.=1", "--config=nowhere.py"):
+        done = launch_anew("--config=configs/digits.py", wrong, "--help")
+        assert (done.returncode, "--mode" in done.stdout, done.stderr) == (0, True, "")
+
+
 def test_describe_needs_no_data_and_makes_no_run(tmp_path: Path) -> None:
     done = launch_anew(
         "--config=configs/alexnet.py", "--mode=describe", f"--workdir={tmp_path / 'run'}", HOME=str(tmp_path)
@@ -126,6 +132,7 @@ def test_the_default_workdir_is_the_configs_name() -> None:
         (("--config.train.batch_sise=3",), ("config.train.batch_sise", "--config.train.batch_size")),
         (("--config.trian.epochs=3",), ("config.trian.epochs", "--config.train.epochs")),
         (("--config.train.batch_size=many",), ("config.train.batch_size", "many")),
+        (("--config.=1",), ("--config. is no field", "the nearest is --config.")),
         (("--config.train.batch_size=0",), ("config.train.batch_size", "at least 1")),
         (("--config.model.dropout=1.5",), ("config.model.dropout", "1.5", "probability")),
         (("--config.train.epochs=inf",), ("config.train.epochs", "finite")),
@@ -241,6 +248,21 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> No
     for folder in (tmp_path / "file", "/proc/data"):
         flags = (*SMALL, f"--workdir={tmp_path / 'run'}", f"--config.data.data_dir={folder}")
         assert "data" in refusal(launch_anew(*flags, XDG_CACHE_HOME=str(tmp_path / "file")))
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("data.prepared_dir=/dev/null", "'/dev/null' is no folder; set --config.data.prepared_dir"),
+        ("data.name=digits:9.9.9", "has no such version; set --config.data.name"),
+        ("mesh.data=500", "asks for 1000 devices (data 500 x model 2) and this machine has 64"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_prepared(flag: str, words: str, tmp_path: Path) -> None:
+    flags = (*SMALL, f"--config.data.data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}")
+    done = launch(*flags, f"--config.{flag}", "--config.train.batch_size=500", "--config.evaluate.batch_size=500")
+    assert words in refusal(done)
+    assert not (tmp_path / "run").exists() and "preparing" not in done.stderr
 
 
 def test_a_workdir_that_cannot_be_written_is_one_sentence(data_dir: Path, tmp_path: Path) -> None:

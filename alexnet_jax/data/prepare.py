@@ -1,5 +1,6 @@
 """A config's dataset and its statistics, opened, or prepared where they are not yet."""
 
+import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -61,6 +62,7 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
                 )
             say(f"{changed}: preparing anew")
             break
+    _require_place(data)
     stamp = sources.stamp(data)
     listing = listing or list_source(config)
     stamp = stamp or listing.source.stamp
@@ -81,6 +83,21 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
     raise UserError(
         f"the data folder '{refused.filename}' cannot be written ({refused.strerror}); set --config.data.data_dir to a "
         "folder that can"
+    )
+
+
+def _require_place(data: ConfigDict) -> None:
+    """Raises UserError, before anything is listed, if the named folder for the prepared set cannot be made."""
+    if not data.prepared_dir:
+        return
+    named = Path(data.prepared_dir).expanduser().absolute()
+    nearest = next(folder for folder in (named, *named.parents) if folder.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    reason = "cannot be written" if nearest.is_dir() else "is no folder"
+    raise UserError(
+        f"config.data.prepared_dir is '{data.prepared_dir}', and '{nearest}' {reason}; set --config.data.prepared_dir "
+        "to a folder that can be made"
     )
 
 

@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int32, PyTree, Shaped
 
+from alexnet_jax.jax_version import MOST_CPU_DEVICES
 from alexnet_jax.messages import UserError, say
 
 DATA, MODEL = "data", "model"
@@ -76,7 +77,12 @@ def _virtual_cpu_devices(wanted: int) -> None:
     # Not config.read, which refuses this one, nor the attribute, of which type checkers know nothing up to jax 0.10.
     given = jax.config.values["jax_num_cpu_devices"] != -1
     if not given and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", wanted)
+        jax.config.update("jax_num_cpu_devices", min(wanted, MOST_CPU_DEVICES))
+
+
+def on_cpu(mesh: Mesh) -> bool:
+    """Whether its devices are made of the machine's cores, and share its memory."""
+    return bool(mesh.devices.flat[0].platform == "cpu")
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str | bool]:

@@ -27,6 +27,7 @@ from alexnet_jax.runs.folder import (
     require_same_config,
     restore_params,
 )
+from alexnet_jax.runs.memory import check_memory
 from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
 
 WORST = 30  # classes that are said
@@ -41,6 +42,8 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     require_same_config(config, trained, OF_THE_NETWORK, "evaluated")
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
+    if towers.on_cpu(mesh):
+        check_memory(config, len(trained.classes), training=False)
     source = _source_of(config, trained)
     recipe = recipe_of(config, config.model.classes or len(trained.classes), steps_per_epoch=1)
     at, params = restore_params(trained, recipe, mesh, config.evaluate.checkpoint)

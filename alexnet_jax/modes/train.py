@@ -30,6 +30,7 @@ from alexnet_jax.runs.folder import (
 )
 from alexnet_jax.runs.guessing import OneAnswer, entropy
 from alexnet_jax.runs.loop import Training, programs_of
+from alexnet_jax.runs.memory import check_memory
 from alexnet_jax.runs.meter import Meter
 from alexnet_jax.runs.saving import Saver
 from alexnet_jax.training.step import (
@@ -47,6 +48,8 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     require_writable(workdir)
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
+    if towers.on_cpu(mesh):
+        check_memory(config, config.model.classes or 2, training=True)
     with ExitStack() as held:
         held.enter_context(only_writer(workdir))
         this_run = _run_to_go_on_with(config, invocation)

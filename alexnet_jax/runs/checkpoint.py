@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -70,6 +71,7 @@ class Checkpoints:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._remove_unfinished()
             seal = ocp.options.AsyncOptions(post_finalization_callback=partial(_seal, self._folder))
+            _leave_out_what_fails_late()
             self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=seal)
 
     def _remove_unfinished(self) -> None:
@@ -273,6 +275,17 @@ def _held(checkpoint: Path, how: int) -> Iterator[bool]:
         except OSError:
             pass
         yield True
+
+
+def _leave_out_what_fails_late() -> None:
+    """Of a save that fails, as on a full disk, many parts do: all but the first are told to nobody, in tracebacks."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if (unraisable.exc_type, str(unraisable.exc_value)) != (RuntimeError, "Event loop is closed"):
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _seal(folder: Path) -> None:

@@ -23,6 +23,7 @@ OF_TRAINING = (
 OF_PICTURES = ("resize", "square", "crop", "mean_rgb", "stddev_rgb")  # of `data`: what the network is shown
 OF_THE_NETWORK = ("model", *(f"data.{field}" for field in OF_PICTURES))
 OF_PREPARING = ("data.max_missing", "data.max_rejected")  # whether a set is prepared, and not what it becomes
+MOST_STEPS = 2**31 - 1  # the step is counted in 32 bits
 PLACES = ("data.data_dir", "data.manual_dir", "data.prepared_dir")  # where things lie, which may change
 
 
@@ -123,14 +124,24 @@ def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe
     from alexnet_jax.training.optimizer import Schedule
     from alexnet_jax.training.step import Recipe
 
+    last = config.train.steps or config.train.epochs * steps_per_epoch
+    if last > MOST_STEPS:
+        raise UserError(
+            f"{config.train.epochs:g} epochs of {steps_per_epoch} steps are more than {MOST_STEPS} steps; set "
+            "--config.train.epochs lower"
+        )
+
+    def step_of(epoch: float) -> int:
+        return min(round(epoch * steps_per_epoch), MOST_STEPS)  # which is never reached
+
     schedule = Schedule(
         kind=config.schedule.kind,
         learning_rate=config.optimizer.learning_rate,
         factor=config.schedule.factor,
-        boundaries=tuple(round(epoch * steps_per_epoch) for epoch in config.schedule.boundaries),
+        boundaries=tuple(step_of(epoch) for epoch in config.schedule.boundaries),
         drops=config.schedule.drops,
         patience=config.schedule.patience,
-        rates=tuple((round(epoch * steps_per_epoch), what, rate) for epoch, what, rate in config.schedule.rates),
+        rates=tuple((step_of(epoch), what, rate) for epoch, what, rate in config.schedule.rates),
     )
     return Recipe(
         architecture=network_of(config, classes),
@@ -176,6 +187,11 @@ def with_added_fields(saved: dict[str, Any]) -> dict[str, Any]:
     for field, value in fields.ADDED.items():
         group, name = field.split(".")
         complete.setdefault(group, {}).setdefault(name, value)
+    model = complete["model"]
+    if type(n := model["lrn_n"]) is int and n > 0 and n % 2 == 0:  # which computed what one map more does
+        if model["lrn_alpha_over_n"]:
+            model["lrn_alpha"], model["lrn_alpha_over_n"] = model["lrn_alpha"] / n, False
+        model["lrn_n"] = n + 1
     return complete
 
 

@@ -13,6 +13,10 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError
 
+MOST_EPOCHS = 1_000_000  # beyond anybody's; steps are counted in 32 bits
+MOST_DROPS = 1_000  # of the learning rate, which is 0 in float32 long before
+MOST_MAPS = 255  # in the window of the response normalisation, which takes its time by them
+MOST_WINDOW = 11  # positions of a pooling along an axis: a place in it is kept in 8 bits
 REMOVABLE = ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
 LINE_OF_RATES = "(epoch, 'LAYER/kernel' or 'LAYER/bias' with * and ?, rate)"
 
@@ -76,12 +80,21 @@ def _is_line_of_rates(line: Any) -> bool:
     if not isinstance(line, (tuple, list)) or len(line) != 3:
         return False
     epoch, pattern, rate = line
-    return _is_number(epoch) and isinstance(pattern, str) and _is_number(rate)
+    return _is_number(epoch) and epoch <= MOST_EPOCHS and isinstance(pattern, str) and _is_number(rate)
 
 
 _WHOLE_NUMBERS = Rule(lambda value: all(type(x) is int for x in value), "whole numbers")
-_EPOCHS = Rule(lambda value: all(map(_is_number, value)), "epochs, as numbers")
-_RATES = Rule(lambda value: all(map(_is_line_of_rates, value)), f"lines {LINE_OF_RATES}")
+_EPOCHS = Rule(
+    lambda value: all(_is_number(x) and abs(x) <= MOST_EPOCHS for x in value),
+    f"epochs, as numbers, {MOST_EPOCHS} at most",
+)
+_RATES = Rule(
+    lambda value: all(map(_is_line_of_rates, value)), f"lines {LINE_OF_RATES}, with epochs of {MOST_EPOCHS} at most"
+)
+_ODD = Rule(
+    lambda value: value % 2 == 1 and value <= MOST_MAPS,
+    f"an odd number up to {MOST_MAPS}: so many maps, the one in the middle included",
+)
 _RGB = Rule(_are_of_rgb, "three numbers, of red, green and blue, or ()")
 _RGB_ABOVE_0 = Rule(
     lambda value: _are_of_rgb(value) and all(x > 0 for x in value),
@@ -112,7 +125,7 @@ FIELDS = (
     Field("model.dropout_place", str, _one_of("outputs", "inputs")),
     Field("model.dropout_scaling", str, _one_of("test", "training")),
     Field("model.lrn", bool),
-    Field("model.lrn_n", int, _at_least(1)),
+    Field("model.lrn_n", int, _ODD),
     Field("model.lrn_k", float, _at_least(0)),
     Field("model.lrn_alpha", float, _at_least(0)),
     Field("model.lrn_alpha_over_n", bool),
@@ -121,7 +134,7 @@ FIELDS = (
     Field("model.within_map_norm", bool),
     Field("model.pool_before_activation", bool),
     Field("model.pool_before_norm", bool),
-    Field("model.pool_window", int, _at_least(1)),
+    Field("model.pool_window", int, _from_to(1, MOST_WINDOW)),
     Field("model.pool_stride", int, _at_least(1)),
     Field("model.pool_rounding", str, _one_of("down", "up")),
     Field("model.dtype", str, _one_of("float32", "bfloat16")),
@@ -152,7 +165,7 @@ FIELDS = (
     Field("augment.mean", str, _one_of("cropped", "centre")),
     Field("augment.lighting", str, _one_of("eigenvalue", "root")),
     Field("augment.lighting_stddev", float, _at_least(0)),
-    Field("augment.lighting_until", float, _at_least(0)),
+    Field("augment.lighting_until", float, _from_to(0, MOST_EPOCHS)),
     Field("optimizer.learning_rate", float, Rule(lambda value: value > 0, "above 0")),
     Field("optimizer.momentum", float, _from_to_below(0, 1)),
     Field("optimizer.weight_decay", float, _at_least(0)),
@@ -160,13 +173,13 @@ FIELDS = (
     Field("schedule.kind", str, _one_of("constant", "steps", "plateau", "listed")),
     Field("schedule.factor", float, _between(0, 1)),
     Field("schedule.boundaries", tuple, _EPOCHS),
-    Field("schedule.drops", int, _at_least(0)),
+    Field("schedule.drops", int, _from_to(0, MOST_DROPS)),
     Field("schedule.patience", int, _at_least(1)),
     Field("schedule.rates", tuple, _RATES),
     Field("mesh.data", int, _at_least(0)),
     Field("mesh.model", int, _one_of(0, 1, 2, needs="0 (chosen), 1 or 2: there are two towers at most")),
     Field("train.steps", int, _at_least(0)),
-    Field("train.epochs", float, _at_least(0)),
+    Field("train.epochs", float, _from_to(0, MOST_EPOCHS)),
     Field("train.batch_size", int, _at_least(1)),
     Field("train.seed", int, _at_least(0)),
     Field("train.init_from", str),
@@ -287,6 +300,8 @@ def check_together(config: ConfigDict) -> None:
     first = "two numbers, of pixels before and after the picture"
     require(_are(model.first_padding, 2, least=0), "model.first_padding", first)
     require(_are(model.padding, 4, least=0), "model.padding", "four numbers, of conv2 to conv5")
+    stride = f"at most config.model.pool_window, {model.pool_window}, or pixels are left out"
+    require(model.pool_stride <= model.pool_window, "model.pool_stride", stride)
     require(data.crop <= data.resize, "data.crop", f"at most config.data.resize, {data.resize}")
     bounds = list(config.schedule.boundaries)
     require(bounds == sorted(bounds), "schedule.boundaries", "epochs in rising order")

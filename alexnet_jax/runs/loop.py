@@ -189,10 +189,22 @@ class Training:
         if after and self.step >= after and abs(means["loss"] / guess - 1) < 0.01 and not self.stall_said:
             self.stall_said = True
             self._say_stall(report, batch, means["loss"], guess)
+        elif self.step == self.last_step and abs(means["loss"] / guess - 1) < 0.01 and not self.stall_said:
+            dead = [name for name, share in self._dead_units(batch).items() if share == 1]
+            if dead:
+                report.say(
+                    f"WARNING: all units of {', '.join(dead)} are zero on a whole batch, so nothing is learnt; raise "
+                    "--config.model.hidden_bias, or lower --config.optimizer.learning_rate"
+                )
+
+    def _dead_units(self, batch: Batch) -> dict[str, float]:
+        """The share of each layer's units that are zero on the whole batch; of layers with ReLUs."""
+        dead = jax.device_get(self.programs.dead_units(self.state.params, batch, self.mean_image))
+        return {name: float(share) for name, share in dead.items()}
 
     def _say_stall(self, report: Report, batch: Batch, loss: float, guess: float) -> None:
-        dead = jax.device_get(self.programs.dead_units(self.state.params, batch, self.mean_image))
-        shares = ", ".join(f"{name} {float(share):.0%}" for name, share in dead.items())
+        dead = self._dead_units(batch)
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items())
         of_relus = f" Units that are zero on a whole batch: {shares}." if shares else ""
         classes = self.recipe.architecture.classes
         report.say(

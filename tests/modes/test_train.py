@@ -237,6 +237,13 @@ def test_a_stall_is_one_warning_with_causes_and_dead_units(at: Any) -> None:
         assert word in warning
 
 
+def test_a_run_in_which_no_unit_is_alive_says_so_however_short(at: Any) -> None:
+    done = launch(*at("dead"), "--config.train.steps=3", "--config.model.hidden_bias=-100.0")
+    assert result(done)["loss"] == pytest.approx(np.log(10), rel=0.01)
+    (warning,) = [line for line in done.stderr.splitlines() if "WARNING" in line]
+    assert ", fc6, fc7 are zero on a whole batch" in warning and "--config.model.hidden_bias" in warning
+
+
 def test_a_stall_of_tanh_units_names_no_dead_ones(at: Any) -> None:
     stalled = (
         *(*at("tanh"), "--config.train.steps=3", "--config.train.stall_steps=2", "--config.train.log_every=1"),

@@ -9,9 +9,20 @@ import pytest
 from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError
+from alexnet_jax.network import architecture
 from alexnet_jax.runs import fields
-from alexnet_jax.runs.config import OF_TRAINING, check_config, config_to_json, differences, flatten
+from alexnet_jax.runs.config import (
+    OF_TRAINING,
+    check_config,
+    config_to_json,
+    differences,
+    flatten,
+    network_of,
+    recipe_of,
+    with_added_fields,
+)
 from alexnet_jax.runs.fields import FIELDS
+from alexnet_jax.runs.memory import check_memory, evaluation_bytes
 from configs import alexnet, alexnet_2012, cifar10
 
 STRANGE = (
@@ -96,7 +107,17 @@ def test_no_value_of_a_field_ends_in_anything_but_a_sentence(get_config: Any) ->
         ("data.max_rejected", 1.5, "must be a share from 0 to 1"),
         ("data.validation_fraction", 1.0, "must be between 0 and 1"),
         ("optimizer.learning_rate", 0.0, "must be above 0"),
-        ("schedule.drops", -1, "must be 0 or more"),
+        ("schedule.drops", -1, "must be from 0 to 1000"),
+        ("schedule.drops", 2**31 - 1, "must be from 0 to 1000"),
+        ("schedule.rates", ((1, 2),), "must be lines"),
+        ("schedule.rates", ((1e10, "*", 0.1),), "with epochs of 1000000 at most"),
+        ("schedule.boundaries", (1e10,), "must be epochs, as numbers, 1000000 at most"),
+        ("train.epochs", 1e18, "must be from 0 to 1000000"),
+        ("augment.lighting_until", 1e18, "must be from 0 to 1000000"),
+        ("model.lrn_n", 4, "must be an odd number up to 255"),
+        ("model.lrn_n", 2**31 - 1, "must be an odd number up to 255"),
+        ("model.pool_window", 12, "must be from 1 to 11"),
+        ("model.pool_stride", 7, "must be at most config.model.pool_window, 3"),
         ("schedule.patience", 0, "must be at least 1"),
         ("schedule.kind", "cosine", "must be constant, steps, plateau or listed"),
         ("mesh.model", 3, r"must be 0 \(chosen\), 1 or 2: there are two towers at most"),
@@ -152,3 +173,45 @@ def test_a_run_from_before_a_field_did_what_was_done_then() -> None:
     ]
     del saved["data"]["resize"]
     assert "data.resize is 256 here and 'absent' there" in differences(config, saved, OF_TRAINING, ("here", "there"))
+
+
+def test_steps_beyond_32_bits_are_refused_and_epochs_that_never_come_are_never() -> None:
+    config = alexnet.get_config()
+    config.train.epochs = 1e6
+    with pytest.raises(UserError, match=r"1e\+06 epochs of 10000 steps are more than 2147483647 steps; set --config"):
+        recipe_of(config, 10, steps_per_epoch=10_000)
+    config.train.steps, config.schedule.boundaries = 5, (2.0, 1e6)
+    assert recipe_of(config, 10, steps_per_epoch=10_000).schedule.boundaries == (20_000, 2**31 - 1)
+
+
+@pytest.mark.parametrize("over_n", [False, True])
+def test_a_run_of_an_even_window_of_maps_opens_as_what_it_was(over_n: bool) -> None:
+    config = alexnet.get_config()
+    config.model.lrn_n, config.model.lrn_alpha_over_n = 4, over_n
+    run = with_added_fields(json.loads(config_to_json(config)))
+    norm = network_of(ConfigDict(run), 10).layers[0].then[1]
+    assert isinstance(norm, architecture.LRN)
+    assert (norm.n, norm.alpha) == (5, config.model.lrn_alpha / (4 if over_n else 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "group"),
+    [
+        ("model.classes", 2**31 - 1, "(train|evaluate)"),
+        ("model.units", (2**20, 2**20), "(train|evaluate)"),
+        ("evaluate.batch_size", 100_000_000, "evaluate"),
+        ("train.batch_size", 100_000_000, "train"),
+    ],
+)
+def test_what_no_memory_is_enough_for_is_refused_with_both_numbers(name: str, value: Any, group: str) -> None:
+    config = with_field(alexnet.get_config(), name, value)
+    words = rf"takes about [\d,.]+ GB, and this machine has [\d,.]+: .*; lower --config\.{group}\.batch_size"
+    with pytest.raises(UserError, match=words):
+        check_memory(config, config.model.classes or 10, training=True)
+    check_memory(alexnet.get_config(), 1000, training=True)
+
+
+def test_what_evaluation_takes_is_more_than_its_largest_arrays() -> None:
+    # conv1: 224x224x3 pixels, 55x55 patches of 11x11x3, 55x55x96 outputs, 4 bytes each.
+    a_picture = 4 * (224 * 224 * 3 + 55 * 55 * 11 * 11 * 3 + 55 * 55 * 96)
+    assert evaluation_bytes(architecture.alexnet(), 10) == 4 * 60_965_224 + 10 * a_picture

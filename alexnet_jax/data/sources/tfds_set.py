@@ -24,10 +24,11 @@ def builder_of(data: ConfigDict) -> tfds.core.DatasetBuilder:
     """TFDS's builder of the config's set. Raises UserError if TFDS knows none of that name."""
     try:
         return tfds.builder(data.name, data_dir=str(root(data)))
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:
         raise UserError(
-            f"config.data.name is '{data.name}', which is no dataset of TFDS; set --config.data.name to one of its "
-            "image classification sets, such as imagenet2012, or to folder, synset_tars or digits"
+            f"config.data.name is '{data.name}', which is no dataset of TFDS, or has no such version; set "
+            "--config.data.name to one of its image classification sets, such as imagenet2012, or to folder, "
+            "synset_tars or digits"
         ) from error
     except OSError as error:
         raise _unwritable(error) from error
@@ -83,6 +84,11 @@ def open_tfds_set(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source
             digits.build(builder)
         except OSError as error:
             raise _unwritable(error) from error
+        except RuntimeError as error:  # TFDS's, of what TensorFlow could not write
+            raise UserError(
+                f"the digits cannot be written in {root(data)} ({str(error.__cause__ or error).splitlines()[0]}); make "
+                "room there, or set --config.data.data_dir to another folder"
+            ) from error
     has_name = "file_name" in builder.info.features
 
     def pictures(split: str) -> Iterator[Picture]:

@@ -1,0 +1,109 @@
+"""Every file of a run and of a prepared set, damaged in every way: gone on without it, or a sentence that names it."""
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import launch, result
+from tests.faults.conftest import Flags
+from tests.faults.harness import STEPS, require_quiet, require_same_end, require_sentence, saved_steps, tried
+
+KINDS = ("missing", "cut", "a flipped byte", "of another run", "empty", "a folder in its place")
+OF_RUN = ("config.json", "preprocessing.npz", "classes.txt", "pictures.txt", "metrics.jsonl", "checkpoints")
+OF_CHECKPOINT = ("digests.json", "progress.json", "validation.json", "state/_METADATA", "state/manifest.ocdbt", "")
+OF_SET = ("dataset_info.json", "features.json", "classes.json", "settings.json", "listing.json", "preprocessing.npz")
+OF_SET_TOO = ("digests.json", "digits_72-train.tfrecord*", "index-of-digits_72-train*")
+
+
+def damage(path: Path, kind: str, other: Path, rng: random.Random) -> None:
+    """Does it to the file; to a folder, to one of its files."""
+    if path.is_dir() and kind not in ("missing", "of another run", "a folder in its place"):
+        inside = [one for one in sorted(path.rglob("*")) if one.is_file()]
+        return damage(rng.choice(inside), kind, other, rng)
+    content = bytearray(path.read_bytes()) if path.is_file() else bytearray()
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if kind == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "a flipped byte":
+        if content:
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+    elif kind == "of another run":
+        shutil.copytree(other, path) if other.is_dir() else shutil.copy(other, path)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "a folder in its place":
+        path.mkdir()
+    return None
+
+
+@pytest.fixture(scope="session")
+def another(flags_of: Flags, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with other weights."""
+    workdir = tmp_path_factory.mktemp("another") / "run"
+    result(launch(*flags_of(workdir), "--config.train.seed=1", "--config.train.steps=50"))
+    return workdir
+
+
+CASES = [(name, kind) for name in (*OF_RUN, *(f"newest/{name}" for name in OF_CHECKPOINT)) for kind in KINDS]
+SHORT = [("newest/", "a flipped byte"), ("config.json", "cut")]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [*SHORT, *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES if case not in SHORT)]
+)
+def test_a_damaged_run_goes_on_or_is_refused_in_a_sentence(
+    name: str, kind: str, half: Path, another: Path, flags_of: Flags, undisturbed: Callable[[], Path], tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(half, workdir)
+    stood = saved_steps(workdir)[-1]
+    path, other = (
+        (folder / name.replace("newest", f"checkpoints/{saved_steps(folder)[-1]}")) for folder in (workdir, another)
+    )
+    if not path.exists():
+        path = path.with_name("digests.json")
+    with tried(f"{'the newest checkpoint' if 'newest' in name else name} {kind}") as (case,):
+        damage(path, kind, other, random.Random(f"{name} {kind}"))
+        done = launch(*flags_of(workdir))
+        require_quiet(done)
+        if done.returncode:
+            sentence = require_sentence(done)
+            assert path.name in sentence or str(workdir) in sentence
+            return
+        assert result(done)["step"] == STEPS
+        case.again = stood - int(done.stderr.split("from step ")[-1].split()[0])
+        if name != "metrics.jsonl":  # what it lost is lost, and is said
+            require_same_end(workdir, undisturbed())
+            case.identical = True
+
+
+SET_CASES = [(name, kind) for name in (*OF_SET, *OF_SET_TOO) for kind in KINDS]
+SET_SHORT = [("index-of-digits_72-train*", "a flipped byte")]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*SET_SHORT, *(pytest.param(*case, marks=pytest.mark.slow) for case in SET_CASES if case not in SET_SHORT)],
+)
+def test_a_damaged_prepared_set_is_refused_in_a_sentence_or_prepared_anew(
+    name: str, kind: str, flags_of: Flags, undisturbed: Callable[[], Path], data_dir: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(data_dir, data)
+    (path,) = (data / "digits_72/1.0.0").glob(name)
+    other = data / "digits/1.0.0/features.json"
+    with tried(f"prepared set: {name.replace('*', '')} {kind}") as (case,):
+        damage(path, kind, other, random.Random(f"{name} {kind}"))
+        done = launch(*flags_of(tmp_path / "run", data=data))
+        require_quiet(done)
+        if done.returncode:
+            sentence = require_sentence(done)
+            assert str(data / "digits_72") in sentence
+            return
+        assert result(done)["step"] == STEPS
+        require_same_end(tmp_path / "run", undisturbed())
+        case.identical = True

@@ -1,0 +1,58 @@
+"""Two processes where one belongs, also where files cannot be locked."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Launched, launch, launch_anew, result
+from tests.faults.conftest import Flags
+from tests.faults.harness import require_quiet, require_same_end, require_sentence, steps_said, tried, until
+
+NO_LOCKS = """
+#include <errno.h>
+int flock(int file, int how) { errno = ENOLCK; return -1; }
+"""
+
+
+def test_a_second_trainer_is_refused_and_the_first_is_none_the_worse(
+    flags_of: Flags, undisturbed: Callable[[], Path], tmp_path: Path
+) -> None:
+    flags = flags_of(tmp_path / "run")
+    with tried("a second trainer in the folder") as (case,):
+        first = Launched(*flags)
+        assert until(lambda: "mesh:" in first.said and (tmp_path / "run/.lock").exists(), lambda: first.runs)
+        require_sentence(launch(*flags), f"{tmp_path / 'run'}' is being trained by process ")
+        done = first.ended()
+        require_quiet(done)
+        assert result(done)["step"] == steps_said(done.stderr)[-1]
+        require_same_end(tmp_path / "run", undisturbed())
+        case.identical = True
+
+
+@pytest.fixture(scope="session")
+def no_locks(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A library that has every `flock` fail, as it does on a file system without locks."""
+    compiler = shutil.which("cc")
+    if not compiler:
+        pytest.skip("there is no C compiler")
+    folder = tmp_path_factory.mktemp("no_locks")
+    (folder / "flock.c").write_text(NO_LOCKS)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "flock.so", folder / "flock.c"], check=True)
+    return str(folder / "flock.so")
+
+
+def test_without_locks_a_run_says_so_and_is_the_same(
+    no_locks: str, flags_of: Flags, undisturbed: Callable[[], Path], tmp_path: Path
+) -> None:
+    flags = flags_of(tmp_path / "run", data=tmp_path / "data")
+    with tried("a file system without locks") as (case,):
+        done = launch_anew(*flags, LD_PRELOAD=no_locks)
+        require_quiet(done)
+        result(done)
+        assert len(re.findall("lies where files cannot be locked", done.stderr)) == 2  # the set, and the run
+        require_same_end(tmp_path / "run", undisturbed())
+        case.identical = True

@@ -1,0 +1,191 @@
+"""Whatever chance makes of command lines, configs, pictures, indexes and files: a sentence, or it is taken."""
+
+import io
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from alexnet_jax import command_line
+from alexnet_jax.data import pictures
+from alexnet_jax.data.prepared_set import DIGESTS, open_set
+from alexnet_jax.messages import UserError
+from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.config import check_config
+from alexnet_jax.runs.fields import FIELDS
+from alexnet_jax.runs.folder import open_run, own_recipe
+from alexnet_jax.runs.report import read_metrics
+from alexnet_jax.training.step import abstract_state
+from configs import digits
+from tests.conftest import SMALL, launch, result
+
+EXAMPLES = int(os.environ.get("FUZZ", 0))
+
+NUMBERS = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.integers(-5, 20),
+    st.floats(),
+    st.sampled_from(["1e400", "0x10", "-0", "1_0", "", "None", "True", "False", "nan"]),
+)
+WORDS = st.one_of(
+    st.text(max_size=12), st.sampled_from(["train", "best", "relu", "steps", "listed", "down", "/dev/null"])
+)
+VALUES = st.recursive(
+    st.one_of(NUMBERS, WORDS, st.none(), st.booleans()),
+    lambda inner: st.lists(inner, max_size=5).map(tuple),
+    max_leaves=8,
+)
+NAMES = st.one_of(
+    st.sampled_from([field.name for field in FIELDS]),
+    st.sampled_from(["", "model", "model.", ".", "model.towers.x", "train[0]", "model.kernels[0]", "nosuch"]),
+)
+FLAGS = st.one_of(
+    st.builds("--config.{}={}".format, NAMES, VALUES),
+    st.builds("--config.{}".format, NAMES),
+    st.builds("--noconfig.{}".format, NAMES),
+    st.builds("--{}={}".format, st.sampled_from(["mode", "workdir", "figure", "runs", "restart", "config"]), VALUES),
+    st.text(max_size=10),
+)
+
+
+def examples(quick: int) -> Any:
+    """So many in the short form, seeded, and no deadline: machines differ."""
+    return settings(
+        max_examples=EXAMPLES or quick,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def defined() -> None:
+    if "config" not in flags.FLAGS:
+        command_line._define_flags()
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # what reads config files calls it
+@seed(1)
+@examples(150)
+@given(st.lists(FLAGS, min_size=1, max_size=4))
+def test_every_command_line_is_taken_or_refused_in_a_sentence(arguments: list[str]) -> None:
+    if any("help" in argument for argument in arguments):
+        return
+    flags.FLAGS.unparse_flags()
+    try:
+        command_line.parse_command_line(["launch.py", "--config=configs/digits.py", *arguments])
+        config = flags.FLAGS["config"].value
+        if config is not None:
+            check_config(config)
+    except UserError as error:
+        assert str(error).strip()
+    finally:
+        flags.FLAGS["config"].unparse()
+        for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+            delattr(flags.FLAGS, name)  # those of this command line
+
+
+@seed(2)
+@examples(150)
+@given(st.lists(st.tuples(st.sampled_from(FIELDS), VALUES), min_size=1, max_size=3))
+def test_every_config_is_taken_or_refused_in_a_sentence(changes: list[tuple[Any, Any]]) -> None:
+    config = digits.get_config()
+    for field, value in changes:
+        group, _, last = field.name.rpartition(".")
+        with config.ignore_type(), config.unlocked():
+            (config[group] if group else config)[last] = value
+    try:
+        check_config(config)
+    except UserError as error:
+        assert "config." in str(error)
+
+
+def picture(kind: str, mode: str) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 4), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise, "RGBA").convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+PICTURES = [
+    picture(*one) for one in (("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("WEBP", "RGBA"))
+]
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """Some bytes changed, cut out or put in."""
+    changed = bytearray(content)
+    for _ in range(chance.randint(1, 8)):
+        at = chance.randrange(len(changed) + 1)
+        what = chance.randrange(4)
+        if what == 0:
+            changed[at:at] = chance.randbytes(chance.randint(1, 16))
+        elif what == 1:
+            del changed[at : at + chance.randint(1, 64)]
+        elif what == 2:
+            del changed[at + chance.randint(0, 200) :]
+        else:
+            changed[at : at + 1] = chance.randbytes(1)
+    return bytes(changed)
+
+
+@seed(3)
+@examples(300)
+@given(st.sampled_from(PICTURES), st.randoms(use_true_random=False))
+def test_every_picture_is_a_square_or_has_a_reason(content: bytes, chance: random.Random) -> None:
+    one = pictures.Picture("a", 0, data=mutated(content, chance))
+    made = pictures.make_squares([one], 32, 95, 1_000_000, summed=True, accept_damaged=chance.random() < 0.5)
+    assert (made.stored[0] is None) == bool(made.reasons[0])
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("fuzz") / "run"
+    result(launch(*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={workdir}", "--config.train.steps=2"))
+    return workdir
+
+
+@seed(4)
+@examples(15)
+@given(st.randoms(use_true_random=False))
+def test_every_file_of_a_run_is_read_or_refused(trained: Path, chance: random.Random) -> None:
+    files = sorted(path for path in trained.rglob("*") if path.is_file() and path.name != ".lock")
+    path = chance.choice(files)
+    before = path.read_bytes()
+    path.write_bytes(mutated(before, chance))
+    try:
+        run = open_run(trained)
+        read_metrics(trained)
+        one = jax.sharding.Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
+        Checkpoints(trained).restore(abstract_state(own_recipe(run), one))
+    except UserError as error:
+        assert str(error).strip()
+    finally:
+        path.write_bytes(before)
+
+
+@seed(5)
+@examples(15)
+@given(st.randoms(use_true_random=False))
+def test_every_file_of_a_prepared_set_is_read_or_refused(data_dir: Path, chance: random.Random) -> None:
+    config = digits.get_config()
+    config.data.data_dir = str(data_dir)
+    folder = data_dir / "digits_72/1.0.0"
+    path = chance.choice(sorted(folder.glob("*.json")))
+    before = path.read_bytes()
+    path.write_bytes(mutated(before, chance))
+    try:
+        made = open_set(folder, config.data)
+        assert path.name in (DIGESTS, "rejected.json") or made.digests == {}
+    except UserError as error:
+        assert str(folder) in str(error)
+    finally:
+        path.write_bytes(before)
