@@ -106,6 +106,8 @@ def _damage_in(file: Part) -> str | None:
         return f"'{name}' of the prepared set is not there; {ANEW}"
     except tf.errors.DataLossError:
         return f"record {record} of '{name}' is damaged (counted from 0); {ANEW}"
+    except tf.errors.OpError as error:
+        return f"'{name}' of the prepared set cannot be read ({type(error).__name__}); {ANEW}"
     if record < skip + take:
         return f"'{name}' ends after {record} records and should have {skip + take} at least; {ANEW}"
     return None

@@ -25,10 +25,11 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from alexnet_jax.messages import UserError, say
+from alexnet_jax.runs.seals import DIGESTS, PROGRESS, damage_of, run_of, seal
 
 Tree = TypeVar("Tree")  # of arrays, or of what stands for them
 NEWEST = 3
-PROGRESS, DIGESTS, VALIDATION = "progress.json", "digests.json", "validation.json"
+VALIDATION = "validation.json"
 OF_VALIDATION = ("loss", "top1_error", "top5_error")
 ROOM = 1.05  # times the arrays' bytes: what a checkpoint needs on disk
 
@@ -63,6 +64,7 @@ class Checkpoints:
           writes: as the one process that does: makes the folder, and removes what was left half written.
         """
         self._folder, self._damaged = workdir / "checkpoints", workdir / "damaged"
+        self._run = run_of(workdir)
         self._said: set[int] = set()  # steps whose damage was named
         self._writes = writes
         self._writer: ocp.AsyncCheckpointer | None = None
@@ -70,9 +72,9 @@ class Checkpoints:
         if writes:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._remove_unfinished()
-            seal = ocp.options.AsyncOptions(post_finalization_callback=partial(_seal, self._folder))
+            options = ocp.options.AsyncOptions(post_finalization_callback=partial(seal, self._folder, self._run))
             _leave_out_what_fails_late()
-            self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=seal)
+            self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
 
     def _remove_unfinished(self) -> None:
         """Of a process that was killed, or of a disk that was full: nothing in it can be used."""
@@ -130,7 +132,7 @@ class Checkpoints:
         self.finish()
         target = self._folder / str(step)
         if target.exists():
-            if _damage(target) is None:
+            if damage_of(target, self._run) is None:
                 return
             self._set_aside(step)
         needed = ROOM * sum(x.nbytes for x in jax.tree.leaves(state))
@@ -206,7 +208,7 @@ class Checkpoints:
             assert step is not None
             folder = self._folder / str(step)
             with _held(folder, fcntl.LOCK_SH):  # so that nobody removes it meanwhile
-                damage = _damage(folder)
+                damage = damage_of(folder, self._run)
                 if damage is None:
                     # Asked before Orbax reads: of a read that fails it leaves parts behind that print tracebacks.
                     state, damage = self._read(folder, step, abstract_state)
@@ -286,43 +288,6 @@ def _leave_out_what_fails_late() -> None:
             before(unraisable)
 
     sys.unraisablehook = hook
-
-
-def _seal(folder: Path) -> None:
-    """Puts the progress and each file's digest beside the arrays; with all written, before the folder gets its name."""
-    for unfinished in folder.glob("*orbax-checkpoint-tmp*"):
-        os.replace(folder / f".{PROGRESS}", unfinished / PROGRESS)
-        step = int(unfinished.name.partition(".")[0])
-        (unfinished / DIGESTS).write_text(json.dumps({"step": step, "files": _digests(unfinished)}))
-
-
-def _digests(checkpoint: Path) -> dict[str, str]:
-    digests = {}
-    # Beside the folders lies what Orbax changes later.
-    for path in [*sorted(checkpoint.glob("*/**/*")), checkpoint / PROGRESS]:
-        if path.is_file():
-            with path.open("rb") as file:
-                digests[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "blake2b").hexdigest()
-    return digests
-
-
-def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with the checkpoint's files, if anything is."""
-    try:
-        written = json.loads((checkpoint / DIGESTS).read_text())
-        # Earlier versions wrote the files alone.
-        files, step = (written["files"], written["step"]) if "step" in written else (written, None)
-        if not files or not all(isinstance(digest, str) for digest in files.values()):
-            raise ValueError(f"{DIGESTS} names no files")
-        present = _digests(checkpoint)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"its files cannot be read: {error}"
-    if step is not None and str(step) != checkpoint.name:
-        return f"it is the one of step {step}"
-    if lost := files.keys() - present.keys():
-        return f"its file {min(lost)} is lost"
-    changed = [name for name in files if files[name] != present[name]]
-    return f"its file {changed[0]} is not what was written" if changed else None
 
 
 def _progress_of(checkpoint: Path) -> Progress:

@@ -2,7 +2,9 @@
 
 import io
 import os
+import pickle
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet_jax import command_line
-from alexnet_jax.data import pictures
+from alexnet_jax.data import pictures, prepare
 from alexnet_jax.data.prepared_set import DIGESTS, open_set
 from alexnet_jax.messages import UserError
 from alexnet_jax.runs.checkpoint import Checkpoints
@@ -189,3 +191,43 @@ def test_every_file_of_a_prepared_set_is_read_or_refused(data_dir: Path, chance:
         assert str(folder) in str(error)
     finally:
         path.write_bytes(before)
+
+
+class Executed:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_loading_executes_nothing(trained: Path, data_dir: Path, tmp_path: Path) -> None:
+    workdir, data, marker = tmp_path / "run", tmp_path / "data", tmp_path / "executed"
+    shutil.copytree(trained, workdir)
+    shutil.copytree(data_dir, data)
+    pickled = pickle.dumps(Executed(marker))
+    config = digits.get_config()
+    config.data.data_dir = str(data)
+    one = jax.sharding.Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
+    state = abstract_state(own_recipe(open_run(workdir)), one)
+    objects = np.asarray([Executed(marker)], object)
+    for folder in (workdir, data):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            before = path.read_bytes()
+            if path.suffix == ".npz":
+                np.savez(path, mean_image=objects, rgb_covariance=objects)
+            else:
+                path.write_bytes(pickled)
+            with suppress(UserError):
+                if folder == workdir:
+                    open_run(workdir)
+                    read_metrics(workdir)
+                    Checkpoints(workdir).restore(state)
+                else:
+                    prepare.training_statistics(prepare.open_or_prepare(config), config)
+            assert not marker.exists(), path
+            path.write_bytes(before)
+    pickle.loads(pickled)
+    assert marker.exists()  # it would have shown

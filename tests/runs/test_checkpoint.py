@@ -222,6 +222,19 @@ def test_where_no_checkpoint_can_be_read_all_stay_where_they_are(tmp_path: Path,
     assert not (tmp_path / "damaged").exists()
 
 
+def test_a_checkpoint_of_a_run_with_another_config_is_not_believed(
+    tmp_path: Path, state: TrainState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(name)
+        saved(tmp_path / name, {1: None, 2: None}, state)
+    shutil.rmtree(tmp_path / "one/checkpoints/2")
+    shutil.copytree(tmp_path / "other/checkpoints/2", tmp_path / "one/checkpoints/2")
+    assert Checkpoints(tmp_path / "one").restore(abstract()).step == 1
+    assert "it is of a run with another config" in capsys.readouterr().err
+
+
 def test_what_is_being_read_is_not_removed(tmp_path: Path, state: TrainState) -> None:
     saved(tmp_path, {1: None}, state)
     with open(tmp_path / "checkpoints/1/digests.json") as file:
