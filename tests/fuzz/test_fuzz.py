@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import random
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
