@@ -193,8 +193,6 @@ def _add_pooling(made: Builder, name: str, pool: MaxPool, side: int) -> None:
 
 def _add_norm(made: Builder, name: str, lrn: LRN, groups: int) -> None:
     """Over all maps, or, in slices of them, over those of each tower."""
-    if lrn.n % 2 == 0:
-        raise UserError(f"the normalisation's window has {lrn.n} maps, and Caffe's LRN takes odd numbers alone")
     # OpenCV takes k for 1, whatever the file says: a / (k + s)^beta is a / (1 + s / k)^beta / k^beta.
     k = lrn.k or 1.0
     parameter = _norm(lrn.n, lrn.alpha * lrn.n / k, replace(lrn, k=lrn.k / k), 0)

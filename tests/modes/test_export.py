@@ -91,7 +91,6 @@ def test_a_caffemodel_gives_the_same_probabilities_in_opencv_and_comes_back_to_t
             lambda: narrow("no_cross", **PAPER),
             "fc6 of this network reads its own tower alone, and Caffe's InnerProduct",
         ),
-        (lambda: narrow(**PAPER, lrn_n=4), "window has 4 maps"),
     ],
 )
 def test_what_caffe_has_no_words_for_is_refused_with_what_it_lacks(tmp_path: Path, config: Any, said: str) -> None:
