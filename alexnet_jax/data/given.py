@@ -74,12 +74,16 @@ def one_by_one(pictures: Given | Iterable[Given]) -> tuple[list[Picture | Image.
         return [_one(pictures)], True
     if isinstance(pictures, np.ndarray | jax.Array) and pictures.ndim < 4:
         return [_one(pictures)], True
+    if not isinstance(pictures, Iterable):
+        raise UserError(f"a picture is a path, a PIL image or an array of uint8, and not {type(pictures).__name__}")
     return [_one(one) for one in pictures], False
 
 
 def _one(picture: Given) -> Picture | Image.Image:
     if isinstance(picture, str | os.PathLike):
         path = os.fspath(picture)
+        if os.path.isdir(path):
+            raise UserError(f"'{path}' is a folder; give the files in it, such as sorted(Path({path!r}).iterdir())")
         return Picture(path, label=-1, path=path)
     if isinstance(picture, Image.Image):
         return picture

@@ -17,7 +17,7 @@ from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.runs import validation
-from alexnet_jax.runs.config import OF_PICTURES, OF_THE_NETWORK, check_batches, recipe_of
+from alexnet_jax.runs.config import OF_PICTURES, OF_THE_NETWORK, check_batches, config_of, recipe_of
 from alexnet_jax.runs.folder import (
     Run,
     open_run,
@@ -28,6 +28,7 @@ from alexnet_jax.runs.folder import (
     restore_params,
 )
 from alexnet_jax.runs.memory import check_memory
+from alexnet_jax.runs.net import say_of_mirrors
 from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
 
 WORST = 30  # classes that are said
@@ -48,6 +49,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     recipe = recipe_of(config, config.model.classes or len(trained.classes), steps_per_epoch=1)
     at, params = restore_params(trained, recipe, mesh, config.evaluate.checkpoint)
     say(f"evaluating the checkpoint of step {at} on {source.name}, {config.evaluate.split}")
+    say_of_mirrors(config, config_of(trained.config))
     _, eval_step = compiled_steps(recipe, mesh, config.evaluate.views)
     mean_image = towers.replicate(trained.statistics.mean_image, mesh)
     with validation.batches_of(config, source) as batches:

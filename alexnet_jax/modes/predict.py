@@ -16,7 +16,7 @@ from alexnet_jax.data.pictures import Picture
 from alexnet_jax.data.reading import Rejected, Some
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
-from alexnet_jax.runs.net import TOP, Prediction, open_net
+from alexnet_jax.runs.net import TOP, Prediction, open_net, say_of_mirrors
 from alexnet_jax.runs.outputs import new_file
 
 SHOWN = 50  # pictures in the table for people
@@ -39,6 +39,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     with _written(invocation) as write:
         net = open_net(invocation.workdir, config, "used to predict")
         views = net.config.evaluate.views
+        say_of_mirrors(net.config, net.config)
         say(f"predicting by the checkpoint of step {net.step} of {net.workdir}, views: {views}")
         with reading.decoders(len(pictures)) as pool:
             batches = counted(net.read(pictures, pool, views, net.batch_size(len(pictures))), pictures, rejected)

@@ -166,7 +166,15 @@ class Net:
         Returns:
           [classes] or [batch, classes], without dropout; computed in the run's type, or in float64 where the pixels
           are of that.
+
+        Raises:
+          ValueError: the pixels are of another shape; `net.pixels` gives the right ones of any picture.
         """
+        crop = self.config.data.crop
+        if pixels.ndim not in (3, 4) or pixels.shape[-3:] != (crop, crop, 3):
+            raise ValueError(
+                f"pixels are [{crop}, {crop}, 3] or several of these, not {list(pixels.shape)}; net.pixels gives them"
+            )
         net = AlexNet(self.recipe.architecture, dtype=self.recipe.dtype)
         mean = jnp.asarray(self.mean_image)
         if pixels.dtype == jnp.float64:
@@ -275,6 +283,12 @@ class Net:
             before = some, made
         if before:
             yield before[0], jax.device_get(before[1])
+
+
+def say_of_mirrors(config: ConfigDict, trained: ConfigDict) -> None:
+    """Says so where views are mirrored that were not in training, as of signs that mean something else then."""
+    if config.evaluate.views == VIEWS and not trained.augment.reflections:
+        say("half of the ten views are mirrored, and the run was trained without reflections: expect more errors")
 
 
 def open_net(workdir: Path, config: ConfigDict | None, done: str, mesh: Mesh | None = None) -> Net:

@@ -61,6 +61,9 @@ def _pickled(path: Path) -> Mapping[str, np.ndarray]:
     """By PyTorch's loader, which builds tensors and dicts and calls nothing else."""
     if not path.is_file():
         raise UserError(f"--weights={path} is no file; name a .pth or a .safetensors")
+    with open(path, "rb") as file:
+        if not file.read(4).startswith((b"PK", b"\x80")):  # a zip, as torch.save writes, or a pickle
+            raise UserError(f"--weights={path} is no .pth by what is in it; name one, or give its own --format")
     try:
         import torch
     except ImportError as error:

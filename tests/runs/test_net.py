@@ -232,3 +232,10 @@ def test_a_run_that_lacks_something_is_one_sentence(workdir: Path, tmp_path: Pat
 def test_loading_needs_no_tensorflow_and_the_package_nothing(workdir: Path) -> None:
     code = f"import alexnet_jax\nnet = alexnet_jax.load({str(workdir)!r})\nnet.predict(net.mean_image.astype('uint8'))"
     assert "tensorflow" not in imported_by(code, "tensorflow")
+
+
+def test_what_is_no_picture_or_of_another_size_is_refused(net: Net, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"pixels are \[72, 72, 3\] or .* not \[80, 80, 3\]; net.pixels"):
+        net.apply(net.params, np.zeros((80, 80, 3), np.float32))
+    with pytest.raises(UserError, match="is a folder; give the files in it"):
+        net.predict(tmp_path)
