@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -156,6 +156,8 @@ class Training:
 
     def _rewind(self, bad: NotFinite) -> None:
         """Goes back to the last checkpoint, to leave out the batches since. Raises UserError if that is not wanted."""
+        with suppress(OSError):  # what is being written may be the one to go back to
+            self.checkpoints.finish()
         steps = self.checkpoints.steps()
         finite = jax.device_get(self.programs.finite_layers(self.state.params))
         layers = [layer.name for layer in self.recipe.architecture.layers if not finite[layer.name]]

@@ -32,6 +32,11 @@ def builder_of(data: ConfigDict) -> tfds.core.DatasetBuilder:
         ) from error
     except OSError as error:
         raise _unwritable(error) from error
+    except Exception as error:  # of many kinds, for files that are not what TFDS wrote
+        raise UserError(
+            f"'{data.name}' in {root(data)} cannot be read ({str(error).splitlines()[0]}); remove its folder there, "
+            "and prepare it again"
+        ) from error
 
 
 def _unwritable(error: OSError) -> UserError:
