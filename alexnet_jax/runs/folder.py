@@ -18,6 +18,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import config_to_json, differences, load_saved, recipe_of, run_exists
+from alexnet_jax.runs.seals import name_run
 from alexnet_jax.training.step import Recipe, abstract_state
 
 LISTING = "pictures.txt"  # the digest of their listing
@@ -129,6 +130,7 @@ def create_run(
         statistics.save(workdir / "preprocessing.npz")
         (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
         (workdir / LISTING).write_text(f"{listing}\n")
+        name_run(workdir)
         (workdir / ".config.json").write_text(config_to_json(config))
         os.replace(workdir / ".config.json", workdir / "config.json")
     except OSError as error:

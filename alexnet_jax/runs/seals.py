@@ -3,15 +3,21 @@
 import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 
-PROGRESS, DIGESTS = "progress.json", "digests.json"
+PROGRESS, DIGESTS, RUN = "progress.json", "digests.json", "run.txt"
+
+
+def name_run(workdir: Path) -> None:
+    """Gives a new run what tells it from all others. Raises OSError."""
+    (workdir / RUN).write_text(f"{uuid.uuid4().hex}\n")
 
 
 def run_of(workdir: Path) -> str:
-    """What tells runs of different configs apart, also where a step of one has the name of the other's."""
+    """What tells the run from all others; '' for one of an earlier version."""
     try:
-        return hashlib.blake2b((workdir / "config.json").read_bytes(), digest_size=16).hexdigest()
+        return (workdir / RUN).read_text(errors="replace").strip()
     except OSError:
         return ""
 
@@ -47,8 +53,8 @@ def damage_of(checkpoint: Path, run: str) -> str | None:
         return f"its files cannot be read: {error}"
     if step is not None and str(step) != checkpoint.name:
         return f"it is the one of step {step}"
-    if written.get("run", run) != run:
-        return "it is of a run with another config"
+    if run and written.get("run") and written["run"] != run:
+        return "it is of another run"
     if lost := files.keys() - present.keys():
         return f"its file {min(lost)} is lost"
     changed = [name for name in files if files[name] != present[name]]

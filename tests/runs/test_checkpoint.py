@@ -16,6 +16,7 @@ import pytest
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
+from alexnet_jax.runs.seals import name_run
 from alexnet_jax.training.step import Recipe, TrainState, abstract_state, create_state
 from tests.conftest import NARROW
 
@@ -222,17 +223,17 @@ def test_where_no_checkpoint_can_be_read_all_stay_where_they_are(tmp_path: Path,
     assert not (tmp_path / "damaged").exists()
 
 
-def test_a_checkpoint_of_a_run_with_another_config_is_not_believed(
+def test_a_checkpoint_of_another_run_is_not_believed(
     tmp_path: Path, state: TrainState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(name)
+        name_run(tmp_path / name)
         saved(tmp_path / name, {1: None, 2: None}, state)
     shutil.rmtree(tmp_path / "one/checkpoints/2")
     shutil.copytree(tmp_path / "other/checkpoints/2", tmp_path / "one/checkpoints/2")
     assert Checkpoints(tmp_path / "one").restore(abstract()).step == 1
-    assert "it is of a run with another config" in capsys.readouterr().err
+    assert "it is of another run" in capsys.readouterr().err
 
 
 def test_what_is_being_read_is_not_removed(tmp_path: Path, state: TrainState) -> None:
