@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.data.statistics import Sums
+from alexnet_jax.data.statistics import Sums, load_arrays
 
 STATE = "state.json"
 
@@ -64,9 +64,9 @@ def load_progress(folder: Path) -> tuple[Progress, Sums | None]:
     except (OSError, ValueError, TypeError):
         return Progress(), None
     try:
-        with np.load(_sums_file(folder, progress.pictures)) as saved:
-            return progress, Sums(int(saved["count"]), saved["total"], saved["products"])
-    except (OSError, ValueError, KeyError, EOFError):
+        count, total, products = load_arrays(_sums_file(folder, progress.pictures), "count", "total", "products")
+        return progress, Sums(int(count), total, products)
+    except (ValueError, TypeError):
         return progress, None
 
 

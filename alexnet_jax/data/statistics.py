@@ -1,10 +1,11 @@
 """What is known of a training set's pixels: the mean image and the covariance of RGB, from exact sums."""
 
 import os
-import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Integer, UInt8
@@ -46,17 +47,27 @@ class Statistics:
         os.replace(unfinished, path)
 
 
+def load_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """The arrays of these names in a .npz file.
+
+    Raises:
+      ValueError: the file is not there, is not whole, or lacks one.
+    """
+    try:
+        # np.load leaves a file open that it opens and finds damaged.
+        with open(path, "rb") as file, np.load(file) as arrays:
+            return [arrays[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
 def load_statistics(path: Path, side: int) -> Statistics:
     """What `Statistics.save` wrote, of squares of so many pixels a side.
 
     Raises:
       ValueError: the file is not there, is not whole, or holds anything else.
     """
-    try:
-        with np.load(path) as arrays:
-            mean, covariance = arrays["mean_image"], arrays["rgb_covariance"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    mean, covariance = load_arrays(path, "mean_image", "rgb_covariance")
     for name, array, dtype, shape in (
         ("mean_image", mean, np.float32, (side, side, 3)),
         ("rgb_covariance", covariance, np.float64, (3, 3)),
