@@ -183,6 +183,7 @@ class Training:
         self.take_validation(found)
 
     def _report(self, report: Report, batch: Batch) -> None:
+        self.saver.keep_within(self.step)
         means, images_per_second = self.meter.take()
         batch_size = self.config.train.batch_size
         report.training(self.step, means, self.meter.learning_rate, images_per_second, batch_size)

@@ -40,6 +40,19 @@ class Saver:
         """Also if the last checkpoint is so many steps back that another one is worth its writing."""
         return self.is_due(step) or step - self.step >= self._apart
 
+    def keep_within(self, step: int) -> None:
+        """Waits for what is being written, where a step that is told of would be too far from what is whole.
+
+        So that of the steps in the log at most `checkpoint_every` are done again, wherever the run is killed; what
+        is under way on the devices meanwhile goes on.
+        """
+        every, whole = self._train.checkpoint_every, self._checkpoints.steps()
+        if every and step - (whole[-1] if whole else 0) > every:
+            try:
+                self._checkpoints.finish()
+            except OSError as error:
+                self._fail(error)
+
     def save(self, step: int, state: Any, progress: Progress) -> None:
         """Begins to save, unless the step is saved; says so if the disk does not let it."""
         if step == self.step and not self._failed:

@@ -25,7 +25,6 @@ from tests.faults.harness import (
 )
 
 PHASES = ("starting", "steps", "saving", "validating")
-WHILE_WRITING = EVERY  # steps, at most, that are done while a checkpoint is written: these are small ones
 
 
 def at_a_moment(launched: Launched, phase: str, workdir: Path, rng: random.Random) -> bool:
@@ -65,7 +64,7 @@ def kill_by_and_by(seed: int, phases: list[str], flags: tuple[str, ...], workdir
             assert found[0] == max([0, *whole]), done.stderr  # none that was whole is lost
             if killed:
                 killed.again = max(0, reached - found[0])
-                assert killed.again <= EVERY + WHILE_WRITING
+                assert killed.again <= EVERY
             reached, killed = 0, None
         whole, reached = saved_steps(workdir), max([reached, *steps_said(done.stderr)])
         if done.returncode == 0:
@@ -121,7 +120,7 @@ def test_a_run_told_to_stop_says_so_and_goes_on_where_it_was(
         done = launched.ended()
         require_quiet(done)
         reached, last = max([0, *steps_said(done.stderr)]), done.stderr.strip().rpartition("\n")[2]
-        if phase == "starting" and not reached:
+        if phase == "starting" and not reached:  # the second: before Python has run a line of ours
             assert done.returncode in (128 + number, -number, STATUS), done.stderr
         else:
             assert (done.returncode, last.startswith(f"stopped by {number.name} after ")) == (STATUS, True), done.stderr
