@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -199,7 +199,7 @@ class Checkpoints:
           which: newest or best.
 
         Raises:
-          UserError: there is none; the damaged ones stay where they are.
+          UserError: there is none, and the damaged ones stay where they are; or it is of another network.
         """
         damaged: list[int] = []
         while left := [step for step in self.steps()[::-1] if step not in damaged]:
@@ -230,8 +230,11 @@ class Checkpoints:
     def _read(self, folder: Path, step: int, abstract_state: Tree) -> tuple[Tree | None, str | None]:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         try:
+            _require_same_network(folder, abstract_state)
             with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
                 state = reader.restore(folder, args=args).state
+        except UserError:
+            raise
         except Exception as error:  # Orbax and what it stands on raise many kinds
             return None, f"it cannot be read: {str(error).splitlines()[0]}"
         its_own = int(jax.device_get(state.step))
@@ -258,6 +261,25 @@ class Checkpoints:
             finally:
                 self._writer.close()
                 self._writer = None
+
+
+def _require_same_network(checkpoint: Path, abstract_state: Any) -> None:
+    """Raises UserError if the parameters' names or shapes are not those of the checkpoint, as its files tell."""
+    with closing(ocp.StandardCheckpointHandler()) as handler:
+        written = _shapes(handler.metadata(checkpoint / "state").tree["params"])
+    wanted = _shapes(abstract_state.params)
+    for name in sorted(written.keys() | wanted.keys()):
+        if written.get(name) != wanted.get(name):
+            config = checkpoint.parent.parent / "config.json"
+            raise UserError(
+                f"'{config}' is not of the network in '{checkpoint}': {name} is {wanted.get(name, 'not')} there and "
+                f"{written.get(name, 'not')} here; put back what it was when the run began, or use --restart"
+            )
+
+
+def _shapes(params: PyTree) -> dict[str, tuple[int, ...]]:
+    named, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {jax.tree_util.keystr(keys, simple=True, separator="/"): tuple(x.shape) for keys, x in named}
 
 
 @contextmanager

@@ -217,7 +217,7 @@ def load_saved(workdir: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _not_whole(workdir, "config.json holds no config") from error
     except (OSError, ValueError) as error:
-        raise _not_whole(workdir, str(error)) from error
+        raise _not_whole(workdir, f"config.json: {getattr(error, 'strerror', None) or error}") from error
     return saved
 
 

@@ -18,7 +18,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import config_to_json, differences, load_saved, recipe_of, run_exists
-from alexnet_jax.runs.seals import name_run
+from alexnet_jax.runs.seals import changed_files, name_run
 from alexnet_jax.training.step import Recipe, abstract_state
 
 LISTING = "pictures.txt"  # the digest of their listing
@@ -39,15 +39,26 @@ def open_run(workdir: Path) -> Run:
     """Raises UserError if there is no run, or a file of it is missing or not whole."""
     saved = load_saved(workdir)
     try:
-        names = workdir / "classes.txt"
-        classes = tuple(names.read_text(encoding="utf-8").split("\n")[:-1]) if names.is_file() else ()
+        classes = _class_names(workdir)
         if not classes and not saved.get("model", {}).get("classes"):
             raise ValueError("classes.txt names no classes, and config.json has no number of them")
-        listing = (workdir / LISTING).read_text().strip() if (workdir / LISTING).exists() else ""
+        listing = (workdir / LISTING).read_text(errors="replace").strip() if (workdir / LISTING).exists() else ""
         statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
+    for name in changed_files(workdir):
+        say(f"'{workdir / name}' is not what it was when the run began: edited, or damaged; it is taken as it stands")
     return Run(workdir, saved, statistics, classes, listing)
+
+
+def _class_names(workdir: Path) -> tuple[str, ...]:
+    """By label; none where there is no such file. Raises OSError or ValueError."""
+    try:
+        return tuple((workdir / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
+    except FileNotFoundError:
+        return ()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"classes.txt: {error}") from error
 
 
 def own_recipe(run: Run) -> Recipe:
@@ -130,8 +141,9 @@ def create_run(
         statistics.save(workdir / "preprocessing.npz")
         (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
         (workdir / LISTING).write_text(f"{listing}\n")
-        name_run(workdir)
         (workdir / ".config.json").write_text(config_to_json(config))
+        files = {name: workdir / name for name in ("classes.txt", LISTING)}
+        name_run(workdir, {"config.json": workdir / ".config.json", **files})
         os.replace(workdir / ".config.json", workdir / "config.json")
     except OSError as error:
         raise _unwritable(workdir, error.strerror) from error

@@ -1,23 +1,48 @@
-"""A checkpoint's seal: the digests of its files, its step and its run, by which damage is found."""
+"""Seals, by which damage is found: of a checkpoint its step, its run and its files' digests; of a run its files'."""
 
 import hashlib
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 PROGRESS, DIGESTS, RUN = "progress.json", "digests.json", "run.txt"
 
 
-def name_run(workdir: Path) -> None:
-    """Gives a new run what tells it from all others. Raises OSError."""
-    (workdir / RUN).write_text(f"{uuid.uuid4().hex}\n")
+def name_run(workdir: Path, files: Mapping[str, Path]) -> None:
+    """Gives a new run what tells it from all others, and its files' digests. Raises OSError.
+
+    Args:
+      files: where each lies now, by its name in the run.
+    """
+    digests = [f"{_digest(path)}  {name}" for name, path in files.items()]
+    (workdir / RUN).write_text("\n".join([uuid.uuid4().hex, *digests, ""]))
 
 
 def run_of(workdir: Path) -> str:
     """What tells the run from all others; '' for one of an earlier version."""
+    return _lines_of(workdir)[0]
+
+
+def changed_files(workdir: Path) -> list[str]:
+    """Files of the run that are not as they were when it began; none of one of an earlier version."""
+    digests = dict(line.split("  ", 1)[::-1] for line in _lines_of(workdir)[1:] if "  " in line)
+    return [name for name, digest in digests.items() if _digest(workdir / name) != digest]
+
+
+def _lines_of(workdir: Path) -> list[str]:
     try:
-        return (workdir / RUN).read_text(errors="replace").strip()
+        return (workdir / RUN).read_text(errors="replace").split("\n")
+    except OSError:
+        return [""]
+
+
+def _digest(path: Path) -> str:
+    """'' of a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
     except OSError:
         return ""
 
@@ -35,8 +60,7 @@ def _digests(checkpoint: Path) -> dict[str, str]:
     # Beside the folders lies what Orbax changes later.
     for path in [*sorted(checkpoint.glob("*/**/*")), checkpoint / PROGRESS]:
         if path.is_file():
-            with path.open("rb") as file:
-                digests[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "blake2b").hexdigest()
+            digests[str(path.relative_to(checkpoint))] = _digest(path)
     return digests
 
 

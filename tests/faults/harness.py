@@ -33,7 +33,8 @@ class Case:
     fault: str
     survived: bool = False
     again: int = 0  # steps that were done a second time
-    identical: bool | None = None  # whether the result is the undisturbed run's; None: it was refused in a sentence
+    identical: bool = False  # whether the result is the undisturbed run's
+    refused: bool = False  # whether it was refused in a sentence
 
 
 @contextmanager
@@ -109,13 +110,18 @@ def _lines(workdir: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(workdir)]
 
 
-def require_same_end(workdir: Path, undisturbed: Path) -> None:
-    """The same parameters, bit for bit, metrics but for the speed, and best step; each step once in TensorBoard."""
+def require_same_parameters(workdir: Path, undisturbed: Path) -> None:
+    """Bit for bit, with all else that the next step depends on."""
     run = open_run(undisturbed)
     state = abstract_state(own_recipe(run), towers.make_mesh(1, 1))
     ours, theirs = (Checkpoints(folder).restore(state) for folder in (workdir, undisturbed))
     assert (ours.step, ours.progress, ours.validation) == (theirs.step, theirs.progress, theirs.validation)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), ours.state, theirs.state)
+
+
+def require_same_end(workdir: Path, undisturbed: Path) -> None:
+    """The same parameters, metrics but for the speed, and best step; each step once in TensorBoard."""
+    require_same_parameters(workdir, undisturbed)
     assert _lines(workdir) == _lines(undisturbed)
     # A signal's own checkpoint may be among the newest three.
     assert Checkpoints(workdir).best_step() == Checkpoints(undisturbed).best_step()

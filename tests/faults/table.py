@@ -10,8 +10,8 @@ HEAD = """# What was done to runs, and what came of it
 `make faults` writes this. Each run is a narrow network on the digits, {steps} steps with a checkpoint every {every};
 after the harm the same command goes on. "Identical": the parameters bit for bit, metrics.jsonl but for the speed,
 TensorBoard with each step once, as in the run that nothing happened to. Where a file cannot be done without, the
-program ends in one sentence that names it. A checkpoint is written while training goes on, so that what is done
-again may be {every} steps and those of the writing.
+program ends in one sentence that names it. Of a metrics.jsonl what it lost is lost, and said; the parameters are
+the same.
 
 | fault | tried | survived | steps done again, at most | result identical | refused in a sentence |
 |---|---:|---:|---:|---:|---:|
@@ -27,8 +27,8 @@ def markdown(lines: list[str], steps: int, every: int) -> str:
     rows = []
     for fault, cases in sorted(by_fault.items()):
         survived = [case for case in cases if case["survived"]]
-        identical = sum(case["identical"] is True for case in survived)
-        refused = sum(case["identical"] is None for case in survived)
+        identical = sum(case["identical"] for case in survived)
+        refused = sum(case["refused"] for case in survived)
         again = max(case["again"] for case in cases)
         rows.append(f"| {fault} | {len(cases)} | {len(survived)} | {again} | {identical} | {refused} |\n")
     return HEAD.format(steps=steps, every=every) + "".join(rows)

@@ -9,8 +9,18 @@ import pytest
 
 from tests.conftest import launch, result
 from tests.faults.conftest import Flags
-from tests.faults.harness import STEPS, require_quiet, require_same_end, require_sentence, saved_steps, tried
+from tests.faults.harness import (
+    STEPS,
+    require_quiet,
+    require_same_end,
+    require_same_parameters,
+    require_sentence,
+    saved_steps,
+    tried,
+)
 
+ESSENTIAL = ("config.json", "preprocessing.npz", "classes.txt", "pictures.txt")  # there is one of each
+REFUSED = (("checkpoints", "of another run"), ("metrics.jsonl", "a folder in its place"))
 KINDS = ("missing", "cut", "a flipped byte", "of another run", "empty", "a folder in its place")
 OF_RUN = ("config.json", "preprocessing.npz", "classes.txt", "pictures.txt", "metrics.jsonl", "checkpoints")
 OF_CHECKPOINT = ("digests.json", "progress.json", "validation.json", "state/_METADATA", "state/manifest.ocdbt", "")
@@ -71,12 +81,15 @@ def test_a_damaged_run_goes_on_or_is_refused_in_a_sentence(
         done = launch(*flags_of(workdir))
         require_quiet(done)
         if done.returncode:
-            sentence = require_sentence(done)
-            assert path.name in sentence or str(workdir) in sentence
+            assert name in ESSENTIAL or (name, kind) in REFUSED
+            assert path.name in require_sentence(done) or f"'{path}' is not what it was" in done.stderr
+            case.refused = True
             return
         assert result(done)["step"] == STEPS
         case.again = stood - int(done.stderr.split("from step ")[-1].split()[0])
-        if name != "metrics.jsonl":  # what it lost is lost, and is said
+        if name == "metrics.jsonl":  # what it lost is lost, and is said
+            require_same_parameters(workdir, undisturbed())
+        else:
             require_same_end(workdir, undisturbed())
             case.identical = True
 
@@ -101,8 +114,8 @@ def test_a_damaged_prepared_set_is_refused_in_a_sentence_or_prepared_anew(
         done = launch(*flags_of(tmp_path / "run", data=data))
         require_quiet(done)
         if done.returncode:
-            sentence = require_sentence(done)
-            assert str(data / "digits_72") in sentence
+            require_sentence(done, str(data / "digits_72"))
+            case.refused = True
             return
         assert result(done)["step"] == STEPS
         require_same_end(tmp_path / "run", undisturbed())

@@ -15,6 +15,7 @@ import pytest
 
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError
+from alexnet_jax.network import architecture
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.runs.seals import name_run
 from alexnet_jax.training.step import Recipe, TrainState, abstract_state, create_state
@@ -223,12 +224,25 @@ def test_where_no_checkpoint_can_be_read_all_stay_where_they_are(tmp_path: Path,
     assert not (tmp_path / "damaged").exists()
 
 
+def test_a_checkpoint_of_another_network_than_the_configs_is_named_and_not_called_damaged(
+    tmp_path: Path, state: TrainState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path, {1: None}, state)
+    wider = replace(
+        RECIPE, architecture=architecture.alexnet(kernels=(8, 12, 16, 16, 12), units=(24, 22), classes=7, input_size=64)
+    )
+    with pytest.raises(UserError, match=r"config\.json' is not of the network in .*/1': fc7/bias is \(22,\) there and"):
+        Checkpoints(tmp_path).restore(abstract_state(wider, towers.make_mesh(1, 2)))
+    assert Checkpoints(tmp_path).steps() == [1]
+    assert "damaged" not in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_run_is_not_believed(
     tmp_path: Path, state: TrainState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        name_run(tmp_path / name)
+        name_run(tmp_path / name, {})
         saved(tmp_path / name, {1: None, 2: None}, state)
     shutil.rmtree(tmp_path / "one/checkpoints/2")
     shutil.copytree(tmp_path / "other/checkpoints/2", tmp_path / "one/checkpoints/2")
