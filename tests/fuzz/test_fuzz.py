@@ -1,11 +1,19 @@
 """Whatever chance makes of command lines, configs, pictures, indexes and files: a sentence, or it is taken."""
 
 import io
+import json
+import math
 import os
 import pickle
 import random
+import re
+import resource
 import shutil
-from contextlib import suppress
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +21,19 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, assume, event, given, seed, settings
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 from PIL import Image
 
 from alexnet_jax import command_line
 from alexnet_jax.data import pictures, prepare
-from alexnet_jax.data.prepared_set import DIGESTS, open_set
+from alexnet_jax.data.prepared_set import DIGESTS, labels_of_split, open_set
 from alexnet_jax.messages import UserError
+from alexnet_jax.modes import Invocation, evaluate, train
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import check_config
-from alexnet_jax.runs.fields import FIELDS
+from alexnet_jax.runs.fields import FIELDS, Field
 from alexnet_jax.runs.folder import open_run, own_recipe
 from alexnet_jax.runs.report import read_metrics
 from alexnet_jax.training.step import abstract_state
@@ -59,20 +69,43 @@ FLAGS = st.one_of(
 )
 
 
-def examples(quick: int) -> Any:
-    """So many in the short form, seeded, and no deadline: machines differ."""
+def examples(quick: int, most: int = 10_000) -> Any:
+    """So many in the short form, seeded, and no deadline: machines differ.
+
+    Args:
+      most: of what takes long.
+    """
     return settings(
-        max_examples=EXAMPLES or quick,
+        max_examples=min(EXAMPLES, most) or quick,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
 
 
+SECONDS = 10  # of the processor's, for one example
+BYTES = 2 << 30  # by which the process may grow, for all
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def defined() -> None:
+def defined() -> Iterator[None]:
     if "config" not in flags.FLAGS:
         command_line._define_flags()
+    before = peak_bytes()
+    yield
+    assert peak_bytes() - before < BYTES
+
+
+@contextmanager
+def not_long() -> Iterator[None]:
+    """What is done within hangs nowhere."""
+    before = time.process_time()
+    yield
+    assert time.process_time() - before < SECONDS
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # what reads config files calls it
@@ -84,10 +117,11 @@ def test_every_command_line_is_taken_or_refused_in_a_sentence(arguments: list[st
         return
     flags.FLAGS.unparse_flags()
     try:
-        command_line.parse_command_line(["launch.py", "--config=configs/digits.py", *arguments])
-        config = flags.FLAGS["config"].value
-        if config is not None:
-            check_config(config)
+        with not_long():
+            command_line.parse_command_line(["launch.py", "--config=configs/digits.py", *arguments])
+            config = flags.FLAGS["config"].value
+            if config is not None:
+                check_config(config)
     except UserError as error:
         assert str(error).strip()
     finally:
@@ -102,13 +136,69 @@ def test_every_command_line_is_taken_or_refused_in_a_sentence(arguments: list[st
 def test_every_config_is_taken_or_refused_in_a_sentence(changes: list[tuple[Any, Any]]) -> None:
     config = digits.get_config()
     for field, value in changes:
-        group, _, last = field.name.rpartition(".")
-        with config.ignore_type(), config.unlocked():
-            (config[group] if group else config)[last] = value
+        put(config, field, value)
     try:
-        check_config(config)
+        with not_long():
+            check_config(config)
     except UserError as error:
         assert "config." in str(error)
+
+
+def put(config: ConfigDict, field: Field, value: Any) -> None:
+    group, _, last = field.name.rpartition(".")
+    with config.ignore_type(), config.unlocked():
+        (config[group] if group else config)[last] = value
+
+
+# Names of folders and sets are no matter of chance.
+GIVEN = ("name", "data.name", "data.data_dir", "data.manual_dir", "data.prepared_dir", "train.init_from", "train.steps")
+
+
+@st.composite
+def likely_change(draw: Any) -> tuple[Field, Any]:
+    """A field, and a value of the right kind that is not too large to be tried."""
+    field = draw(st.sampled_from([field for field in FIELDS if field.name not in GIVEN]))
+    now = digits.get_config()
+    for part in field.name.split("."):
+        now = now[part]
+    if field.type is bool:
+        return field, not now
+    if field.type is str:
+        listed = re.split(", | or ", field.rule.needs) if field.rule else ["train", "validation", "conv*", "fc8", ""]
+        return field, draw(st.sampled_from(listed))
+    numbers = st.integers(0, 24) if field.type is int else st.floats(0, 2)
+    if field.type is tuple:
+        return field, tuple(draw(st.lists(st.integers(0, 24), min_size=len(now), max_size=len(now))))
+    return field, draw(numbers)
+
+
+@seed(6)
+@examples(2, most=200)
+@given(st.lists(likely_change(), min_size=1, max_size=4))
+def test_every_config_that_passes_the_door_trains_and_is_evaluated(
+    data_dir: Path, quick_compile: None, changes: list[tuple[Field, Any]]
+) -> None:
+    config = digits.get_config()
+    config.model.kernels, config.model.units, config.data.data_dir = (8, 16, 16, 16, 8), (16, 16), str(data_dir)
+    config.train.steps, config.train.batch_size, config.train.log_every, config.evaluate.batch_size = 2, 8, 1, 180
+    for field, value in changes:
+        put(config, field, value)
+    try:
+        check_config(config)
+    except UserError:
+        assume(False)
+    with tempfile.TemporaryDirectory() as folder:
+        invocation = Invocation(Path(folder) / "run", restart=False)
+        try:
+            trained = train.run(config, invocation)
+            assert trained["step"] == 2
+            assert math.isfinite(trained["loss"])
+            evaluated = evaluate.run(config, invocation)
+            assert 0 <= evaluated["top1_error"] <= 1
+            json.dumps(evaluated, allow_nan=False)
+        except UserError as error:
+            event(str(error)[:60])
+            assert str(error).strip()
 
 
 def picture(kind: str, mode: str) -> bytes:
@@ -145,7 +235,8 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
 @given(st.sampled_from(PICTURES), st.randoms(use_true_random=False))
 def test_every_picture_is_a_square_or_has_a_reason(content: bytes, chance: random.Random) -> None:
     one = pictures.Picture("a", 0, data=mutated(content, chance))
-    made = pictures.make_squares([one], 32, 95, 1_000_000, summed=True, accept_damaged=chance.random() < 0.5)
+    with not_long():
+        made = pictures.make_squares([one], 32, 95, 1_000_000, summed=True, accept_damaged=chance.random() < 0.5)
     assert (made.stored[0] is None) == bool(made.reasons[0])
 
 
@@ -157,7 +248,7 @@ def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @seed(4)
-@examples(15)
+@examples(15, most=2_000)
 @given(st.randoms(use_true_random=False))
 def test_every_file_of_a_run_is_read_or_refused(trained: Path, chance: random.Random) -> None:
     files = sorted(path for path in trained.rglob("*") if path.is_file() and path.name != ".lock")
@@ -165,29 +256,39 @@ def test_every_file_of_a_run_is_read_or_refused(trained: Path, chance: random.Ra
     before = path.read_bytes()
     path.write_bytes(mutated(before, chance))
     try:
-        run = open_run(trained)
-        read_metrics(trained)
-        one = jax.sharding.Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
-        Checkpoints(trained).restore(abstract_state(own_recipe(run), one))
+        with not_long():
+            run = open_run(trained)
+            read_metrics(trained)
+            one = jax.sharding.Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
+            Checkpoints(trained).restore(abstract_state(own_recipe(run), one))
     except UserError as error:
         assert str(error).strip()
     finally:
         path.write_bytes(before)
 
 
+# Nothing is computed by them; or, of the last, what reads it sees to it.
+BESIDE = (DIGESTS, "rejected.jsonl", "sheet.png", "label.labels.txt", "listing.jsonl.gz", "preprocessing.npz")
+
+
 @seed(5)
-@examples(15)
+@examples(15, most=2_000)
 @given(st.randoms(use_true_random=False))
 def test_every_file_of_a_prepared_set_is_read_or_refused(data_dir: Path, chance: random.Random) -> None:
     config = digits.get_config()
     config.data.data_dir = str(data_dir)
     folder = data_dir / "digits_72/1.0.0"
-    path = chance.choice(sorted(folder.glob("*.json")))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and "tfrecord" not in path.name)
+    path = chance.choice(files)
     before = path.read_bytes()
-    path.write_bytes(mutated(before, chance))
+    path.write_bytes(after := mutated(before, chance))
     try:
-        made = open_set(folder, config.data)
-        assert path.name in (DIGESTS, "rejected.json") or made.digests == {}
+        with not_long():
+            made = open_set(folder, config.data)
+            prepare.training_statistics(made, config)
+            for split in ("train", "validation"):
+                labels_of_split(made, split)
+        assert after == before or path.name in BESIDE
     except UserError as error:
         assert str(folder) in str(error)
     finally:
