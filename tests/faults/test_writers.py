@@ -33,6 +33,20 @@ def test_a_second_trainer_is_refused_and_the_first_is_none_the_worse(
         case.identical = True
 
 
+def test_a_second_process_that_prepares_is_refused_and_the_set_is_the_same(data_dir: Path, tmp_path: Path) -> None:
+    flags = ("--config=configs/digits.py", "--mode=prepare", f"--config.data.data_dir={tmp_path}")
+    with tried("a second process that prepares") as (case,):
+        first = Launched(*flags)
+        assert until(lambda: (tmp_path / "digits_72/incomplete/.lock").exists(), lambda: first.runs)
+        require_sentence(launch(*flags), f"{tmp_path / 'digits_72/incomplete'}' is being prepared by process ")
+        done = first.ended()
+        require_quiet(done)
+        made = Path(result(done)["data_dir"])
+        for path in made.glob("*tfrecord*"):
+            assert path.read_bytes() == (data_dir / "digits_72/1.0.0" / path.name).read_bytes()
+        case.identical = True
+
+
 @pytest.fixture(scope="session")
 def no_locks(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A library that has every `flock` fail, as it does on a file system without locks."""
