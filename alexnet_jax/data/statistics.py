@@ -58,7 +58,7 @@ def load_arrays(path: Path, *names: str) -> list[np.ndarray]:
         with open(path, "rb") as file, np.load(file) as arrays:
             return [arrays[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def load_statistics(path: Path, side: int) -> Statistics:

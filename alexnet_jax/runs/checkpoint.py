@@ -62,6 +62,9 @@ class Checkpoints:
 
         Args:
           writes: as the one process that does: makes the folder, and removes what was left half written.
+
+        Raises:
+          UserError: it is to be written, and cannot.
         """
         self._folder, self._damaged = workdir / "checkpoints", workdir / "damaged"
         self._run = run_of(workdir)
@@ -70,11 +73,20 @@ class Checkpoints:
         self._writer: ocp.AsyncCheckpointer | None = None
         self._saving: int | None = None  # the step that is being written
         if writes:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._require_writable()
             self._remove_unfinished()
             options = ocp.options.AsyncOptions(post_finalization_callback=partial(seal, self._folder, self._run))
             _leave_out_what_fails_late()
             self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
+
+    def _require_writable(self) -> None:
+        reason = "no permission to write there"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if not self._folder.is_dir() or not os.access(self._folder, os.W_OK | os.X_OK):
+            raise UserError(f"'{self._folder}' cannot be written ({reason}); see to it that it can, or use --restart")
 
     def _remove_unfinished(self) -> None:
         """Of a process that was killed, or of a disk that was full: nothing in it can be used."""
@@ -100,8 +112,9 @@ class Checkpoints:
     def _validation(self, step: int) -> tuple[dict[str, float] | None, bool]:
         """The metrics, and whether the state's plateau has counted them, as earlier versions of the program have it."""
         ours, earlier = self._folder / str(step) / VALIDATION, self._folder / str(step) / "metrics" / "metrics"
-        path = ours if ours.exists() else earlier
+        path = ours
         try:
+            path = ours if ours.exists() else earlier
             found = json.loads(path.read_text())
             digest = _digest_of(found) if path == ours else None
             if digest != (found.pop("digest") if path == ours else None) or found.pop("step", step) != step:

@@ -45,7 +45,8 @@ def open_run(workdir: Path) -> Run:
         listing = (workdir / LISTING).read_text(errors="replace").strip() if (workdir / LISTING).exists() else ""
         statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
     except (OSError, ValueError) as error:
-        raise UserError(f"--workdir={workdir} is not a whole run ({error}); name another, or use --restart") from error
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        raise UserError(f"--workdir={workdir} is not a whole run ({why}); name another, or use --restart") from error
     for name in changed_files(workdir):
         say(f"'{workdir / name}' is not what it was when the run began: edited, or damaged; it is taken as it stands")
     return Run(workdir, saved, statistics, classes, listing)
@@ -92,9 +93,21 @@ def record_evaluation(workdir: Path, line: dict[str, Any]) -> None:
 
 
 def evaluations(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `evaluations.jsonl`; none if there is no such file."""
-    path = workdir / "evaluations.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    """The lines of `evaluations.jsonl`; none if there is no such file. What is no such line is left out, and said."""
+    path, found = workdir / "evaluations.jsonl", []
+    try:
+        texts = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be read ({error.strerror}); see to it that it can, or move it away"
+        ) from error
+    for number, text in enumerate(texts, 1):
+        try:
+            line = json.loads(text)
+            found.append({**line, "top1_error": float(line["top1_error"]), "top5_error": float(line["top5_error"])})
+        except (ValueError, KeyError, TypeError):
+            say(f"'{path}': what stands in line {number} cannot be read and is left out")
+    return found
 
 
 def require_same_config(config: ConfigDict, run: Run, groups: Sequence[str], done: str) -> None:

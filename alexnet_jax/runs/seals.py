@@ -28,7 +28,14 @@ def run_of(workdir: Path) -> str:
 def changed_files(workdir: Path) -> list[str]:
     """Files of the run that are not as they were when it began; none of one of an earlier version."""
     digests = dict(line.split("  ", 1)[::-1] for line in _lines_of(workdir)[1:] if "  " in line)
-    return [name for name, digest in digests.items() if _digest(workdir / name) != digest]
+    return [name for name, digest in digests.items() if not _is_of(workdir / name, digest)]
+
+
+def _is_of(path: Path, digest: str) -> bool:
+    try:
+        return _digest(path) == digest
+    except OSError:
+        return False
 
 
 def _lines_of(workdir: Path) -> list[str]:
@@ -39,12 +46,9 @@ def _lines_of(workdir: Path) -> list[str]:
 
 
 def _digest(path: Path) -> str:
-    """'' of a file that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()
-    except OSError:
-        return ""
+    """Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def seal(folder: Path, run: str) -> None:
