@@ -46,7 +46,7 @@ def test_the_curves_have_a_title_the_drops_and_the_best_checkpoint(
         assert labels[:2] == ["top-1, training", "top-1, validation"]
         assert ("top-5, validation" in labels) == (classes == 10)  # of three classes all are among five
         best = {line.get_label(): line for line in errors.lines}["best checkpoint, step 60"]
-        np.testing.assert_allclose(best.get_xydata(), [[6, 10]])
+        np.testing.assert_allclose(np.asarray(best.get_xydata(), float), [[6, 10]])
         (drop,) = [line for line in losses.lines if line.get_label() == "lower rate"]
         np.testing.assert_allclose(np.asarray(drop.get_xdata(), float), 5)
     assert np.asarray(Image.open(tmp_path / "curves.png")).std() > 10
