@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import json
 import os
 import re
 import sys
@@ -15,11 +14,28 @@ from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import cache, signals
 from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
-from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import EXPORTED, FILES, FLAGS, IMPORTED, MODES, OF_A_RUN, OF_FILES, WITHOUT_CONFIG, Invocation
+from alexnet_jax.messages import UserError, as_json, say
+from alexnet_jax.modes import (
+    EXPORTED,
+    FILES,
+    FLAGS,
+    IMPORTED,
+    MODES,
+    OF_A_RUN,
+    OF_FILES,
+    READ_DATA,
+    WITHOUT_CONFIG,
+    Invocation,
+)
 from alexnet_jax.runs import config_file
 from alexnet_jax.runs.config import OF_PICTURES, PLACES, check_config, config_of, flatten, load_saved, run_exists
 
+WRONG = {  # what absl's parsers say of a value, and what it must be
+    r"invalid literal for int": "a whole number",
+    r"could not convert string to float": "a number",
+    r"Non-boolean argument": "true or false",
+    r"as a ConfigDict": "one of its fields, with a dot: a group has no value of its own",
+}
 flags.disclaim_key_flags()  # they are those of the program that calls `main`, and its --help shows them
 
 
@@ -84,9 +100,11 @@ def _define_flags() -> None:
     flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "export of stablehlo: what the program is to run on.")
     flags.DEFINE_list("layer", [], "features: stages of the network, with commas between: conv1, conv1/pool, fc7.")
     flags.DEFINE_string(
-        "output", None, "predict: FILE.csv or FILE.jsonl; features: the folder to make; neighbours: FILE.png."
+        "output",
+        None,
+        "predict: FILE.csv or FILE.jsonl; features: the folder to make; neighbours: FILE.png; table: FILE.md.",
     )
-    flags.DEFINE_bool("overwrite", False, "predict, features, neighbours: replace an --output that is there.")
+    flags.DEFINE_bool("overwrite", False, "predict, features, neighbours, table: replace an --output that is there.")
     flags.DEFINE_enum("reduce", None, ["mean"], "features: the mean over positions.")
     flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "features: of the numbers in the files.")
     flags.DEFINE_string("features", None, "neighbours: the folder of features to look among.")
@@ -132,8 +150,21 @@ def _run(argv: Sequence[str]) -> None:
         features=flags.FLAGS.features or "",
     )
     cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
+    _silence_libraries()
+    if flags.FLAGS.mode in READ_DATA:
+        say("starting TensorFlow and JAX")  # which takes seconds
     mode = importlib.import_module(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
-    print(json.dumps(mode.run(flag.value, invocation)), flush=True)
+    print(as_json(mode.run(flag.value, invocation)), flush=True)
+
+
+def _silence_libraries() -> None:
+    """Has what is written in C++ print nothing but its end; what fails is raised, and said here.
+
+    XLA would print lines of 2,000 letters for every program that it finds in the cache, of features that it asks of
+    no CPU. Before TensorFlow and JAX are imported.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 def _require_right_environment() -> None:
@@ -191,14 +222,23 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     except SystemExit:  # absl calls help a failure
         sys.exit(0 if asks_for_help else 1)
     except flags.Error as error:
-        text = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{text}; see --help, and the config file for its fields") from error
+        raise UserError(_of_a_flag(str(error))) from error
     mode = flags.FLAGS.mode
     by_runs = {"evaluate": flags.FLAGS.ensemble, "figures": flags.FLAGS.runs}.get(mode, mode in WITHOUT_CONFIG)
     if config is None and not by_runs:
         or_run = ", or --workdir=DIR, the folder of a run" if mode in OF_A_RUN else ""
         raise UserError(f"--config is missing; give one, such as --config=configs/digits.py{or_run}")
     return rest
+
+
+def _of_a_flag(text: str) -> str:
+    """What absl says of a flag, as a sentence in which no word of Python's stands."""
+    text = text.splitlines()[0].rstrip(".")
+    found = re.match(r"flag --([^=]+)=(.*?): (.*)", text)
+    for said, needs in WRONG.items():
+        if found and re.search(said, found[3]):
+            return f"--{found[1]} is '{found[2]}' and must be {needs}"
+    return f"{text}; see --help, and the config file for its fields"
 
 
 def _argument(argv: Sequence[str], flag: str) -> str | None:
@@ -253,5 +293,15 @@ def _require_known_fields(argv: Sequence[str], known: list[str]) -> None:
     for argument in argv:
         field = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if field and field[1] not in known and field[1] not in groups:
-            nearest = difflib.get_close_matches(field[1], known, 1, 0)[0]
+            nearest = _nearest(field[1], known)
             raise UserError(f"--config.{field[1]} is no field of the config; the nearest is --config.{nearest}")
+
+
+def _nearest(field: str, known: list[str]) -> str:
+    """The field that was meant, most likely: the last word counts, and its initials, as in lr and wd."""
+    word = field.rpartition(".")[2]
+    last = {one: one.rpartition(".")[2] for one in known}
+    by_initials = [one for one in known if "".join(part[:1] for part in last[one].split("_")) == word]
+    by_word = difflib.get_close_matches(word, last.values(), 1, 0.75)
+    by_word = [one for one in known if last[one] in by_word]
+    return difflib.get_close_matches(field, by_initials or by_word or known, 1, 0)[0]

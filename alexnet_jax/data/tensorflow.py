@@ -9,5 +9,6 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 tf.config.set_visible_devices([], "GPU")
+tfds.disable_progress_bar()  # ours says how far it is
 
 __all__ = ["tf", "tfds"]

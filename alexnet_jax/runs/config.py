@@ -126,7 +126,8 @@ def last_step_of(config: ConfigDict, steps_per_epoch: int) -> int:
 
 def _bounded(config: ConfigDict, steps: int) -> int:
     """What the epochs come to, within the bounds of the config."""
-    return min(max(steps, config.train.least_steps), config.train.most_steps or MOST_STEPS)
+    steps = max(steps, config.train.least_steps)
+    return min(steps, config.train.most_steps) if config.train.most_steps else steps
 
 
 def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe":

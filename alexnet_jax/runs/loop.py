@@ -243,7 +243,8 @@ class Training:
                 yield batch
 
         with validation.batches_of(self.config, self.source) as batches:
-            some = until_stopped(batches)
+            examples = self.source.examples(self.config.evaluate.split)
+            some = until_stopped(validation.counted(batches, examples, "validation"))
             metrics = validation.whole_set(self.programs.eval_step, self.state.params, some, self.mean_image, self.mesh)
         report.validation(self.step, metrics)
         if warning := self.one_answer.sentence(metrics["top1_error"]):
