@@ -3,10 +3,10 @@
     python launch.py --config=configs/photos.py --config.data.manual_dir=photos
 
 learns them from nothing, with a network like that of configs/digits.py on 112x112 pixels. How long does not hang on
-their number alone: 120 passes over them, but never fewer than 3,000 steps nor more than 200,000, and the drops of the
-rate stretch or shrink with it. So up to 200 pictures take about a minute on two free CPU cores, 3,000
-eight, and 100,000 an hour; the pictures that are kept for validation are looked at every 200 steps or so. A picture
-becomes a square as a whole, squeezed, as what matters may lie at its edge.
+their number alone: 100 passes over them, but never fewer than 4,000 steps nor more than 200,000, and the drops of the
+rate stretch or shrink with it. So up to 300 pictures take about a minute on two free CPU cores, 3,000 seven, and
+100,000 an hour; the pictures that are kept for validation are looked at every 200 steps or so. A picture becomes a
+square as a whole, squeezed, as what matters may lie at its edge.
 
     python launch.py --config=configs/photos.py --config.data.manual_dir=photos --config.train.init_from=runs/alexnet
 
@@ -69,13 +69,13 @@ def _from_nothing(config: ConfigDict) -> None:
     config.model.start = "fan_in"  # the paper's 0.01 and 1 suit units that sum thousands of inputs; these sum hundreds
     config.optimizer.learning_rate = 0.003
     config.schedule.kind = "steps"
-    config.schedule.boundaries = (80.0, 104.0)
-    config.train.epochs = 120.0
-    config.train.least_steps = 3000
+    config.schedule.boundaries = (65.0, 85.0)
+    config.train.epochs = 100.0
+    config.train.least_steps = 4000
     config.train.most_steps = 200_000
     config.train.batch_size = 8  # a dozen pictures less those for validation
     config.train.log_every = 200
-    config.train.stall_steps = 2000  # ten classes may wait for 1,500
+    config.train.stall_steps = 2500  # ten classes may wait for 1,500
     config.evaluate.least_steps = 200
 
 

@@ -240,9 +240,9 @@ def draw_curves(lines: list[Line], steps_per_epoch: int, path: Path, classes: in
 
 
 def drops_of(lines: list[Line]) -> list[int]:
-    """The steps of the first reports whose learning rate is lower than the report's before."""
+    """The steps of the last reports before one with a lower learning rate; the rate drops after such a step."""
     rates = [(int(line["step"]), line["learning_rate"]) for line in lines if "learning_rate" in line]
-    return [step for (_, before), (step, rate) in pairwise(rates) if rate < before]
+    return [step for (step, before), (_, rate) in pairwise(rates) if rate < before]
 
 
 def _duration(seconds: float) -> str:

@@ -22,8 +22,8 @@ def lines() -> list[report.Line]:
     return found
 
 
-def test_a_drop_is_where_the_rate_is_lower_than_before() -> None:
-    assert report.drops_of(lines()) == [50]
+def test_a_drop_is_behind_the_last_report_of_the_higher_rate() -> None:
+    assert report.drops_of(lines()) == [40]
     assert report.drops_of([{"step": 1, "learning_rate": 0.1}, {"step": 2, "learning_rate": 0.2}]) == []
 
 
@@ -48,7 +48,7 @@ def test_the_curves_have_a_title_the_drops_and_the_best_checkpoint(
         best = {line.get_label(): line for line in errors.lines}["best checkpoint, step 60"]
         np.testing.assert_allclose(np.asarray(best.get_xydata(), float), [[6, 10]])
         (drop,) = [line for line in losses.lines if line.get_label() == "lower rate"]
-        np.testing.assert_allclose(np.asarray(drop.get_xdata(), float), 5)
+        np.testing.assert_allclose(np.asarray(drop.get_xdata(), float), 4)
     assert np.asarray(Image.open(tmp_path / "curves.png")).std() > 10
 
 
