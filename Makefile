@@ -14,9 +14,10 @@ install: $(VENV)/installed
 
 $(VENV)/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed; install one, or name it: make PYTHON=..." >&2; exit 1; }
+	@echo "make: installing into $(VENV), once: 3 GB on disk, 2 to 10 minutes" >&2
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --requirement requirements.txt
 	touch $@
 
 train: install

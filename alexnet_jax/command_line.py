@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import json
 import os
 import re
 import sys
@@ -15,11 +14,28 @@ from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import cache, signals
 from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
-from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import EXPORTED, FILES, FLAGS, IMPORTED, MODES, OF_A_RUN, OF_FILES, WITHOUT_CONFIG, Invocation
+from alexnet_jax.messages import UserError, as_json, say
+from alexnet_jax.modes import (
+    EXPORTED,
+    FILES,
+    FLAGS,
+    IMPORTED,
+    MODES,
+    OF_A_RUN,
+    OF_FILES,
+    READ_DATA,
+    WITHOUT_CONFIG,
+    Invocation,
+)
 from alexnet_jax.runs import config_file
-from alexnet_jax.runs.config import check_config, config_of, flatten, load_saved
+from alexnet_jax.runs.config import OF_PICTURES, PLACES, check_config, config_of, flatten, load_saved, run_exists
 
+WRONG = {  # what absl's parsers say of a value, and what it must be
+    r"invalid literal for int": "a whole number",
+    r"could not convert string to float": "a number",
+    r"Non-boolean argument": "true or false",
+    r"as a ConfigDict": "one of its fields, with a dot: a group has no value of its own",
+}
 flags.disclaim_key_flags()  # they are those of the program that calls `main`, and its --help shows them
 
 
@@ -84,9 +100,11 @@ def _define_flags() -> None:
     flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "export of stablehlo: what the program is to run on.")
     flags.DEFINE_list("layer", [], "features: stages of the network, with commas between: conv1, conv1/pool, fc7.")
     flags.DEFINE_string(
-        "output", None, "predict: FILE.csv or FILE.jsonl; features: the folder to make; neighbours: FILE.png."
+        "output",
+        None,
+        "predict: FILE.csv or FILE.jsonl; features: the folder to make; neighbours: FILE.png; table: FILE.md.",
     )
-    flags.DEFINE_bool("overwrite", False, "predict, features, neighbours: replace an --output that is there.")
+    flags.DEFINE_bool("overwrite", False, "predict, features, neighbours, table: replace an --output that is there.")
     flags.DEFINE_enum("reduce", None, ["mean"], "features: the mean over positions.")
     flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "features: of the numbers in the files.")
     flags.DEFINE_string("features", None, "neighbours: the folder of features to look among.")
@@ -107,6 +125,10 @@ def _run(argv: Sequence[str]) -> None:
     flag = flags.FLAGS["config"]
     if flag.value is not None:
         check_config(flag.value)
+        for place in PLACES:  # a run keeps them, and is used from other folders, too
+            group, field = place.split(".")
+            if given := flag.value[group][field]:
+                flag.value[group][field] = str(_absolute(given))
     invocation = Invocation(
         _workdir(_argument(sys.argv, "config"), flag.value),
         flags.FLAGS.restart,
@@ -128,8 +150,21 @@ def _run(argv: Sequence[str]) -> None:
         features=flags.FLAGS.features or "",
     )
     cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
+    _silence_libraries()
+    if flags.FLAGS.mode in READ_DATA:
+        say("starting TensorFlow and JAX")  # which takes seconds
     mode = importlib.import_module(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
-    print(json.dumps(mode.run(flag.value, invocation)), flush=True)
+    print(as_json(mode.run(flag.value, invocation)), flush=True)
+
+
+def _silence_libraries() -> None:
+    """Has what is written in C++ print nothing but its end; what fails is raised, and said here.
+
+    XLA would print lines of 2,000 letters for every program that it finds in the cache, of features that it asks of
+    no CPU. Before TensorFlow and JAX are imported.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 def _require_right_environment() -> None:
@@ -143,15 +178,17 @@ def _require_right_environment() -> None:
 
 
 def _workdir(filename: str | None, config: ConfigDict | None = None) -> Path:
-    """The run's folder, absolute: the flag's, or by the config's name and variant, or the mode's.
+    """The run's folder, absolute: the flag's, or by the config's name and variant, or the mode's."""
+    name, pictures = (config.name, config.data.manual_dir) if config is not None else ("", "")
+    return _absolute(flags.FLAGS.workdir or f"runs/{_run_name(filename or flags.FLAGS.mode, name, pictures)}")
 
-    One of configs/photos.py is called as the folder of the pictures is.
-    """
-    path, _, variant = (filename or flags.FLAGS.mode).partition(":")
-    default = f"{Path(path).stem}{'-' if variant else ''}{variant}"
-    if config is not None and config.name == "photos" and config.data.manual_dir:
-        default = _absolute(config.data.manual_dir).name
-    return _absolute(flags.FLAGS.workdir or f"runs/{default}")
+
+def _run_name(file: str, name: str, pictures: str) -> str:
+    """By the config file and its variant; of configs/photos.py as the folder of the pictures is called."""
+    path, _, variant = file.partition(":")
+    if name == "photos" and pictures:
+        return _absolute(pictures).name
+    return f"{Path(path).stem}{'-' if variant else ''}{variant}"
 
 
 def _absolute(folder: str) -> Path:
@@ -169,14 +206,14 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
         neither a config nor a run.
     """
     asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv)
-    config = _argument(argv, "config")
-    own = None if config is not None or asks_for_help else _config_of_the_run(argv)
-    if config is not None and not asks_for_help:
-        _require_known_fields(argv, sorted(flatten(config_file.load(config))))
-    if own is not None:
-        _require_known_fields(argv, sorted(flatten(own)))
+    file = _argument(argv, "config")
+    config = None if asks_for_help else _config_of(argv, file)
+    if config is not None:
+        _require_known_fields(argv, sorted(flatten(config)))
         delattr(flags.FLAGS, "config")
-        config_flags.DEFINE_config_dict("config", own, "The run's own config; change a field with --config.KEY=VALUE.")
+        argv = _without_config_file(argv)
+        what = "The config; change a field with --config.KEY=VALUE."
+        config_flags.DEFINE_config_dict("config", config, what, sys_argv=argv)
     flags.FLAGS.set_gnu_getopt(True)  # files may stand between flags
     if asks_for_help:  # which does not depend on a config, whatever is wrong with it
         argv = [argument for argument in argv if not re.match(r"--?(no)?config\b", argument)]
@@ -185,14 +222,23 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     except SystemExit:  # absl calls help a failure
         sys.exit(0 if asks_for_help else 1)
     except flags.Error as error:
-        text = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{text}; see --help, and the config file for its fields") from error
+        raise UserError(_of_a_flag(str(error))) from error
     mode = flags.FLAGS.mode
     by_runs = {"evaluate": flags.FLAGS.ensemble, "figures": flags.FLAGS.runs}.get(mode, mode in WITHOUT_CONFIG)
-    if config is None and own is None and not by_runs:
+    if config is None and not by_runs:
         or_run = ", or --workdir=DIR, the folder of a run" if mode in OF_A_RUN else ""
         raise UserError(f"--config is missing; give one, such as --config=configs/digits.py{or_run}")
     return rest
+
+
+def _of_a_flag(text: str) -> str:
+    """What absl says of a flag, as a sentence in which no word of Python's stands."""
+    text = text.splitlines()[0].rstrip(".")
+    found = re.match(r"flag --([^=]+)=(.*?): (.*)", text)
+    for said, needs in WRONG.items():
+        if found and re.search(said, found[3]):
+            return f"--{found[1]} is '{found[2]}' and must be {needs}"
+    return f"{text}; see --help, and the config file for its fields"
 
 
 def _argument(argv: Sequence[str], flag: str) -> str | None:
@@ -207,12 +253,39 @@ def _argument(argv: Sequence[str], flag: str) -> str | None:
     return found
 
 
-def _config_of_the_run(argv: Sequence[str]) -> ConfigDict | None:
-    """That of the run in --workdir, for a mode that uses one. Raises UserError if there is none in it."""
+def _without_config_file(argv: Sequence[str]) -> list[str]:
+    """The arguments without --config=FILE or --config FILE, which has been read."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    rest: list[str] = []
+    given = iter(argv[:end])
+    for argument in given:
+        if argument in ("--config", "-config"):
+            next(given, None)
+        elif not argument.startswith(("--config=", "-config=")):
+            rest.append(argument)
+    return [*rest, *argv[end:]]
+
+
+def _config_of(argv: Sequence[str], file: str | None) -> ConfigDict | None:
+    """The file's; or that of the run in --workdir, for a mode that uses one. Raises UserError if it cannot be read."""
+    if file is not None:
+        config = config_file.load(file, _argument(argv, "config.train.init_from") or "")
+        return _with_data_of_the_run(argv, file, config) if _argument(argv, "mode") in OF_A_RUN else config
     workdir = _argument(argv, "workdir")
     if workdir is None or _argument(argv, "mode") not in OF_A_RUN or _argument(argv, "ensemble") is not None:
         return None
     return config_of(load_saved(_absolute(workdir)))
+
+
+def _with_data_of_the_run(argv: Sequence[str], file: str, config: ConfigDict) -> ConfigDict:
+    """The config with the data of the run that is used, if that is a run of this config: none has to be named again."""
+    pictures = _argument(argv, "config.data.manual_dir") or ""
+    workdir = _absolute(_argument(argv, "workdir") or f"runs/{_run_name(file, config.name, pictures)}")
+    if run_exists(workdir) and _argument(argv, "ensemble") is None:
+        theirs = config_of(load_saved(workdir))
+        if theirs.name == config.name:
+            config.data.update({field: theirs.data[field] for field in theirs.data if field not in OF_PICTURES})
+    return config
 
 
 def _require_known_fields(argv: Sequence[str], known: list[str]) -> None:
@@ -220,5 +293,15 @@ def _require_known_fields(argv: Sequence[str], known: list[str]) -> None:
     for argument in argv:
         field = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if field and field[1] not in known and field[1] not in groups:
-            nearest = difflib.get_close_matches(field[1], known, 1, 0)[0]
+            nearest = _nearest(field[1], known)
             raise UserError(f"--config.{field[1]} is no field of the config; the nearest is --config.{nearest}")
+
+
+def _nearest(field: str, known: list[str]) -> str:
+    """The field that was meant, most likely: the last word counts, and its initials, as in lr and wd."""
+    word = field.rpartition(".")[2]
+    last = {one: one.rpartition(".")[2] for one in known}
+    by_initials = [one for one in known if "".join(part[:1] for part in last[one].split("_")) == word]
+    by_word = difflib.get_close_matches(word, last.values(), 1, 0.75)
+    by_word = [one for one in known if last[one] in by_word]
+    return difflib.get_close_matches(field, by_initials or by_word or known, 1, 0)[0]

@@ -63,12 +63,12 @@ Turn = Callable[[int], None]  # does so many steps and waits for them
 
 def flags() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Training and inference rate of the full network.")
+    parser = argparse.ArgumentParser("step.py", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--mode", choices=tuple(PASSES), default="train", help="inference is of one view")
     parser.add_argument("--devices", type=int, default=0, help="virtual CPU devices; 0: as many as the mesh has")
     parser.add_argument("--mesh", default="1x1", help="DATAxMODEL")
     parser.add_argument("--batch", type=int, default=128, help="images a step, all devices together")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "tf32"), default="float32")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "tf32"), default="float32", help="of activations")
     parser.add_argument("--turns", type=int, default=5, help="timed turns of each side")
     parser.add_argument("--steps", type=int, default=2, help="steps in a turn")
     parser.add_argument("--peer", choices=("none", "torch", "one_device"), default="none", help="what else takes turns")

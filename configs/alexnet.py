@@ -116,6 +116,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = ConfigDict()
     config.train.steps = 0  # updates to make in all; 0: by train.epochs
     config.train.epochs = 90.0  # passes over the training set
+    config.train.least_steps = 0  # where the epochs come to fewer, so many, and the schedule's epochs stretch with them
+    config.train.most_steps = 0  # where they come to more, so many, and the schedule shrinks; 0: no such bound
     config.train.batch_size = 128  # examples a step, over all devices
     config.train.seed = 0  # of weights, order, crops, lighting and dropout
     config.train.init_from = ""  # the folder of a run whose layers a new run starts from; '': none
@@ -130,6 +132,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.evaluate = ConfigDict()
     config.evaluate.split = "validation"  # a split of the set
+    config.evaluate.least_steps = 0  # between validations while training, which end an epoch; 0: each does
     config.evaluate.batch_size = 128  # examples at a time, over all devices
     config.evaluate.views = 1  # of each picture; 1: the centre; 10: corners, centre and their reflections
     config.evaluate.checkpoint = "best"  # best (lowest validation top-1 error) or newest

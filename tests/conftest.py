@@ -46,8 +46,9 @@ SMALL = (
 
 
 def environment_of_a_user() -> dict[str, str]:
-    """The tests' own, but launch.py chooses the number of devices itself."""
-    return {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    """The tests' own, but launch.py chooses the number of devices and how loud libraries are itself."""
+    of_tests = ("JAX_NUM_CPU_DEVICES", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
+    return {name: value for name, value in os.environ.items() if name not in of_tests}
 
 
 def launch_anew(*arguments: Any, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -65,7 +66,7 @@ def launch_anew(*arguments: Any, timeout: float = 300, **environment: str) -> su
 class Launched:
     """launch.py at work, in a process of its own that has imported TensorFlow and JAX already, which takes 7 s."""
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, *arguments: Any, cwd: Path = ROOT, **environment: str) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["alexnet_jax.modes.train"])
         self.arguments = list(map(str, arguments))
@@ -73,7 +74,8 @@ class Launched:
         self._out, self._err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("JAX_NUM_CPU_DEVICES", raising=False)  # for the server, which starts with the first call
-            self._process = context.Process(target=_launched, args=(self.arguments, str(self._out), str(self._err)))
+            where = (str(self._out), str(self._err), str(cwd), environment)
+            self._process = context.Process(target=_launched, args=(self.arguments, *where))
             self._process.start()
 
     @property
@@ -105,17 +107,20 @@ class Launched:
         return done
 
 
-def launch(*arguments: Any, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def launch(
+    *arguments: Any, timeout: float = 300, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs launch.py to its end in a process that has its imports already."""
-    return Launched(*arguments).ended(timeout)
+    return Launched(*arguments, cwd=cwd, **environment).ended(timeout)
 
 
-def _launched(arguments: list[str], out: str, err: str) -> None:
+def _launched(arguments: list[str], out: str, err: str, cwd: str, environment: dict[str, str]) -> None:
     for path, stream in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
-    os.chdir(ROOT)
+    os.environ.update(environment)
+    os.chdir(cwd)
     sys.argv = ["launch.py", *arguments]
-    runpy.run_path("launch.py", run_name="__main__")
+    runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
 
 
 def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -218,7 +218,9 @@ def read_header(data: bytes, rules: Rules) -> Header:
     if not header.pixels:
         raise UnusablePicture("damaged header (no pixel in it)")
     if header.pixels > rules.max_pixels:
-        raise UnusablePicture(f"{header.width}x{header.height} pixels, more than config.data.max_pixels")
+        raise UnusablePicture(
+            f"{header.width}x{header.height} pixels, more than config.data.max_pixels, {rules.max_pixels:,}"
+        )
     return header
 
 

@@ -63,7 +63,13 @@ def _pictures(name: str) -> Iterator[Picture]:
         among = f" among its {left_out} files" if left_out else ""
         raise UserError(f"the folder '{name}' has no picture ({', '.join(SUFFIXES)}){among}; name one that has")
     if left_out:
-        say(f"{name}: {len(files)} pictures; left out: {left_out} files that are hidden, no pictures or links")
+        there = "1 picture" if len(files) == 1 else f"{len(files)} pictures"
+        what = (
+            "1 file that is hidden, no picture or a link"
+            if left_out == 1
+            else (f"{left_out} files that are hidden, no pictures or links")
+        )
+        say(f"{name}: {there}; left out: {what}")
     for file in files:
         yield Picture(file.path, label=-1, path=file.path)
 

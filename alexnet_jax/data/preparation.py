@@ -21,7 +21,6 @@ from typing import TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from alexnet_jax.data import equal, notes, pictures, workers
 from alexnet_jax.data.finished import put_in_place
@@ -49,7 +48,7 @@ from alexnet_jax.data.shards import Shards
 from alexnet_jax.data.statistics import Sums
 from alexnet_jax.data.tensorflow import tf, tfds
 from alexnet_jax.locks import LOCK
-from alexnet_jax.messages import UserError, say
+from alexnet_jax.messages import Advance, UserError, say
 from alexnet_jax.signals import Stop, Stopped, stop_signals
 
 CHUNK = 32  # pictures that one process works on at a time
@@ -116,7 +115,9 @@ class Preparation:
         except (OSError, tf.errors.ResourceExhaustedError) as error:
             raise self._stopped_by(error) from error
         if self._progress.rejected:
-            say(f"{self._progress.rejected} pictures could not be used: see {self._folder / REJECTED}")
+            rejected = self._progress.rejected
+            what = "1 picture" if rejected == 1 else f"{rejected} pictures"
+            say(f"{what} could not be used: see {self._folder / REJECTED}")
         of_class = np.sum(list(stored.values()), axis=0).tolist()
         obeyed = self._data.colour_profiles == "srgb"
         for sentence in notes.sentences(self._progress.notes, self._source.classes, of_class, obeyed):
@@ -212,12 +213,11 @@ class Preparation:
         """Writes down a split round by round, and the progress after each. Raises Stopped if a signal came."""
         progress, count = self._progress, self._source.splits[split].count
         done = progress.done[split]
-        bar = tqdm(total=count, initial=done, desc=split, unit=" pictures", disable=None, smoothing=0.1)
-        with bar:
+        with Advance(f"preparing {split}", count, "pictures", done) as advance:
             for of_round in _lists(decoded, ROUND // CHUNK):
                 self._write_round(split, of_round)
                 progress.save(self._work, self._sums)
-                bar.update(progress.done[split] - bar.n)
+                advance.add(progress.done[split] - advance.done)
                 if stop.name:
                     raise self._stopped_by_signal(stop.name)
                 self._require_enough(max(count, progress.pictures))

@@ -58,7 +58,7 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
             if not anew:
                 raise UserError(
                     f"{changed}; give the same command with --mode=prepare to prepare anew, or with "
-                    "--config.data.manual_dir= to go on with what was prepared"
+                    f"--config.data.manual_dir= --config.data.prepared_dir={folder} to go on with what was prepared"
                 )
             say(f"{changed}: preparing anew")
             break

@@ -133,18 +133,39 @@ def _for_tfds(classes: tuple[str, ...]) -> list[str]:
 
 
 def folders(data: ConfigDict) -> Iterator[Path]:
-    """Where the prepared set may lie: where the config says, or with the data, or in the user's cache."""
+    """Where the prepared set may lie: where the config says, or with the data, or in the user's cache.
+
+    That of a folder of pictures is called as the folder is, with a digest of its path.
+    """
     if data.prepared_dir:
         named = Path(data.prepared_dir).expanduser().absolute()
         yield named / VERSION if is_whole(named / VERSION) else named
         return
     if is_whole(own := root(data) / data.name / VERSION) and (own / SETTINGS).is_file():  # by the set's own name
         yield own
-    name = "".join(c if c.isalnum() else "_" for c in data.name)
-    part = "" if data.square == "crop" else f"_{data.square}"
-    beside = root(data) / f"{name}_{data.resize}{part}" / VERSION
+    form = f"_{data.resize}" + ("" if data.square == "crop" else f"_{data.square}")
+    beside = root(data) / f"{_plain(data.name)}{form}" / VERSION
+    if data.name == "folder" and data.manual_dir and not _is_earlier_versions(beside, data):
+        pictures = os.path.realpath(Path(data.manual_dir).expanduser())
+        digest = hashlib.blake2b(os.fsencode(pictures), digest_size=4).hexdigest()
+        beside = root(data) / f"{_plain(Path(pictures).name)}-{digest}{form}" / VERSION
     yield beside
     yield cache.folder() / beside.relative_to(beside.anchor)
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def _is_earlier_versions(folder: Path, data: ConfigDict) -> bool:
+    """Whether the set of these pictures lies there, where earlier versions put that of any folder."""
+    if not is_whole(folder):
+        return False
+    try:
+        require_same_place(folder, data)
+    except UserError:
+        return False
+    return True
 
 
 def settings(data: ConfigDict) -> dict[str, str | int | float]:

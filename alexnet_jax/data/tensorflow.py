@@ -2,12 +2,13 @@
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before its import, or its start-up notices are printed
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before its import, or its start-up notices are printed
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # likewise, and no network runs in TensorFlow here
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 tf.config.set_visible_devices([], "GPU")
+tfds.disable_progress_bar()  # ours says how far it is
 
 __all__ = ["tf", "tfds"]

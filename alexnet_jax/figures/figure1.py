@@ -1,10 +1,14 @@
-"""Figure 1: training error by epoch of the four-layer network, ReLUs against tanh units."""
+"""Figure 1: training error by epoch of the four-layer network, ReLUs against tanh units, over several seeds."""
 
+import math
+import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.messages import UserError, say
@@ -14,25 +18,40 @@ from alexnet_jax.runs.folder import open_run
 TARGET = 0.25  # training error, the dotted line of the paper's figure
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # the grid that the fastest learning rate of each is taken from
 ACTIVATIONS = ("relu", "tanh")
+NAMES = {"relu": "ReLUs", "tanh": "tanh units"}
+SEEDS = 5  # of the fastest rate of each
+WINDOW = 1000  # pictures, at least, that an error is a mean over: of fewer the first crossing is luck
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A run's training error."""
+    """A run's training error.
+
+    Attributes:
+      points: epoch, and the error around it as a fraction, a mean over `WINDOW` pictures.
+    """
 
     activation: str
     learning_rate: float
+    seed: int
     data: str
-    points: tuple[tuple[float, float], ...]  # epoch, and the error since the point before, as a fraction
+    points: tuple[tuple[float, float], ...]
 
     @property
-    def epochs_to_target(self) -> float | None:
-        """The first epoch whose error is the target or less; None if it was never reached."""
-        return next((epoch for epoch, error in self.points if error <= TARGET), None)
+    def epochs_to_target(self) -> float:
+        """The first epoch around which the error is the target or less; infinite if it never was."""
+        return next((epoch for epoch, error in self.points if error <= TARGET), math.inf)
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """Of two runs, the one of the lower is faster; where neither came there, the one that came nearer."""
+        return self.epochs_to_target, min((error for _, error in self.points), default=1.0)
 
 
 def compare(folders: Sequence[Path], path: Path) -> dict[str, Any]:
-    """Draws the fastest run of either kind of unit as the picture `path`, and returns the figure's numbers.
+    """Draws the runs of the fastest rate of either kind of unit as the picture `path`, and returns its numbers.
+
+    Of the rates that were run with the most seeds the one of the lowest median is the fastest.
 
     Raises:
       UserError: a folder holds no run of the four layers, or there is none of one kind.
@@ -41,18 +60,33 @@ def compare(folders: Sequence[Path], path: Path) -> dict[str, Any]:
     best = {activation: fastest(curves, activation) for activation in ACTIVATIONS}
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(best, path)
-    relu, tanh = (best[activation].epochs_to_target for activation in ACTIVATIONS)
+    result: dict[str, Any] = {"figure": 1, "data": best["relu"][0].data, "pictures": WINDOW}
+    for activation, runs in best.items():
+        epochs = sorted(one.epochs_to_target for one in runs)
+        result[f"{activation}_epochs"] = _finite(statistics.median(epochs))
+        result[f"{activation}_epochs_of_seeds"] = {one.seed: _finite(one.epochs_to_target) for one in runs}
+        result[f"{activation}_learning_rate"] = runs[0].learning_rate
+        say(f"{TARGET:.0%} training error with {NAMES[activation]} at {runs[0].learning_rate:g}: {_epochs(runs)}")
+    relu, tanh = (result[f"{activation}_epochs"] for activation in ACTIVATIONS)
     ratio = tanh / relu if relu and tanh else None
     said = f"{ratio:.1f} times fewer epochs with ReLUs" if ratio else "not both reached it"
-    say(f"{TARGET:.0%} training error: {said} (paper: 6); {path}")
-    return {
-        "figure": 1,
-        "data": best["relu"].data,
-        **{f"{activation}_epochs": best[activation].epochs_to_target for activation in ACTIVATIONS},
-        **{f"{activation}_learning_rate": best[activation].learning_rate for activation in ACTIVATIONS},
-        "ratio": ratio,
-        "picture": str(path),
-    }
+    say(f"{said} (paper: 6), medians of {len(best['relu'])} and {len(best['tanh'])} seeds; {path}")
+    return {**result, "ratio": ratio, "picture": str(path)}
+
+
+def _finite(epochs: float) -> float | None:
+    return epochs if math.isfinite(epochs) else None
+
+
+def _epochs(runs: Sequence[Curve]) -> str:
+    """The median and the spread of the epochs to the target, for a person."""
+    epochs = sorted(one.epochs_to_target for one in runs)
+    low, middle, high = (
+        f"{one:.2f}" if math.isfinite(one) else "never" for one in (epochs[0], statistics.median(epochs), epochs[-1])
+    )
+    return (
+        "never" if middle == "never" else f"{middle} epochs ({low} to {high})" if len(runs) > 1 else f"{middle} epochs"
+    )
 
 
 def curve(folder: Path) -> Curve:
@@ -62,39 +96,74 @@ def curve(folder: Path) -> Curve:
     if model["network"] != "four_layers":
         raise UserError(f"--runs names {folder}, which is no run of configs/cifar10.py; give such runs alone")
     lines = [line for line in report.read_metrics(folder) if "train/top1_error" in line]
-    points = tuple((line["epoch"], line["train/top1_error"]) for line in lines)
-    return Curve(model["activation"], config["optimizer"]["learning_rate"], config["data"]["name"], points)
+    points = smoothed(lines, config["train"]["batch_size"])
+    rate, seed = config["optimizer"]["learning_rate"], config["train"]["seed"]
+    return Curve(model["activation"], rate, seed, config["data"]["name"], points)
 
 
-def fastest(curves: list[Curve], activation: str) -> Curve:
-    """The run that reached the target first, or came nearest. Raises UserError if there is none."""
-    ours = [one for one in curves if one.activation == activation and one.points]
-    if not ours:
+def smoothed(lines: Sequence[report.Line], batch_size: int) -> tuple[tuple[float, float], ...]:
+    """The mean error over the fewest reports that have `WINDOW` pictures, and the epoch in their middle."""
+    steps, epochs, wrong = [0.0], [0.0], [0.0]  # at each report; the sum of the errors up to it
+    found = []
+    for line in lines:
+        wrong.append(wrong[-1] + line["train/top1_error"] * (line["step"] - steps[-1]))
+        steps.append(line["step"])
+        epochs.append(line["epoch"])
+        first = [i for i, step in enumerate(steps) if (steps[-1] - step) * batch_size >= WINDOW]
+        if first:
+            since = first[-1]
+            mean = (wrong[-1] - wrong[since]) / (steps[-1] - steps[since])
+            found.append(((epochs[-1] + epochs[since]) / 2, mean))
+    return tuple(found)
+
+
+def fastest(curves: Sequence[Curve], activation: str) -> list[Curve]:
+    """The runs of the fastest rate, by their seeds. Raises UserError if there is none of the activation."""
+    by_rate: dict[float, list[Curve]] = defaultdict(list)
+    for one in curves:
+        if one.activation == activation and one.points:
+            by_rate[one.learning_rate].append(one)
+    if not by_rate:
         raise UserError(f"--runs has no run with {activation} units; train --config=configs/cifar10.py:{activation}")
-
-    def merit(one: Curve) -> tuple[float, float]:
-        reached = one.epochs_to_target
-        return (float("inf") if reached is None else reached, min(error for _, error in one.points))
-
-    return min(ours, key=merit)
+    most = max(map(len, by_rate.values()))
+    candidates = [sorted(runs, key=lambda one: one.merit) for runs in by_rate.values() if len(runs) == most]
+    best = min(candidates, key=lambda runs: runs[len(runs) // 2].merit)
+    return sorted(best, key=lambda one: one.seed)
 
 
-def draw(best: dict[str, Curve], path: Path) -> None:
-    """Both curves, and the line that they race to."""
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+def draw(best: dict[str, list[Curve]], path: Path) -> None:
+    """All runs of both, the median one of each in bold with its crossing, and the line that they race to."""
+    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for activation, style in zip(ACTIVATIONS, ("-", "--"), strict=True):
-        one = best[activation]
-        reached = one.epochs_to_target
-        label = f"{activation}, rate {one.learning_rate:g}: "
-        label += f"{reached:.2f} epochs" if reached is not None else "not reached"
-        axes.plot(*zip(*one.points, strict=True), style, color="black", label=label)
-    axes.axhline(TARGET, color="tab:red", linewidth=1, linestyle=":")
-    last = max((one.epochs_to_target or one.points[-1][0]) for one in best.values())
+    last = 0.0
+    for activation, style, colour in zip(ACTIVATIONS, ("-", "--"), ("tab:blue", "tab:orange"), strict=True):
+        runs = sorted(best[activation], key=lambda one: one.merit)
+        middle = runs[(len(runs) - 1) // 2]
+        for one in runs:
+            of_median: dict[str, Any] = {"alpha": 0.25, "linewidth": 1}
+            if one is middle:
+                label = f"{NAMES[activation]}, rate {one.learning_rate:g}: {TARGET:.0%} after {_epochs(runs)}"
+                of_median = {"linewidth": 2, "label": label}
+            axes.plot([e for e, _ in one.points], [100 * x for _, x in one.points], style, color=colour, **of_median)
+        last = max(last, *(one.epochs_to_target for one in runs if math.isfinite(one.epochs_to_target)), 0.0)
+        _mark(axes, middle, colour)
+    last = last or max(one.points[-1][0] for runs in best.values() for one in runs)
+    axes.axhline(100 * TARGET, color="tab:red", linewidth=1, linestyle=":")
     axes.set_xlim(0, 1.5 * last)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 100)
+    axes.text(1.49 * last, 100 * TARGET + 1, f"{TARGET:.0%}", color="tab:red", ha="right", va="bottom")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("training error")
-    axes.set_title(f"four layers on {best['relu'].data}")
-    axes.legend()
+    axes.set_ylabel(f"training error (%), means over {WINDOW:,} pictures")
+    axes.set_title(f"four layers on {best['relu'][0].data}, {max(map(len, best.values()))} seeds")
+    axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
+
+
+def _mark(axes: Axes, one: Curve, colour: str) -> None:
+    """Where the curve first is at the target or below, and the epoch under it."""
+    epoch = one.epochs_to_target
+    if math.isfinite(epoch):
+        height = 100 * dict(one.points)[epoch]
+        axes.plot(epoch, height, "o", color=colour)
+        axes.plot([epoch, epoch], [0, height], color=colour, linewidth=0.8)
+        axes.annotate(f"{epoch:.2f}", (epoch, 2), xytext=(3, 0), textcoords="offset points", color=colour)

@@ -20,6 +20,7 @@ MODES = {  # name, which is the file's (but see FILES): what it does; README's t
 FILES = {"import": "import_"}  # where the name is a word of Python's own
 WITHOUT_CONFIG = ("table", "import", "export")  # modes that find theirs, or need none
 OF_A_RUN = ("evaluate", "predict", "features", "neighbours", "export")  # need no config: the run's own is taken
+READ_DATA = ("train", "prepare", "evaluate")  # by TensorFlow, always
 OF_FILES = ("predict", "features", "neighbours")  # have pictures named behind the flags
 FLAGS = {  # that some modes alone have, and which
     "dry_run": ("prepare",),
@@ -29,8 +30,8 @@ FLAGS = {  # that some modes alone have, and which
     "classes": ("import",),
     "platforms": ("export",),
     "layer": ("features",),
-    "output": OF_FILES,
-    "overwrite": OF_FILES,
+    "output": (*OF_FILES, "table"),
+    "overwrite": (*OF_FILES, "table"),
     "reduce": ("features",),
     "dtype": ("features",),
     "features": ("neighbours",),

@@ -148,6 +148,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     check_batches(config, mesh.shape[towers.DATA])
     recipe = recipe_of(config, describe.classes(config), steps_per_epoch=1)
     size = config.train.batch_size
+    say("compiling the training step")
     listed = count(lowered_step(recipe, mesh, size, config.data.resize).compile().as_text())
     predicted = predict(recipe.architecture, mesh, size, recipe.dtype)
     say(f"{'collective':<20}{'layer':<11}{'pass':<10}{'bytes':>13}")
@@ -162,6 +163,15 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         "predicted_bytes_per_step": sum(one.bytes for one in predicted),
     }
     say(f"{result['bytes_per_step']:,} bytes a step; predicted {result['predicted_bytes_per_step']:,}")
+    slices, devices = mesh.shape[towers.DATA], mesh.shape[towers.MODEL]
+    if slices > 1:
+        result["groups"] = (
+            f"counted is what one group of devices exchanges: {slices} pairs of towers do so side by side, and "
+            f"over data, where the gradients go, {devices} groups of {slices}"
+            if devices > 1
+            else f"counted is what the one group of {slices} devices exchanges"
+        )
+        say(result["groups"])
     if recipe.dtype == "bfloat16" and mesh.devices.flat[0].platform == "cpu":
         result["note"] = "a CPU computes bfloat16 collectives in float32: twice the predicted bytes of the activations"
         say(result["note"])

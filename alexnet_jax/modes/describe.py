@@ -12,13 +12,18 @@ from alexnet_jax.runs.config import network_of
 
 GIBIBYTES = (8, 16, 80)  # of memory a device, for which the largest batch is said
 READS = {"image": "image", "own": "own tower", "both": "all towers"}
+BYTES = {"float32": 4, "bfloat16": 2}  # of an activation
+CLASSES = {"digits": 10, "cifar10": 10, "imagenet2012": 1000}  # of sets that need not be asked, by their names
+MESHES = {1: ((1, 1), (2, 1)), 2: ((1, 1), (1, 2))}  # data x model, by the towers
 
 
 def classes(config: ConfigDict) -> int:
     """The config's number of classes, or the dataset's; no data is needed for either."""
     if config.model.classes:
         return config.model.classes
-    from alexnet_jax.data import sources  # TensorFlow takes seconds to import
+    if config.data.name in CLASSES:
+        return CLASSES[config.data.name]
+    from alexnet_jax.data import sources  # which lists folders, and asks TFDS, whose import takes seconds, of others
 
     return len(sources.class_names(config.data))
 
@@ -27,11 +32,12 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     """Prints the table for a person. Returns the sums and the layers."""
     net = network_of(config, classes(config))
     rows = architecture.table(net)
-    say(text(net, rows))
-    batch = config.train.batch_size
-    meshes = [(1, 1), (1, 2)] if net.towers == 2 else [(1, 1), (2, 1)]
-    needs = {mesh: architecture.training_bytes(net, batch, *mesh) for mesh in meshes}
-    say(memory(net, batch, needs))
+    batch, dtype = config.train.batch_size, config.model.dtype
+    needs = {
+        mesh: architecture.training_bytes(net, batch, *mesh, activation=BYTES[dtype]) for mesh in MESHES[net.towers]
+    }
+    for line in (*text(net, rows), *memory(net, batch, dtype, needs)):
+        say(line)
     return {
         "parameters": sum(row.parameters for row in rows),
         "neurons": sum(row.neurons for row in rows),
@@ -44,21 +50,22 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     }
 
 
-def memory(net: Architecture, batch: int, needs: dict[tuple[int, int], int]) -> str:
-    """What training needs and what a device has room for, as lines of text."""
-    lines = ["memory of a training step in float32, an estimate (mesh: data x model devices)"]
+def memory(net: Architecture, batch: int, dtype: str, needs: dict[tuple[int, int], int]) -> list[str]:
+    """What training needs and what a device has room for, a line for each mesh below a heading."""
+    lines = [f"memory of a training step in {dtype}, an estimate (mesh: data x model devices)"]
     for (data, model), needed in needs.items():
-        room = (f"{architecture.largest_batch(net, g * 2**30, data, model):,} in {g} GiB" for g in GIBIBYTES)
-        need = f"{needed / 2**30:.2f} GiB a device at batch {batch}"
-        lines.append(f"  mesh {data}x{model}: {need}; largest batch {', '.join(room)}")
-    return "\n".join(lines)
+        batches = {g: architecture.largest_batch(net, g * 2**30, data, model, BYTES[dtype]) for g in GIBIBYTES}
+        room = ", ".join(f"{most:,} in {g} GiB" for g, most in batches.items())
+        lines.append(f"  mesh {data}x{model}: {needed / 2**30:.2f} GiB a device at batch {batch}; largest batch {room}")
+    return lines
 
 
-def text(net: Architecture, rows: tuple[Row, ...]) -> str:
-    """The table as lines of text."""
+def text(net: Architecture, rows: tuple[Row, ...]) -> list[str]:
+    """The table, a line for each layer and each pooling; what follows it is in the order of the architecture."""
+    wide = max(len(row.name) for row in rows) + 1
     lines = [
         f"{net.towers} tower{'s' if net.towers == 2 else ''}, input {net.input_size}x{net.input_size}x3",
-        f"{'layer':<7}{'window':>9}{'stride':>8}{'padding':>9}  {'reads':<12}{'output':<14}"
+        f"{'layer':<{wide}}{'window':>9}{'stride':>8}{'padding':>9}  {'reads':<12}{'output':<12}"
         f"{'parameters':>12}{'neurons':>9}{'MFLOP':>8}  then",
     ]
     for row in rows:
@@ -72,13 +79,14 @@ def text(net: Architecture, rows: tuple[Row, ...]) -> str:
         reads = READS["own" if isinstance(layer, MaxPool) else layer.reads]
         names = ", ".join(_name(operation) for operation in row.then)
         output = "x".join(str(side) for side in row.output_shape)
-        lines.append(
-            f"{row.name:<7}{window:>9}{stride:>8}{padding:>9}  {reads:<12}{output:<14}"
+        line = (
+            f"{row.name:<{wide}}{window:>9}{stride:>8}{padding:>9}  {reads:<12}{output:<12}"
             f"{row.parameters:>12,}{row.neurons:>9,}{row.flops / 1e6:>8.1f}  {names}"
         )
+        lines.append(line.rstrip())
     total = [sum(getattr(row, what) for row in rows) for what in ("parameters", "neurons", "flops")]
-    lines.append(f"{'sum':<59}{total[0]:>12,}{total[1]:>9,}{total[2] / 1e6:>8.1f}")
-    return "\n".join(lines)
+    lines.append(f"{'sum':<{wide + 50}}{total[0]:>12,}{total[1]:>9,}{total[2] / 1e6:>8.1f}")
+    return lines
 
 
 def _name(operation: object) -> str:

@@ -53,7 +53,8 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     _, eval_step = compiled_steps(recipe, mesh, config.evaluate.views)
     mean_image = towers.replicate(trained.statistics.mean_image, mesh)
     with validation.batches_of(config, source) as batches:
-        errors, by_class = validation.with_classes(eval_step, params, batches, mean_image, mesh)
+        shown = validation.counted(batches, source.examples(config.evaluate.split), "evaluation")
+        errors, by_class = validation.with_classes(eval_step, params, shown, mean_image, mesh)
     worst = _worst_classes(source.classes, by_class)
     _say_worst(worst, len(source.classes))
     result = {**errors, "views": config.evaluate.views, "step": at, "workdir": str(trained.workdir)}
@@ -158,7 +159,7 @@ def outputs(
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         with validation.batches_of(config, source) as of_split:
-            for batch in of_split:
+            for batch in validation.counted(of_split, source.examples(config.evaluate.split), "evaluation"):
                 real = int(batch.mask.sum())
                 whole = jax.device_get(probabilities(params, towers.put_batch(batch, mesh), mean_image))
                 yield whole[:real, : len(trained.classes)], batch.label[:real]

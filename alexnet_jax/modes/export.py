@@ -103,8 +103,10 @@ def _write(files: Files) -> None:
         for path in files:
             os.replace(unfinished[path], path)
     except OSError as error:
+        theirs = {str(hidden): path for path, hidden in unfinished.items()}
+        named = theirs.get(str(error.filename), error.filename)
         raise UserError(
-            f"--weights={error.filename} cannot be written ({error.strerror}); make room, or name another file"
+            f"--weights={named} cannot be written ({error.strerror}); make room, or name another file"
         ) from error
     finally:
         for path in unfinished.values():

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from alexnet_jax.data import given, reading
 from alexnet_jax.data.reading import Rejected, Some
-from alexnet_jax.messages import UserError, say
+from alexnet_jax.messages import Advance, UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.modes.predict import counted, require_some
 from alexnet_jax.runs.arrays import FeaturesWriter, file_of, free_bytes, is_ours
@@ -124,9 +123,9 @@ def stored_batches(config: ConfigDict, source: Any, split: str, size: int) -> Ge
     names = prepared_set.file_names(source, split)
     with (
         pipeline.evaluation_batches(source, config, split) as batches,
-        tqdm(total=source.examples(split), desc=split, unit=" pictures", disable=None, smoothing=0.1) as bar,
+        Advance(split, source.examples(split), "pictures") as advance,
     ):
         for batch in batches:
             count = int(batch.mask.sum())
             yield Some(replace(batch, mask=None), list(islice(names, count)))
-            bar.update(count)
+            advance.add(count)

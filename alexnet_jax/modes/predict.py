@@ -1,7 +1,6 @@
 """`--mode=predict`: the likeliest classes of pictures."""
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from alexnet_jax.data import given, reading
 from alexnet_jax.data.pictures import Picture
 from alexnet_jax.data.reading import Rejected, Some
-from alexnet_jax.messages import UserError, say
+from alexnet_jax.messages import Advance, UserError, as_json, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.runs.net import TOP, Prediction, open_net, say_of_mirrors
 from alexnet_jax.runs.outputs import new_file
@@ -61,14 +59,14 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
 
 def counted(batches: Iterable[Some], pictures: list[Picture], rejected: list[Rejected]) -> Iterator[Some]:
     """The batches, while a bar shows how far they are and what cannot be used is said and put to `rejected`."""
-    hidden = None if len(pictures) >= BAR_FROM else True
-    with tqdm(total=len(pictures), unit=" pictures", disable=hidden, file=sys.stderr, smoothing=0.1) as bar:
+    alone = len(pictures) == 1  # what is wrong with it, `require_some` says
+    with Advance("pictures", len(pictures), "pictures") as advance:
         for some in batches:
-            for one in some.rejected:
-                tqdm.write(f"{one.file} cannot be used: {one.reason}", file=sys.stderr)
+            for one in () if alone else some.rejected:
+                advance.say(f"{one.file} cannot be used: {one.reason}")
             rejected += some.rejected
             yield some
-            bar.update(len(some.names) + len(some.rejected))
+            advance.add(len(some.names) + len(some.rejected))
 
 
 def require_some(used: int, rejected: list[Rejected]) -> None:
@@ -119,7 +117,7 @@ def _written(invocation: Invocation) -> Iterator[Write]:
 
         def write_jsonl(name: str, top: Prediction, reason: str) -> None:
             top5 = [{"class": of_class, "probability": probability} for of_class, probability in top]
-            file.write(json.dumps({"file": name, "reason": reason} if reason else {"file": name, "top5": top5}) + "\n")
+            file.write(as_json({"file": name, "reason": reason} if reason else {"file": name, "top5": top5}) + "\n")
 
         if suffix == ".csv":
             numbers = range(1, TOP + 1)

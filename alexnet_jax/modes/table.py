@@ -1,16 +1,17 @@
 """`--mode=table`: the paper's tables, published and measured side by side."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.messages import UserError
+from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.runs import checkpoint
 from alexnet_jax.runs.config import run_exists
 from alexnet_jax.runs.folder import evaluations, open_run
+from alexnet_jax.runs.outputs import new_file
 
 CONFIGS = ("alexnet", "alexnet_2012")  # as published, and as run in 2012
 Errors = tuple[float | None, float | None]  # top-1 and top-5, percent
@@ -99,13 +100,23 @@ class Measured:
     views: int
     top1: float  # percent
     top5: float  # percent
+    run: str = ""  # the folder's name
 
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
-    """Prints the table in Markdown on standard output, and gives it as JSON."""
+    """Shows the table, writes it in Markdown where --output says, and gives it as JSON."""
+    output = invocation.output
+    if output and not output.endswith(".md"):
+        raise UserError(f"--output={output} is not FILE.md; the table is written in Markdown")
     results = [one for folder in invocation.runs for one in measured(Path(folder).expanduser().absolute())]
-    print(markdown(results))
-    return {"rows": [as_json(row, results) for row in ROWS]}
+    others = of_other_data(results)
+    for line in terminal(results, others):
+        say(line)
+    if output:
+        with new_file(output, invocation.overwrite) as unfinished:
+            unfinished.write_text(f"{markdown(results)}\n{_markdown_of_others(others)}")
+    rows = [as_json(row, results) for row in ROWS]
+    return {"rows": rows, "other_data": [_as_dict(one) for one in others], "output": output or None}
 
 
 def measured(folder: Path) -> list[Measured]:
@@ -122,6 +133,7 @@ def measured(folder: Path) -> list[Measured]:
             line["views"],
             100 * line["top1_error"],
             100 * line["top5_error"],
+            folder.name,
         )
         for line in evaluations(folder)[::-1]
     ]
@@ -135,7 +147,9 @@ def measured(folder: Path) -> list[Measured]:
             evaluate = saved["evaluate"]
             errors = 100 * metrics["top1_error"], 100 * metrics["top5_error"]
             results.append(
-                Measured((saved["name"],), saved["data"]["name"], evaluate["split"], evaluate["views"], *errors)
+                Measured(
+                    (saved["name"],), saved["data"]["name"], evaluate["split"], evaluate["views"], *errors, folder.name
+                )
             )
     elif not results:
         raise UserError(f"--runs names {folder}, which holds no run and no evaluation; name folders of runs")
@@ -143,22 +157,42 @@ def measured(folder: Path) -> list[Measured]:
 
 
 def of_row(row: Row, base: str, results: list[Measured]) -> Measured | None:
-    """What was measured for the row with a config, on the row's own data if there is such."""
+    """What was measured for the row with a config: on the row's data, split and views, or nothing."""
     members = tuple(sorted(f"{base}:{variant}" if variant else base for variant in row.members))
-    fits = [one for one in results if members and one.members == members and one.views == row.views]
-    return next((one for one in fits if (one.data, one.split) == (row.data, row.split)), fits[0] if fits else None)
+    return next((one for one in results if members and _is_of(one, row) and one.members == members), None)
+
+
+def _is_of(one: Measured, row: Row) -> bool:
+    return (one.data, one.split, one.views) == (row.data, row.split, row.views)
+
+
+def shown_errors(row: Row, base: str, results: list[Measured]) -> Errors:
+    """The measured errors as the row has its published ones: a relative row's less those of the base network.
+
+    The base is measured with the same config, on the same data, split and views; without it there is nothing to show.
+    """
+    one = of_row(row, base, results)
+    if one is None or not row.relative:
+        return (one.top1, one.top5) if one else (None, None)
+    whole = next((other for other in results if _is_of(other, row) and other.members == (base,)), None)
+    return (one.top1 - whole.top1, one.top5 - whole.top5) if whole else (None, None)
+
+
+def of_other_data(results: list[Measured]) -> list[Measured]:
+    """The results that are no row's, such as those of own pictures, each once."""
+    placed = {of_row(row, base, results) for row in ROWS for base in CONFIGS}
+    return [one for one in dict.fromkeys(results) if one not in placed]
 
 
 def command(row: Row, base: str = "alexnet") -> str:
-    """How the row is run, once the networks in it are trained."""
+    """How the row is run, once the networks in it are trained; the whole command."""
     if not row.members:
         return ""
     name = f"configs/{base}.py:{row.members[0]}" if row.members[0] else f"configs/{base}.py"
-    if len(row.members) == 1:
-        views = " --config.evaluate.views=10" if row.views == 10 else ""
-        split = f" --config.evaluate.split={row.split}" if row.split != "validation" else ""
-        return f"`--config={name} --mode=evaluate{views}{split}`"
-    return f"`--config={name} --mode=evaluate --ensemble=DIR,… --config.evaluate.views=10`"
+    views = " --config.evaluate.views=10" if row.views == 10 else ""
+    split = f" --config.evaluate.split={row.split}" if row.split != "validation" else ""
+    runs = f" --ensemble={','.join(['DIR'] * len(row.members))}" if len(row.members) > 1 else ""
+    return f"python launch.py --config={name} --mode=evaluate{runs}{views}{split}"
 
 
 def percent(errors: Errors, relative: bool = False) -> str:
@@ -168,44 +202,85 @@ def percent(errors: Errors, relative: bool = False) -> str:
     return " / ".join("-" if one is None else f"{one:+.1f}" if relative else f"{one:.1f}" for one in errors)
 
 
-def said(row: Row, one: Measured | None) -> str:
-    """What was measured, with its data where they are not the row's."""
-    if one is None:
-        return ""
-    other = "" if (one.data, one.split) == (row.data, row.split) else f" ({one.data}, {one.split})"
-    return percent((one.top1, one.top5)) + other
+def terminal(results: list[Measured], others: list[Measured]) -> list[str]:
+    """The rows for a terminal of 100 columns, and what was measured on other data below them."""
+    head = ("", "row", "published", "2012 log", "alexnet", "alexnet_2012")
+    lines = ["top-1 / top-5 errors in percent; with a sign: more than the base network's", _line(head)]
+    for row in ROWS:
+        cells = [percent(errors, row.relative) for errors in (row.published, log_errors(row))]
+        cells += [percent(shown_errors(row, base, results), row.relative) for base in CONFIGS]
+        lines.append(_line((row.where, row.what, *(cell.replace(" ", "") for cell in cells))))
+    if others:
+        lines += ["", "on other data, or measured in another way"]
+        lines += [f"  {_name(one):<32} {_where(one):<38} {percent((one.top1, one.top5))}" for one in others]
+    lines.append("--output=FILE.md writes the table with each row's command")
+    return lines
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    where, row, *errors = cells
+    return f"{where:<16} {row:<36} " + " ".join(f"{cell:<10}" for cell in errors).rstrip()
+
+
+def _name(one: Measured) -> str:
+    members = " + ".join(one.members) if len(one.members) < 3 else f"{len(one.members)} networks"
+    return members if one.run in ("", members) else f"{one.run} ({members})"
+
+
+def log_errors(row: Row) -> Errors:
+    """Those of the source's logs as the row has its published ones: a relative row's less those of its base."""
+    if row.log is None or not row.relative:
+        return row.log[1:] if row.log else (None, None)
+    of_2010 = row.log[0].endswith("2010")
+    base = next(one.log for one in ROWS if one.log and one.log[0] == ("145-2010" if of_2010 else "145"))
+    assert base is not None
+    return row.log[1] - base[1], row.log[2] - base[2]
+
+
+def _where(one: Measured) -> str:
+    return f"{one.data}, {one.split}, {one.views} view{'s' if one.views > 1 else ''}"
 
 
 def markdown(results: list[Measured]) -> str:
     """The rows, top-1 / top-5 errors in percent."""
-    head = [
-        "",
-        "row",
-        "command, after python launch.py",
-        "published",
-        "source's log",
-        *(f"measured, {base}.py" for base in CONFIGS),
-    ]
+    measured_with = (f"measured, {base}.py" for base in CONFIGS)
+    head = ["", "row", "command", "published", "source's log", *measured_with]
     lines = [head, ["---"] * len(head)]
     for row in ROWS:
-        log = f"{percent(row.log[1:])} ({row.log[0]})" if row.log else ""
-        cells = [row.where, row.what, command(row), percent(row.published, row.relative), log]
-        lines.append(cells + [said(row, of_row(row, base, results)) for base in CONFIGS])
+        log = f"{percent(log_errors(row), row.relative)} ({row.log[0]})" if row.log else ""
+        how = f"`{command(row)}`" if row.members else ""
+        cells = [row.where, row.what, how, percent(row.published, row.relative), log]
+        cells += [percent(shown_errors(row, base, results), row.relative) for base in CONFIGS]
+        lines.append(cells)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def _markdown_of_others(others: list[Measured]) -> str:
+    if not others:
+        return ""
+    lines = [["network", "data", "errors"], ["---"] * 3]
+    lines += [[_name(one), _where(one), percent((one.top1, one.top5))] for one in others]
+    return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def as_json(row: Row, results: list[Measured]) -> dict[str, Any]:
-    """The row for a machine; errors are percent."""
+    """The row for a machine; errors are percent, of a relative row more than the base network's."""
     result: dict[str, Any] = {
         "where": row.where,
         "row": row.what,
         "members": list(row.members),
+        "command": command(row),
         "views": row.views,
         "published": list(row.published),
         "relative": row.relative,
         "log": list(row.log[1:]) if row.log else None,
     }
     for base in CONFIGS:
-        one = of_row(row, base, results)
-        result[base] = {"top1": one.top1, "top5": one.top5, "data": one.data, "split": one.split} if one else None
+        one, (top1, top5) = of_row(row, base, results), shown_errors(row, base, results)
+        found = one and top1 is not None
+        result[base] = {"top1": top1, "top5": top5, "data": row.data, "split": row.split} if found else None
     return result
+
+
+def _as_dict(one: Measured) -> dict[str, Any]:
+    return {**asdict(one), "members": list(one.members)}

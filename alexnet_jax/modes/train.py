@@ -66,7 +66,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         steps_per_epoch = pipeline.steps_per_epoch(source, config.data.train_split, config.train.batch_size)
         recipe = recipe_of(config, classes, steps_per_epoch)
 
-        if invocation.restart:
+        if invocation.restart and run_exists(workdir):
             set_run_aside(workdir)
             held.enter_context(only_writer(workdir))
         if this_run is None:
@@ -134,7 +134,8 @@ def _run_to_go_on_with(config: ConfigDict, invocation: Invocation) -> Run | None
     if invocation.restart or not run_exists(invocation.workdir):
         return None
     there = open_run(invocation.workdir)
-    require_same_config(config, there, OF_TRAINING, "gone on with")
+    bounded = config.train.least_steps or config.train.most_steps  # the drops are where the epochs put them
+    require_same_config(config, there, (*OF_TRAINING, *(("train.epochs",) if bounded else ())), "gone on with")
     return there
 
 

@@ -271,33 +271,37 @@ def table(architecture: Architecture) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def training_bytes(architecture: Architecture, batch: int, data: int = 1, model: int = 1) -> int:
-    """An estimate of what a training step in float32 needs on each of data x model devices, in bytes.
+def training_bytes(architecture: Architecture, batch: int, data: int = 1, model: int = 1, activation: int = 4) -> int:
+    """An estimate of what a training step needs on each of data x model devices, in bytes.
 
-    Weights, velocities and gradients; of each picture its pixels, what the towers read of each other, every
-    layer's outputs, response normalisation's roots, pooling's maxima and a byte for the place of each.
+    Weights, velocities and gradients, in float32; of each picture its pixels, what the towers read of each other,
+    every layer's outputs, response normalisation's roots, pooling's maxima and a byte for the place of each.
+
+    Args:
+      activation: bytes of one, 4 of float32 and 2 of bfloat16.
     """
     rows = table(architecture)
     pixels = architecture.input_size**2 * 3
-    read, kept = pixels, 0.0
+    read, kept, places = pixels, 0, 0
     for row in rows:
         outputs = math.prod(row.output_shape)
         norms = [operation for operation in row.then if isinstance(operation, LRN)]
         if isinstance(row.layer, MaxPool):
-            kept += outputs * (1.25 + 2 * len(norms))  # what is normalised after it is kept for the next layer, too
+            kept += outputs * (1 + 2 * len(norms))  # what is normalised after it is kept for the next layer, too
+            places += outputs
         else:
             together = sum(norm.across_towers for norm in norms) if architecture.towers == 2 else 0
             kept += outputs * (1 + len(norms) + together)  # the towers' maps once more, side by side
             read += math.prod(row.input_shape) if row.layer.reads == "both" else 0
     parameters = sum(row.parameters for row in rows)
-    a_picture = pixels + 4 * (read + kept / model)
+    a_picture = pixels + activation * (read + kept / model) + places / model
     return round(3 * 4 * parameters / model + batch / data * a_picture)
 
 
-def largest_batch(architecture: Architecture, memory: int, data: int = 1, model: int = 1) -> int:
+def largest_batch(architecture: Architecture, memory: int, data: int = 1, model: int = 1, activation: int = 4) -> int:
     """The most pictures a step, all devices together, that `memory` bytes a device have room for; an estimate."""
-    fixed = training_bytes(architecture, 0, data, model)
-    each = training_bytes(architecture, data, data, model) - fixed  # a picture on each row of devices
+    fixed = training_bytes(architecture, 0, data, model, activation)
+    each = training_bytes(architecture, data, data, model, activation) - fixed  # a picture on each row of devices
     return max(0, (memory - fixed) // each * data)
 
 

@@ -131,8 +131,10 @@ def about(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / ABOUT).read_text())
         return found
     except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"--features={folder} is no folder of --mode=features ({error}); make one with --mode=features --layer=fc7"
+            f"--features={folder} is no folder of --mode=features ({ABOUT}: {why}); make one with "
+            "--mode=features --layer=fc7"
         ) from error
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OF_TRAINING = (
     *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed"),
     *("evaluate.split", "evaluate.views"),  # or errors of different kinds would be compared
+    *("train.least_steps", "train.most_steps", "evaluate.least_steps"),  # which move the schedule's drops
 )
 OF_PICTURES = ("resize", "square", "crop", "mean_rgb", "stddev_rgb")  # of `data`: what the network is shown
 OF_THE_NETWORK = ("model", *(f"data.{field}" for field in OF_PICTURES))
@@ -118,21 +119,35 @@ def _alexnet(
     return changes.with_dropout_of_inputs(net) if model.dropout_place == "inputs" else net
 
 
+def last_step_of(config: ConfigDict, steps_per_epoch: int) -> int:
+    """Updates of a run in all."""
+    return config.train.steps or max(1, _bounded(config, round(config.train.epochs * steps_per_epoch)))
+
+
+def _bounded(config: ConfigDict, steps: int) -> int:
+    """What the epochs come to, within the bounds of the config."""
+    steps = max(steps, config.train.least_steps)
+    return min(steps, config.train.most_steps) if config.train.most_steps else steps
+
+
 def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe":
     """What a step depends on; epochs become steps here."""
     # JAX takes seconds to import, and --help needs none of it.
     from alexnet_jax.training.optimizer import Schedule
     from alexnet_jax.training.step import Recipe
 
-    last = config.train.steps or config.train.epochs * steps_per_epoch
+    last = config.train.steps or config.train.most_steps or config.train.epochs * steps_per_epoch
     if last > MOST_STEPS:
         raise UserError(
             f"{config.train.epochs:g} epochs of {steps_per_epoch} steps are more than {MOST_STEPS} steps; set "
             "--config.train.epochs lower"
         )
 
+    planned = round(config.train.epochs * steps_per_epoch)
+    stretch = _bounded(config, planned) / planned if planned else 1.0
+
     def step_of(epoch: float) -> int:
-        return min(round(epoch * steps_per_epoch), MOST_STEPS)  # which is never reached
+        return min(round(epoch * steps_per_epoch * stretch), MOST_STEPS)  # which is never reached
 
     schedule = Schedule(
         kind=config.schedule.kind,

@@ -1,5 +1,6 @@
 """A config file, by its name on the command line: FILE[:VARIANT]."""
 
+import inspect
 import runpy
 import sys
 from pathlib import Path
@@ -11,8 +12,17 @@ from alexnet_jax.messages import UserError, say
 CHECKOUT = Path(__file__).parents[2]  # where the package lies in one
 
 
-def load(argument: str) -> ConfigDict:
-    """What the file's get_config returns. Raises UserError if there is no such file or variant, or it is no config."""
+def load(argument: str, init_from: str = "") -> ConfigDict:
+    """What the file's get_config returns.
+
+    Args:
+      argument: FILE[:VARIANT].
+      init_from: the folder of a run whose layers a new one starts from, for a get_config with an argument of that
+        name, as that of configs/photos.py, which learns in another way then.
+
+    Raises:
+      UserError: there is no such file or variant, or it is no config.
+    """
     path, _, variant = argument.partition(":")
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "is not there"
@@ -21,7 +31,9 @@ def load(argument: str) -> ConfigDict:
     sys.path.append(str(Path(path).resolve().parent.parent))
     try:
         get_config = runpy.run_path(path).get("get_config")
-        config = get_config(*([variant] if variant else [])) if get_config else None
+        takes = inspect.signature(get_config).parameters if get_config else {}
+        given = {"init_from": init_from} if "init_from" in takes else {}
+        config = get_config(*([variant] if variant else []), **given) if get_config else None
     except Exception as error:  # whatever a config file of the user's may raise
         sentence, *rows = str(error).splitlines() or [type(error).__name__]
         if isinstance(error, ModuleNotFoundError) and error.name == "configs":

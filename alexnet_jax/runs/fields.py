@@ -180,6 +180,8 @@ FIELDS = (
     Field("mesh.model", int, _one_of(0, 1, 2, needs="0 (chosen), 1 or 2: there are two towers at most")),
     Field("train.steps", int, _at_least(0)),
     Field("train.epochs", float, _from_to(0, MOST_EPOCHS)),
+    Field("train.least_steps", int, _at_least(0)),
+    Field("train.most_steps", int, _at_least(0)),
     Field("train.batch_size", int, _at_least(1)),
     Field("train.seed", int, _at_least(0)),
     Field("train.init_from", str),
@@ -192,6 +194,7 @@ FIELDS = (
     Field("train.rewinds", int, _at_least(0)),
     Field("train.stall_steps", int, _at_least(0)),
     Field("evaluate.split", str),
+    Field("evaluate.least_steps", int, _at_least(0)),
     Field("evaluate.batch_size", int, _at_least(1)),
     Field("evaluate.views", int, _one_of(1, 10, needs="1 (the centre) or 10 (corners, centre, reflections)")),
     Field("evaluate.checkpoint", str, _one_of("best", "newest")),
@@ -237,6 +240,7 @@ ADDED: dict[str, Any] = {
     "train.checkpoint_minutes": 0.0,
     "train.on_nan": "stop",
     "train.rewinds": 0,
+    **dict.fromkeys(("train.least_steps", "train.most_steps", "evaluate.least_steps"), 0),
     "data.square": "crop",
     "data.mean_rgb": [],  # as JSON has it
     "data.stddev_rgb": [],
@@ -308,6 +312,8 @@ def check_together(config: ConfigDict) -> None:
     towers = f"at most {model.towers}, the towers of this network (config.model.towers)"
     require(config.mesh.model <= model.towers, "mesh.model", towers)
     require(train.steps > 0 or train.epochs > 0, "train.epochs", "above 0 where train.steps is 0")
+    most = f"0 or at least config.train.least_steps, {train.least_steps}"
+    require(not train.most_steps or train.most_steps >= train.least_steps, "train.most_steps", most)
 
 
 def check_rates(rates: tuple[tuple[float, str, float], ...], layers: list[str]) -> None:

@@ -1,6 +1,7 @@
 """A new run that starts from another one's layers: fine-tuning (sections 6 and 7)."""
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.network.architecture import Architecture
+from alexnet_jax.network.architecture import Architecture, Conv, Dense, table
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs import checkpoint
 from alexnet_jax.runs.config import differences, run_exists
@@ -60,7 +61,27 @@ def donor(config: ConfigDict, net: Architecture) -> Run | None:
         )
     if not (path / "checkpoints").is_dir() or not checkpoint.Checkpoints(path).steps():
         raise UserError(f"config.train.init_from={path} has no checkpoint; train it first, or name another run")
+    ours_fit = _weights(net)
+    theirs_fit = _weights(own_recipe(one).architecture)
+    if not any(ours_fit[name] == theirs_fit.get(name) for name in names if name not in excepted(config)):
+        raise UserError(
+            f"config.train.init_from={path} has no layer, none excepted by init_except, of a shape that this network "
+            "has, and nothing would be learnt from it; name a run of this network, or give config.model.kernels and "
+            "config.model.units of that run"
+        )
     return one
+
+
+def _weights(net: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of each layer's weights; of the last, which may have other classes, what it reads."""
+    found: dict[str, tuple[int, ...]] = {}
+    for row in table(net):
+        if isinstance(row.layer, Conv):
+            found[row.name] = (row.layer.size, row.input_shape[-1], row.layer.kernels)
+        elif isinstance(row.layer, Dense):
+            units = () if row.layer is net.layers[-1] else (row.layer.units,)
+            found[row.name] = (math.prod(row.input_shape), *units)
+    return found
 
 
 def excepted(config: ConfigDict) -> list[str]:

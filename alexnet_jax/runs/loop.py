@@ -18,6 +18,7 @@ from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs import validation
 from alexnet_jax.runs.checkpoint import Checkpoint, Checkpoints, Progress
+from alexnet_jax.runs.config import last_step_of
 from alexnet_jax.runs.folder import Run
 from alexnet_jax.runs.guessing import OneAnswer
 from alexnet_jax.runs.meter import Meter, NotFinite
@@ -74,7 +75,7 @@ class Training:
     @property
     def last_step(self) -> int:
         """Updates in all."""
-        return self.config.train.steps or max(1, round(self.config.train.epochs * self.steps_per_epoch))
+        return last_step_of(self.config, self.steps_per_epoch)
 
     def take_validation(self, found: Checkpoint) -> None:
         """Has the plateau rule know what the checkpoint's validation came to."""
@@ -111,7 +112,10 @@ class Training:
             ) from error
 
     def _report_from_here(self) -> Report:
-        return Report(self.this_run.workdir, self.step, self.last_step, self.steps_per_epoch, self.validated)
+        return Report(
+            *(self.this_run.workdir, self.step, self.last_step, self.steps_per_epoch, self.validated),
+            *(self.recipe.architecture.classes, self.checkpoints.best_step),
+        )
 
     def _loop(self, report: Report, stop: Stop) -> None:
         """A batch, an update; report, validation and checkpoint where they are due; the end."""
@@ -140,11 +144,13 @@ class Training:
                     self._save()
                     raise self.saver.stopped(stop.name)
 
-    def _epoch_ends(self) -> bool:
-        return self.step % self.steps_per_epoch == 0
+    def _epochs_end(self) -> bool:
+        """Whether as many epochs end here as are validated together."""
+        together = -(-self.config.evaluate.least_steps // self.steps_per_epoch) or 1
+        return self.step % (together * self.steps_per_epoch) == 0
 
     def _validation_is_due(self) -> bool:
-        return self._epoch_ends() or self.step == self.last_step
+        return self._epochs_end() or self.step == self.last_step
 
     def _plateau_has_ended(self) -> bool:
         return optimizer.has_ended(jax.device_get(self.state.plateau), self.recipe.schedule)
@@ -238,14 +244,15 @@ class Training:
                 yield batch
 
         with validation.batches_of(self.config, self.source) as batches:
-            some = until_stopped(batches)
+            examples = self.source.examples(self.config.evaluate.split)
+            some = until_stopped(validation.counted(batches, examples, "validation"))
             metrics = validation.whole_set(self.programs.eval_step, self.state.params, some, self.mean_image, self.mesh)
         report.validation(self.step, metrics)
         if warning := self.one_answer.sentence(metrics["top1_error"]):
             report.say(warning)
         before, self.validated = self.state, True
         ends = False
-        if self._epoch_ends():
+        if self._epochs_end():
             self._count(metrics)
             ends = self._plateau_has_ended()
         if ends:
@@ -257,7 +264,7 @@ class Training:
 
     def _count(self, metrics: dict[str, float]) -> None:
         """Has the plateau rule count a validation, if it was one at the end of an epoch."""
-        if self._epoch_ends():
+        if self._epochs_end():
             before = jax.device_get(self.state.plateau)
             plateau = optimizer.after_evaluation(before, metrics["top1_error"], self.recipe.schedule)
             self.state = replace(self.state, plateau=towers.replicate(plateau, self.mesh))
@@ -272,7 +279,7 @@ class Training:
         self.meter.pause()
 
     def result(self) -> dict[str, Any]:
-        """Where the run stands, as the mode's JSON."""
+        """Where the run stands, as the mode's JSON; `loss` and errors are of validation, at the best checkpoint."""
         checkpoints = Checkpoints(self.this_run.workdir)
         best = checkpoints.best_step()
         metrics = checkpoints.metrics(best) if best is not None else None
@@ -281,10 +288,9 @@ class Training:
         return {
             "step": self.step,
             "epoch": self.step / self.steps_per_epoch,
-            "loss": last["train/loss"] if last else None,
-            "top1_error": metrics["top1_error"] if metrics else None,
-            "top5_error": metrics["top5_error"] if metrics else None,
+            "train_loss": last["train/loss"] if last else None,
             "best_step": best,
+            **{name: metrics[name] if metrics else None for name in ("loss", "top1_error", "top5_error")},
             "ended_by": "steps" if self.step >= self.last_step else "plateau",
             "images_per_second": self.meter.images_per_second or (last["images_per_second"] if last else 0.0),
             "workdir": str(self.this_run.workdir),

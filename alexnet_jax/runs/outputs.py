@@ -25,7 +25,7 @@ def new_file(output: str, overwrite: bool) -> Iterator[Path]:
       UserError: there is something, or it cannot be written.
     """
     path = require_free(output, overwrite)
-    if path.is_dir():
+    if path.is_dir() or output.endswith("/"):
         raise UserError(f"--output={output} is a folder; name a file in it")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -4,7 +4,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,8 +15,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from alexnet_jax.messages import UserError, say
+from alexnet_jax.training.step import TOP_K
 
 Line = dict[str, float]
+MARKED = 50  # validations, beyond which their points would be a band
 BAD = 3  # lines that cannot be read, whose numbers are said
 
 
@@ -26,12 +30,21 @@ class Report:
     """
 
     def __init__(
-        self, workdir: Path, first_step: int, last_step: int, steps_per_epoch: int, validated: bool = False
+        self,
+        workdir: Path,
+        first_step: int,
+        last_step: int,
+        steps_per_epoch: int,
+        validated: bool = False,
+        classes: int = TOP_K + 1,
+        best_step: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Goes on with the files of a run that stands at `first_step`, less what it had after that.
 
         Args:
           validated: whether its checkpoint has been; if not, that step's validation comes again.
+          classes: that are told apart; of five or fewer no top-5 error is said.
+          best_step: which checkpoint is the best so far.
         """
         # Imports TensorFlow, which must not be there before data/tensorflow.py has made it quiet.
         from clu import metric_writers
@@ -39,6 +52,7 @@ class Report:
         self._workdir = workdir
         self._last_step = last_step
         self._steps_per_epoch = steps_per_epoch
+        self._classes, self._best_step = classes, best_step
         self.lines = [
             line
             for line in read_metrics(workdir)
@@ -47,11 +61,14 @@ class Report:
         ]
         self._whole = True  # whether metrics.jsonl has all lines
         self._file = self._write_anew()
-        for path in workdir.glob("events.out.tfevents.*"):
-            path.unlink()
-        self._board = metric_writers.SummaryWriter(str(workdir))
+        # Two series of the same names, which TensorBoard shows in one chart.
+        folders = {"train": workdir, "validation": workdir / "validation"}
+        for folder in folders.values():
+            for path in folder.glob("events.out.tfevents.*"):
+                path.unlink()
+        self._boards = {name: metric_writers.SummaryWriter(str(folder)) for name, folder in folders.items()}
         for line in self.lines:  # anew, so that TensorBoard has each step once, however a run ended
-            self._board.write_scalars(int(line["step"]), {name: x for name, x in line.items() if name != "step"})
+            self._show(line)
         self._bar = tqdm(total=last_step, initial=first_step, unit=" steps", disable=None, file=sys.stderr)
         self._drawn = time.monotonic()
 
@@ -80,10 +97,8 @@ class Report:
 
     def validation(self, step: int, metrics: dict[str, float]) -> None:
         """Loss and errors on the whole validation set."""
-        self.say(
-            f"step {step}  validation: loss {metrics['loss']:.4f}  top-1 error {metrics['top1_error']:.2%}  "
-            f"top-5 error {metrics['top5_error']:.2%}"
-        )
+        top5 = f"  top-5 error {metrics['top5_error']:.2%}" if self._classes > TOP_K else ""
+        self.say(f"step {step}  validation: loss {metrics['loss']:.4f}  top-1 error {metrics['top1_error']:.2%}{top5}")
         self._write(step, {f"validation/{name}": metrics[name] for name in ("loss", "top1_error", "top5_error")})
         if time.monotonic() - self._drawn > 60:
             with suppress(OSError):  # at the end it is drawn again
@@ -97,12 +112,13 @@ class Report:
     def draw(self) -> None:
         """Draws curves.png anew. Raises OSError if it cannot be written."""
         self._drawn = time.monotonic()
-        draw_curves(self.lines, self._steps_per_epoch, self._workdir / "curves.png")
+        draw_curves(self.lines, self._steps_per_epoch, self._workdir / "curves.png", self._classes, self._best_step())
 
     def close(self) -> None:
         """Draws the curves and closes the files. Raises OSError if a line could not be written."""
         self._bar.close()
-        self._board.close()
+        for board in self._boards.values():
+            board.close()
         self.draw()
         if not self._whole:
             self._file = self._write_anew()
@@ -128,7 +144,20 @@ class Report:
             if self._whole:
                 self.say(f"metrics.jsonl cannot be written ({error.strerror}): its lines are kept, for when it can")
             self._whole = False
-        self._board.write_scalars(step, values)
+        self._show(line)
+
+    def _show(self, line: Line) -> None:
+        """Hands a line's numbers to TensorBoard, but for the epoch, whose curve says nothing."""
+        by_series: dict[str, Line] = {"train": {}, "validation": {}}
+        for name, value in line.items():
+            series, slash, of_series = name.partition("/")
+            if slash:
+                by_series[series][of_series] = value
+            elif name not in ("step", "epoch"):
+                by_series["train"][name] = value
+        for series, values in by_series.items():
+            if values:
+                self._boards[series].write_scalars(int(line["step"]), values)
 
 
 def read_metrics(workdir: Path) -> list[Line]:
@@ -167,8 +196,13 @@ def _line_of(text: bytes) -> Line:
     return line
 
 
-def draw_curves(lines: list[Line], steps_per_epoch: int, path: Path) -> None:
-    """Loss and validation errors by epoch, as a picture."""
+def draw_curves(lines: list[Line], steps_per_epoch: int, path: Path, classes: int, best: int | None) -> None:
+    """Loss and errors by epoch, where the learning rate drops, and the best checkpoint, as a picture.
+
+    Args:
+      classes: that are told apart; of five or fewer there is no top-5 error.
+      best: the step of the best checkpoint.
+    """
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, errors = figure.subplots(1, 2)
 
@@ -177,18 +211,38 @@ def draw_curves(lines: list[Line], steps_per_epoch: int, path: Path) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), label=label, **style)
 
+    marker = "." if sum("validation/loss" in line for line in lines) <= MARKED else ""
     plot(losses, "train/loss", "training", color="tab:gray", linewidth=1)
-    plot(losses, "validation/loss", "validation", color="tab:blue", marker=".")
-    plot(errors, "validation/top1_error", "top-1, validation", 100, color="tab:red", marker=".")
-    plot(errors, "validation/top5_error", "top-5, validation", 100, color="tab:orange", marker=".")
-    for axes, label in ((losses, "loss (nats)"), (errors, "error (%)")):
+    plot(losses, "validation/loss", "validation", color="tab:blue", marker=marker)
+    plot(errors, "train/top1_error", "top-1, training", 100, color="tab:gray", linewidth=1)
+    plot(errors, "validation/top1_error", "top-1, validation", 100, color="tab:red", marker=marker)
+    if classes > TOP_K:
+        plot(errors, "validation/top5_error", "top-5, validation", 100, color="tab:orange", marker=marker)
+    drops = [step / steps_per_epoch for step in drops_of(lines)]
+    for axes, name, label, scale in (
+        (losses, "validation/loss", "loss (nats)", 1),
+        (errors, "validation/top1_error", "error (%)", 100),
+    ):
+        for number, drop in enumerate(drops):
+            axes.axvline(drop, color="black", linewidth=0.8, linestyle=":", label="" if number else "lower rate")
+        for line in lines:
+            if line["step"] == best and name in line:
+                place = best / steps_per_epoch, line[name] * scale
+                axes.plot(*place, "*", color="black", markersize=11, label=f"best checkpoint, step {best}")
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
+    figure.suptitle(path.parent.name)
     figure.savefig(path, dpi=120)
+
+
+def drops_of(lines: list[Line]) -> list[int]:
+    """The steps of the last reports before one with a lower learning rate; the rate drops after such a step."""
+    rates = [(int(line["step"]), line["learning_rate"]) for line in lines if "learning_rate" in line]
+    return [step for (step, before), (_, rate) in pairwise(rates) if rate < before]
 
 
 def _duration(seconds: float) -> str:

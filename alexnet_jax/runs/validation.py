@@ -1,6 +1,7 @@
 """Loss and errors on a whole split."""
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from alexnet_jax.data.batch import Batch
 from alexnet_jax.data.prefetch import Prefetcher
 from alexnet_jax.data.prepared_set import PreparedSet
 from alexnet_jax.devices import towers
+from alexnet_jax.messages import Advance
 from alexnet_jax.network import views
 from alexnet_jax.network.model import Params
 
@@ -38,11 +40,25 @@ def with_classes(
 
     Sums of what was seen, divided once: a short last batch counts for what it holds.
     """
-    sums = jax.device_get([eval_step(params, towers.put_batch(batch, mesh), mean_image) for batch in batches])
+    waiting: deque[dict[str, jax.Array]] = deque()
+    sums = []
+    for batch in batches:  # the next one is on its way while a batch's sums are waited for
+        waiting.append(eval_step(params, towers.put_batch(batch, mesh), mean_image))
+        if len(waiting) > 1:
+            sums.append(jax.device_get(waiting.popleft()))
+    sums += jax.device_get(list(waiting))
     by_class: np.ndarray = np.stack([one.pop("by_class") for one in sums]).sum(axis=0, dtype=np.int64)
     total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *sums)
     seen = total.pop("examples")
     return {"examples": seen, **{name: value / seen for name, value in total.items()}}, by_class
+
+
+def counted(batches: Iterable[Batch], examples: int, what: str) -> Iterator[Batch]:
+    """The batches, while it is shown how many of the examples have been evaluated."""
+    with Advance(what, examples, "pictures") as advance:
+        for batch in batches:
+            yield batch
+            advance.add(int(batch.mask.sum()))
 
 
 def batches_of(config: ConfigDict, source: PreparedSet) -> Prefetcher:

@@ -117,14 +117,14 @@ def test_a_finished_set_of_another_folder_is_refused_and_prepared_anew(tmp_path:
     photographs = tmp_path / "p"
     write_folder(photographs, {"cat": 12, "dog": 12})
     config = config_of(photographs, tmp_path / "d")
-    before = contents(prepare.open_or_prepare(config).folder)
+    folder = prepare.open_or_prepare(config).folder
+    before = contents(folder)
     add_class(photographs)
     with pytest.raises(UserError, match=r"is not what .* \(new classes: aaa; added: .*--mode=prepare to prepare anew"):
         prepare.open_or_prepare(config)
-    folder = tmp_path / "d/folder_32/1.0.0"
     assert contents(folder) == before
     kept = config_of(photographs, tmp_path / "d")
-    kept.data.manual_dir = ""  # the other remedy
+    kept.data.manual_dir, kept.data.prepared_dir = "", str(folder)  # the other remedy
     assert prepare.open_or_prepare(kept).classes == ("cat", "dog")
 
     def killed(*arguments: Any) -> None:
@@ -283,3 +283,20 @@ def test_tars_are_listed_again_only_where_they_have_changed(tmp_path: Path, monk
     for tar in (tmp_path / "tars").iterdir():
         tar.unlink()
     assert prepare.open_or_prepare(config).folder == made.folder
+
+
+def test_two_collections_lie_apart_and_that_of_an_earlier_version_is_found(tmp_path: Path) -> None:
+    made = {}
+    for name in ("a", "b"):
+        write_folder(tmp_path / name / "photos", {"cat": 6, "dog": 6} if name == "a" else {"red": 6, "blue": 6})
+        made[name] = prepare.open_or_prepare(config_of(tmp_path / name / "photos", tmp_path / "d"))
+    assert [made[name].classes for name in "ab"] == [("cat", "dog"), ("blue", "red")]
+    assert all(one.folder.parent.name.startswith("photos-") for one in made.values())
+    mistyped = config_of(tmp_path / "photo", tmp_path / "d")
+    with pytest.raises(UserError, match="photo is no folder"):
+        prepare.open_or_prepare(mistyped)
+
+    earlier = tmp_path / "d/folder_32"  # where any folder's were
+    made["a"].folder.parent.rename(earlier)
+    for name, place in (("a", earlier), ("b", made["b"].folder.parent)):
+        assert prepare.open_or_prepare(config_of(tmp_path / name / "photos", tmp_path / "d")).folder.parent == place

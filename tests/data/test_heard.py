@@ -115,7 +115,8 @@ def test_a_state_that_is_not_what_was_written_begins_anew(tmp_path: Path, conten
     write_folder(tmp_path / "p", {"cat": 40, "dog": 40})
     config = config_of(tmp_path / "p", tmp_path / "d")
     cut_off(config, monkeypatch)
-    (tmp_path / "d/folder_32/incomplete/state.json").write_text(content)
+    (state,) = (tmp_path / "d").glob("p-*_32/incomplete/state.json")
+    state.write_text(content)
     made = prepare.open_or_prepare(config)
     assert sum(made.examples(split) for split in ("train", "validation")) == 80
 
@@ -137,7 +138,7 @@ def test_killed_at_the_last_moment_nothing_is_left_over_and_nothing_lost(
 ) -> None:
     write_folder(tmp_path / "p", {"cat": 12, "dog": 12})
     config = config_of(tmp_path / "p", tmp_path / "d")
-    prepare.open_or_prepare(config)
+    folder = prepare.open_or_prepare(config).folder
     add_class(tmp_path / "p")
     calls = iter(range(9))
 
@@ -154,7 +155,7 @@ def test_killed_at_the_last_moment_nothing_is_left_over_and_nothing_lost(
         with pytest.raises(KeyboardInterrupt):
             prepare.open_or_prepare(config, anew=True)
     kept = config_of(tmp_path / "p", tmp_path / "d")
-    kept.data.manual_dir = ""
+    kept.data.manual_dir, kept.data.prepared_dir = "", str(folder)
     assert len(prepare.open_or_prepare(kept).classes) == (
         3 if moment == 2 else 2
     )  # the set alone opens, whichever it is

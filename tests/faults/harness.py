@@ -98,11 +98,13 @@ def _board(workdir: Path) -> list[tuple[int, str, float]]:
     from alexnet_jax.data.tensorflow import tf
 
     shown = []
-    for path in workdir.glob("events.out.tfevents.*"):
-        for record in tf.data.TFRecordDataset(str(path)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            for value in event.summary.value:
-                shown.append((event.step, value.tag, float(np.ravel(tf.make_ndarray(value.tensor))[0])))
+    for series in ("", "validation/"):
+        for path in workdir.glob(f"{series}events.out.tfevents.*"):
+            for record in tf.data.TFRecordDataset(str(path)):
+                event = tf.compat.v1.Event.FromString(record.numpy())
+                for value in event.summary.value:
+                    name = f"{series}{value.tag}"
+                    shown.append((event.step, name, float(np.ravel(tf.make_ndarray(value.tensor))[0])))
     return sorted(shown)
 
 
@@ -127,10 +129,10 @@ def require_same_end(workdir: Path, undisturbed: Path) -> None:
     assert Checkpoints(workdir).best_step() == Checkpoints(undisturbed).best_step()
     board = [point for point in _board(workdir) if point[1] != "images_per_second"]
     expected = [
-        (int(line["step"]), name, np.float32(value))
+        (int(line["step"]), name.removeprefix("train/"), np.float32(value))
         for line in _lines(workdir)
         for name, value in line.items()
-        if name != "step"
+        if name not in ("step", "epoch")
     ]
     assert [(step, name, np.float32(value)) for step, name, value in board] == sorted(expected)
     assert (workdir / "curves.png").read_bytes().endswith(b"IEND\xaeB`\x82")

@@ -16,12 +16,12 @@ from configs import alexnet, cifar10
 from tests.conftest import launch, refusal, result
 
 
-def made_up(folder: Path, activation: str, rate: float, errors: list[float]) -> Path:
-    """A run whose training error is as given, half an epoch apart."""
+def made_up(folder: Path, activation: str, rate: float, errors: list[float], seed: int = 0) -> Path:
+    """A run whose training error is as given, half an epoch of 1,280 pictures apart."""
     config = cifar10.get_config(activation)
-    config.optimizer.learning_rate = rate
+    config.optimizer.learning_rate, config.train.seed = rate, seed
     create_run(folder, config, Statistics(np.zeros((32, 32, 3), np.float32), np.eye(3)), ("a", "b"))
-    lines = [{"step": i, "epoch": (i + 1) / 2, "train/top1_error": error} for i, error in enumerate(errors)]
+    lines = [{"step": 10 * i + 10, "epoch": (i + 1) / 2, "train/top1_error": error} for i, error in enumerate(errors)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -29,17 +29,43 @@ def made_up(folder: Path, activation: str, rate: float, errors: list[float]) -> 
 def test_the_fastest_rate_of_each_is_compared(tmp_path: Path) -> None:
     folders = [
         made_up(tmp_path / "a", "relu", 0.1, [0.9, 0.9, 0.9, 0.9]),
-        made_up(tmp_path / "b", "relu", 0.01, [0.6, 0.25, 0.1, 0.05]),  # at epoch 1
+        made_up(tmp_path / "b", "relu", 0.01, [0.6, 0.25, 0.1, 0.05]),  # in the second half of epoch 1
         made_up(tmp_path / "c", "relu", 0.001, [0.9, 0.6, 0.2, 0.1]),
-        made_up(tmp_path / "d", "tanh", 0.01, [0.9] * 6 + [0.251, 0.249]),  # at epoch 4
+        made_up(tmp_path / "d", "tanh", 0.01, [0.9] * 6 + [0.251, 0.249]),  # of epoch 4
         made_up(tmp_path / "e", "tanh", 0.001, [0.9] * 9 + [0.1]),
     ]
     found = figures.run(None, Invocation(tmp_path / "out", restart=False, runs=tuple(map(str, folders))))
-    assert (found["relu_epochs"], found["relu_learning_rate"]) == (1.0, 0.01)
-    assert (found["tanh_epochs"], found["tanh_learning_rate"]) == (4.0, 0.01)
-    assert found["ratio"] == 4.0
+    assert (found["relu_epochs"], found["relu_learning_rate"]) == (0.75, 0.01)
+    assert (found["tanh_epochs"], found["tanh_learning_rate"]) == (3.75, 0.01)
+    assert found["ratio"] == 5.0
     assert found["data"] == "cifar10"
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_several_seeds_the_median_counts_and_a_rate_of_one_seed_does_not(tmp_path: Path) -> None:
+    reached = {"relu": [1, 2, 7, 3, 2], "tanh": [6, 4, 5, 99, 5]}  # reports at 0.9 before; 99: never
+    folders = [made_up(tmp_path / "lucky", "relu", 0.1, [0.1])]
+    for activation, reports in reached.items():
+        for seed, count in enumerate(reports):
+            errors = [0.9] * count + [0.1] * (count < 99)
+            folders.append(made_up(tmp_path / f"{activation}{seed}", activation, 0.01, errors, seed))
+    found = figures.run(None, Invocation(tmp_path / "out", restart=False, runs=tuple(map(str, folders))))
+    assert (found["relu_epochs"], found["tanh_epochs"]) == (1.25, 2.75)  # of 2 and of 5 reports before
+    assert found["ratio"] == 2.75 / 1.25
+    assert found["tanh_epochs_of_seeds"] == {0: 3.25, 1: 2.25, 2: 2.75, 3: None, 4: 2.75}
+    assert found["pictures"] == 1000
+
+
+def test_an_error_is_a_mean_over_a_thousand_pictures_and_counts_in_their_middle() -> None:
+    """Reports of 128 and 384 pictures in turns: three make a thousand where two of them are long, or else four."""
+    steps = np.cumsum([1, 3, 1, 3, 1, 3])
+    errors = [0.5, 0.25, 1.0, 0.0, 0.5, 0.75]
+    lines = [{"step": int(s), "epoch": s / 10, "train/top1_error": e} for s, e in zip(steps, errors, strict=True)]
+    of_pictures = np.repeat(errors, np.diff(steps, prepend=0))  # of each step's
+    expected = [
+        ((before + after) / 20, of_pictures[before:after].mean()) for before, after in ((0, 8), (1, 9), (4, 12))
+    ]
+    np.testing.assert_allclose(figure1.smoothed(lines, 128), expected)
 
 
 def test_a_target_never_reached_has_no_ratio(tmp_path: Path) -> None:
@@ -81,7 +107,7 @@ def test_its_hidden_layers_start_as_those_of_the_large_network() -> None:
 
 @pytest.mark.slow
 def test_relus_are_ahead_on_digits(tmp_path: Path) -> None:
-    """The paper's comparison, each at the fastest learning rate of the grid; 2.0 times was seen."""
+    """The paper's comparison, each at the fastest learning rate of the grid, five seeds."""
     done = launch(
         "--config=configs/cifar10.py",
         "--mode=figures",
@@ -93,6 +119,7 @@ def test_relus_are_ahead_on_digits(tmp_path: Path) -> None:
     )
     found = result(done)
     assert found["data"] == "digits" and found["ratio"] > 1.0
+    assert len(found["relu_epochs_of_seeds"]) == len(found["tanh_epochs_of_seeds"]) == figure1.SEEDS
     for activation in figure1.ACTIVATIONS:  # a rate at an end of the grid might not be the fastest
         assert min(figure1.RATES) < found[f"{activation}_learning_rate"] < max(figure1.RATES)
     assert (tmp_path / "figure1.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""README's module of PyTorch, with an exported state dict in it, gives the run's logits."""
+"""The module of PyTorch in docs/weights.md, with an exported state dict in it, gives the run's logits."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from tests.modes.test_import import agree
 from tests.weights.networks import exported, probabilities, random_run, squares
 
-# docs/weights.md: what differs from README's module.
+# What differs in other networks' modules, as the document has it.
 OF_CAFFE = (
     ("F.pad(x, (0, 3, 0, 3))", "x"),
     (
@@ -33,13 +33,15 @@ CHANGES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def module_of_readme() -> str:
-    (code,) = re.findall(r"^class AlexNet\(nn\.Module\):\n(?:(?: .*)?\n)+", (ROOT / "README.md").read_text(), re.M)
+def module_of_the_document() -> str:
+    (code,) = re.findall(
+        r"^class AlexNet\(nn\.Module\):\n(?:(?: .*)?\n)+", (ROOT / "docs" / "weights.md").read_text(), re.M
+    )
     return code
 
 
 def test_the_lines_that_differ_are_the_document_s() -> None:
-    code, text = module_of_readme(), (ROOT / "docs" / "weights.md").read_text()
+    code, text = module_of_the_document(), (ROOT / "docs" / "weights.md").read_text()
     for changes in CHANGES.values():
         changed = code
         for before, after in changes:
@@ -50,7 +52,7 @@ def test_the_lines_that_differ_are_the_document_s() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", CHANGES)
-def test_the_module_of_readme_gives_the_same_logits(tmp_path: Path, variant: str) -> None:
+def test_the_module_of_the_document_gives_the_same_logits(tmp_path: Path, variant: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     import safetensors.torch
 
@@ -58,7 +60,7 @@ def test_the_module_of_readme_gives_the_same_logits(tmp_path: Path, variant: str
     config.model.classes = 1000
     run = random_run(config, tmp_path / "run")
     exported(run, format="torch", weights=str(tmp_path / "net.safetensors"))
-    code = module_of_readme()
+    code = module_of_the_document()
     for before, after in CHANGES[variant]:
         code = code.replace(before, after)
     names: dict[str, Any] = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}

@@ -1,5 +1,7 @@
 """The table of published and measured errors."""
 
+from pathlib import Path
+
 from alexnet_jax.modes import table
 from alexnet_jax.modes.table import Measured
 from configs import alexnet_2012, variants
@@ -43,24 +45,51 @@ def test_every_member_is_a_variant_and_every_log_a_run() -> None:
 def test_a_result_goes_to_its_row_and_column() -> None:
     measured = [
         Measured(("alexnet:no_lrn",), "digits", "validation", 10, 3.0, 1.0),
-        Measured(("alexnet:no_lrn",), "imagenet2012", "validation", 10, 42.0, 19.0),
+        Measured(("alexnet:no_lrn",), "imagenet2012", "validation", 10, 42.0, 19.5),
+        Measured(("alexnet:no_conv3",), "imagenet2012", "validation", 1, 43.0, 20.0),
         Measured(("alexnet_2012",), "imagenet2012", "validation", 1, 43.0, 20.0),
+        Measured(("alexnet_2012:no_lrn",), "imagenet2012", "validation", 10, 42.0, 19.5),
+        Measured(("alexnet",), "imagenet2012", "validation", 10, 40.5, 18.0),
         Measured(("alexnet",) * 5 + ("alexnet:star",) * 2, "imagenet2012", "validation", 10, 36.7, 15.4),
+        Measured(("digits",), "digits", "validation", 1, 0.6, 0.0, "digits"),
     ]
     found = rows(measured)
-    assert found["no LRN"]["alexnet"] == {"top1": 42.0, "top5": 19.0, "data": "imagenet2012", "split": "validation"}
-    assert found["1 CNN"]["alexnet"] is None
-    assert found["1 CNN"]["alexnet_2012"] is None  # one view is not ten
+    less = {"top1": 1.5, "top5": 1.5, "data": "imagenet2012", "split": "validation"}  # as the row: more than the base
+    assert found["no LRN"]["alexnet"] == less
+    assert found["no LRN"]["alexnet_2012"] is None  # its base has been measured on one view alone
+    assert found["conv3 removed"]["alexnet"] is None  # one view is not ten
+    assert found["1 CNN"]["alexnet"] == {**less, "top1": 40.5, "top5": 18.0}
+    assert found["1 CNN"]["alexnet_2012"] is None
     seven = found["7 CNNs*"]["alexnet"]
     assert isinstance(seven, dict) and seven["top1"] == 36.7
     lines = table.markdown(measured).splitlines()
     assert len(lines) == len(table.ROWS) + 2
-    assert any("| no LRN |" in line and line.endswith("| 42.0 / 19.0 |  |") for line in lines)
-    assert any("| 1 CNN |" in line and "| 40.7 / 18.2 | 40.7 / 18.2 (145) |" in line for line in lines)
+    assert any("| no LRN |" in line and line.endswith("| +1.5 / +1.5 |  |") for line in lines)
+    assert any("| 1 CNN |" in line and "| 40.7 / 18.2 | 40.7 / 18.2 (145) | 40.5 / 18.0 |" in line for line in lines)
 
 
-def test_the_entry_point_prints_the_table() -> None:
-    done = launch("--mode=table")
+def test_what_is_no_row_is_shown_apart_and_a_terminal_has_room_for_all() -> None:
+    own = Measured(("photos",), "folder", "validation", 1, 1.7, 0.0, "holiday")
+    others = table.of_other_data([own, own, Measured(("alexnet",), "imagenet2012", "validation", 10, 40.5, 18.0)])
+    assert others == [own]
+    lines = table.terminal([own], others)
+    assert max(map(len, lines)) <= 100
+    assert lines[-2].split() == ["holiday", "(photos)", "folder,", "validation,", "1", "view", "1.7", "/", "0.0"]
+
+
+def test_every_command_is_whole_and_names_a_config_that_is_there() -> None:
+    for row in table.ROWS:
+        if row.members:
+            assert table.command(row).startswith("python launch.py --config=configs/alexnet.py")
+            assert table.command(row).count("DIR") == (len(row.members) if len(row.members) > 1 else 0)
+
+
+def test_the_entry_point_shows_the_table_and_writes_it(tmp_path: Path) -> None:
+    output = tmp_path / "table.md"
+    done = launch("--mode=table", f"--output={output}")
     assert len(result(done)["rows"]) == len(table.ROWS)
-    assert done.stdout.startswith("|  | row | command")
+    assert len(done.stdout.splitlines()) == 1  # standard output holds the JSON alone
+    assert "no cross connections" in done.stderr
+    assert output.read_text().startswith("|  | row | command")
+    assert "is not FILE.md" in refusal(launch("--mode=table", f"--output={tmp_path / 'table'}"))
     assert "holds no run and no evaluation" in refusal(launch("--mode=table", "--runs=/nowhere"))

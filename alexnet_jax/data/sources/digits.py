@@ -1,12 +1,13 @@
 """The digits that come with scikit-learn, as a TFDS set that is built without a network."""
 
 import contextlib
-import sys
+import io
 from collections.abc import Iterator
 
 import numpy as np
 
 from alexnet_jax.data.tensorflow import tfds
+from alexnet_jax.messages import say
 
 Example = tuple[int, dict[str, np.ndarray | int]]  # a key and the features
 
@@ -49,5 +50,6 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 def build(builder: tfds.core.DatasetBuilder) -> None:
     """Writes the set where the builder wants it. Raises OSError if it cannot."""
-    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
+    say(f"writing scikit-learn's digits into {builder.data_dir}")
+    with contextlib.redirect_stdout(io.StringIO()):  # what TFDS says of a download, which this is none
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from alexnet_jax.data.pictures import Picture
-from alexnet_jax.messages import UserError
+from alexnet_jax.messages import Advance, UserError
 
 EXAMPLES = 3  # names that are kept of what is left out
 
@@ -31,13 +30,13 @@ class Tally:
         self.met = 0
         self._counts: dict[str, int] = {}
         self._examples: dict[str, list[str]] = {}
-        self._bar = tqdm(desc="listing", unit=" files", disable=None, smoothing=0.1)
+        self._advance = Advance("listing", None, "files")
 
     def take(self, count: int = 1) -> None:
         """So many more, which are taken."""
         before, self.met = self.met, self.met + count
         if before >> 10 != self.met >> 10:
-            self._bar.update(self.met - self._bar.n)
+            self._advance.add(self.met - self._advance.done)
 
     def leave(self, reason: str, name: str) -> None:
         """One more, which is left out."""
@@ -53,7 +52,7 @@ class Tally:
 
     def left_out(self) -> tuple[LeftOut, ...]:
         """All that was left out, the most first. Ends the listing."""
-        self._bar.close()
+        self._advance.close()
         return tuple(LeftOut(reason, count, tuple(self._examples[reason])) for reason, count in self.counts())
 
 

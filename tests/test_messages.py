@@ -1,0 +1,79 @@
+"""What is said to a person: how far something is, JSON that every reader takes, and what is wrong with a flag."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alexnet_jax import messages
+from alexnet_jax.messages import UserError
+from alexnet_jax.modes import Invocation, communication
+from alexnet_jax.runs.arrays import about
+from alexnet_jax.runs.outputs import new_file
+from configs import alexnet
+from tests.conftest import launch, narrowed, refusal
+
+
+def test_a_log_gets_a_line_every_ten_seconds(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(messages.time, "monotonic", lambda: now[0])
+    with messages.Advance("preparing train", 5000, "pictures", done=1000) as advance:
+        for seconds in (4, 5, 2, 9, 1):
+            now[0] += seconds
+            advance.add(100)
+    # After 11 s 300 are done, after 21 s 500.
+    assert capsys.readouterr().err.splitlines() == [
+        "preparing train: 1,300 of 5,000 pictures, 27.3 a second",
+        "preparing train: 1,500 of 5,000 pictures, 23.8 a second",
+    ]
+
+
+def test_what_is_over_within_ten_seconds_says_nothing(capsys: Any) -> None:
+    with messages.Advance("evaluation", None, "pictures") as advance:
+        advance.add(100)
+    assert capsys.readouterr().err == ""
+
+
+def test_names_that_are_no_utf_8_are_json_that_every_reader_takes() -> None:
+    text = messages.as_json({"file": "a\udcff.jpg", "among": [("é", 1.5)], "none": None})
+    assert json.loads(text.encode("ascii")) == {"file": "a\\xff.jpg", "among": [["é", 1.5]], "none": None}
+    json.loads(text)["file"].encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("--config.train.batch_size=abc", "--config.train.batch_size is 'abc' and must be a whole number"),
+        ("--config.model.weight_stddev=abc", "--config.model.weight_stddev is 'abc' and must be a number"),
+        ("--config.model.lrn=abc", "--config.model.lrn is 'abc' and must be true or false"),
+        ("--config.train.lr=0.1", "the nearest is --config.optimizer.learning_rate"),
+        ("--config.train.wd=0.1", "the nearest is --config.optimizer.weight_decay"),
+        ("--config.batch_size=8", "the nearest is --config.train.batch_size"),
+        ("--config.model.kernel=8", "the nearest is --config.model.kernels"),
+    ],
+)
+def test_a_flag_that_is_wrong_is_a_sentence(flag: str, sentence: str) -> None:
+    assert sentence in refusal(launch("--config=configs/digits.py", flag))
+
+
+def test_places_that_cannot_be_are_sentences_without_numbers_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none is no folder of --mode=features \(features.json: No such file or dir"):
+        about(tmp_path / "none")
+    with pytest.raises(UserError, match="is a folder; name a file in it"):
+        with new_file(f"{tmp_path}/x.csv/", overwrite=False):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_is_said_that_one_group_of_devices_is_counted(capsys: Any, quick_compile: None) -> None:
+    config = narrowed(alexnet.get_config())
+    config.train.batch_size = config.evaluate.batch_size = 8
+    config.mesh.data, config.mesh.model = 2, 2
+    found = communication.run(config, Invocation(Path("unused"), restart=False))
+    assert "2 pairs of towers" in found["groups"] and "over data" in found["groups"]
+    assert found["groups"] in capsys.readouterr().err
+    config.mesh.data = 1
+    assert "groups" not in communication.run(config, Invocation(Path("unused"), restart=False))
+    assert np.prod(list(found["mesh"].values())) == 4
