@@ -1,36 +1,70 @@
-"""`--mode=figures`: the figures of the paper, drawn from runs."""
+"""`--mode=figures`: the figures of the paper and of a run's own, drawn from runs, and a run on one page."""
 
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.figures import figure1
+from alexnet_jax.figures import drawing, figure1
+from alexnet_jax.figures.drawing import Place
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import OF_SEVERAL_RUNS, Invocation, require_figure
+from alexnet_jax.runs.outputs import require_free
+
+OF_FILES = ("4",)  # figures of pictures that a person names
 
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
-    """Draws the figure that `--figure` names, of the runs of `--runs` or of runs that it trains.
+    """Draws the figure that `--figure` names, of the runs of `--runs`, of the one in `--workdir`, or of ones it trains.
 
     Args:
-      config: of the runs to train, each with its own activation and learning rate; None with `--runs`.
+      config: of the runs to train, each with its own activation and learning rate; or the run's own, with what is
+        changed of it; None with `--runs`.
 
     Raises:
-      UserError: there is no such figure, or as the figure.
+      UserError: there is no such figure, or no run to draw it from, or no place for it; or as the figure.
     """
-    if invocation.figure != 1:
-        raise UserError(f"--figure={invocation.figure} cannot be drawn; there is --figure=1")
+    name = str(invocation.figure)
+    require_figure(name)
+    if invocation.files and name not in OF_FILES:
+        raise UserError(f"'{invocation.files[0]}': files are of --figure=4, and the figure is {name}; leave one out")
+    if invocation.runs and name not in OF_SEVERAL_RUNS:
+        raise UserError(f"--runs is of --figure={', '.join(OF_SEVERAL_RUNS)}; name one run with --workdir=DIR instead")
+    place = _place(invocation, f"figure{name}.png" if name.isdigit() else f"{name}.png")
+    drawing.require_writable(place)
     folders = [Path(folder).expanduser().absolute() for folder in invocation.runs]
+    if name == "1":
+        if not folders:
+            assert config is not None
+            folders = search(config, invocation.workdir)
+        return figure1.compare(folders, place.picture)
+    return _figure3(config, folders, invocation, place)
+
+
+def _place(invocation: Invocation, name: str) -> Place:
+    """Where the figure goes: in the run's folder, where one is replaced, or where --output says."""
+    if not invocation.output:
+        return Place(invocation.workdir / name)
+    suffix = Path(name).suffix
+    path = require_free(invocation.output, invocation.overwrite)
+    if path.suffix.lower() != suffix:
+        raise UserError(f"--output={invocation.output} is not FILE{suffix}; give it that ending")
+    return Place(path, invocation.output)
+
+
+def _figure3(config: ConfigDict | None, folders: list[Path], invocation: Invocation, place: Place) -> dict[str, Any]:
+    from alexnet_jax.figures import figure3
+    from alexnet_jax.runs.net import open_net
+
     if not folders:
-        assert config is not None
-        folders = search(config, invocation.workdir)
-    return figure1.compare(folders, invocation.workdir / "figure1.png")
+        return figure3.make(figure3.kernels_of(open_net(invocation.workdir, config, "drawn")), place)
+    return figure3.compare([figure3.kernels_of(open_net(folder, None, "drawn")) for folder in folders], place)
 
 
 def search(config: ConfigDict, workdir: Path) -> list[Path]:
     """Trains Figure 1's networks at every rate of its grid, each in a folder of `workdir`; finished ones stay."""
     from alexnet_jax.modes import train  # TensorFlow takes seconds to import, and drawing needs none
+    from alexnet_jax.runs.meter import NotFinite
 
     folders = []
     for activation in figure1.ACTIVATIONS:
@@ -41,7 +75,7 @@ def search(config: ConfigDict, workdir: Path) -> list[Path]:
             try:
                 train.run(one, Invocation(folders[-1], restart=False))
             except UserError as error:  # a rate that is too high ends in NaN, and is not the fastest
-                if not isinstance(error.__cause__, FloatingPointError):
+                if not isinstance(error.__cause__, NotFinite):
                     raise
                 say(f"{activation} at {rate:g}: {error}")
     return folders
