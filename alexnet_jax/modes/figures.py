@@ -38,7 +38,9 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
             assert config is not None
             folders = search(config, invocation.workdir)
         return figure1.compare(folders, place.picture)
-    return _figure3(config, folders, invocation, place)
+    if name == "3":
+        return _figure3(config, folders, invocation, place)
+    return _figure4(config, invocation, place)
 
 
 def _place(invocation: Invocation, name: str) -> Place:
@@ -59,6 +61,40 @@ def _figure3(config: ConfigDict | None, folders: list[Path], invocation: Invocat
     if not folders:
         return figure3.make(figure3.kernels_of(open_net(invocation.workdir, config, "drawn")), place)
     return figure3.compare([figure3.kernels_of(open_net(folder, None, "drawn")) for folder in folders], place)
+
+
+def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
+    from alexnet_jax.data import given, prepare
+    from alexnet_jax.data.reading import Rejected
+    from alexnet_jax.figures import figure4
+    from alexnet_jax.modes.predict import require_some
+    from alexnet_jax.runs import shown
+    from alexnet_jax.runs.gallery import StoredSplit
+    from alexnet_jax.runs.nearest import features_of_split
+    from alexnet_jax.runs.net import open_net
+
+    files = given.pictures_of(invocation.files) if invocation.files else []
+    net = open_net(invocation.workdir, config, "drawn")
+    rejected: list[Rejected] = []
+    if files:
+        left, rejected = shown.from_files(net.config.data, files, shown.PREDICTED)
+        require_some(len(left.names), rejected)
+        right = left.first(shown.QUERIED)
+        if len(files) > len(left.names) + len(rejected):
+            say(f"the first {len(left.names)} of {len(files)} pictures are drawn")
+    source = prepare.open_or_prepare(net.config)
+    split, train = net.config.evaluate.split, net.config.data.train_split
+    if not files:
+        rows = shown.chosen(source.examples(split), net.config.train.seed)
+        left, right = (shown.from_split(net.config, source, split, some) for some in rows)
+    gallery = StoredSplit(net.config, source, train)
+    blocks = features_of_split(net, source, train, figure4.layer_of(net))
+    predicted = figure4.answers(net, left)
+    queried = figure4.queries(net, right, gallery, blocks, range(source.examples(train)))
+    called = dict(zip(net.classes, shown.called(net.classes, net.workdir, source.folder), strict=True))
+    title = f"{net.workdir.name}, step {net.step}: {'files' if files else split}, neighbours by {figure4.layer_of(net)}"
+    result = figure4.make(title, predicted, queried, called, place)
+    return {**result, "rejected": [one._asdict() for one in rejected], "step": net.step, "workdir": str(net.workdir)}
 
 
 def search(config: ConfigDict, workdir: Path) -> list[Path]:

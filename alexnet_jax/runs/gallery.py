@@ -1,15 +1,19 @@
 """The pictures among which the nearest are looked for: a prepared split, or a folder of features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from alexnet_jax.data import reading
 from alexnet_jax.data.pictures import Picture
+from alexnet_jax.data.reading import Some
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs import arrays
 
@@ -51,14 +55,17 @@ class StoredSplit:
 
     def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
         """As the set has them."""
+        return list(self.cut(rows, self._config.data.crop))
+
+    def cut(self, rows: Sequence[int], side: int) -> np.ndarray:
+        """uint8 [rows, side, side, 3], the centres of the squares; a side of `data.resize` has them whole."""
         from alexnet_jax.data.stored import StoredSquares
 
-        data = self._config.data
-        images = np.zeros((len(rows), data.crop, data.crop, 3), np.uint8)
-        first = np.full((len(rows), 2), (data.resize - data.crop) // 2)
+        images = np.zeros((len(rows), side, side, 3), np.uint8)
+        first = np.full((len(rows), 2), (self._config.data.resize - side) // 2)
         squares = StoredSquares(self._source, self._split)
         squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
-        return list(images)
+        return images
 
 
 class FeaturesFolder:
@@ -128,3 +135,26 @@ def _lines(names: Iterator[str], rows: Sequence[int]) -> list[str]:
         if row >= last:
             break
     return [found[row] for row in rows]
+
+
+def stored_batches(
+    config: ConfigDict, source: Any, split: str, size: int, whole: bool = False
+) -> Generator[Some, None, None]:
+    """The centre views of a prepared split, or whole squares, `size` at a time; a bar shows how far they are.
+
+    Args:
+      source: see `PreparedSet`.
+    """
+    from alexnet_jax.data import pipeline, prepared_set
+
+    config = config.copy_and_resolve_references()
+    config.evaluate.batch_size = size
+    names = prepared_set.file_names(source, split)
+    with (
+        pipeline.evaluation_batches(source, config, split, whole) as batches,
+        tqdm(total=source.examples(split), desc=split, unit=" pictures", disable=None, smoothing=0.1) as bar,
+    ):
+        for batch in batches:
+            count = int(batch.mask.sum())
+            yield Some(replace(batch, mask=None), list(islice(names, count)))
+            bar.update(count)
