@@ -57,7 +57,8 @@ def plain(text: str, most: int = 0) -> str:
     """A name as a label: in one line, no formula in it, and no longer than `most` letters if that is given."""
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     if most and len(line) > most:
-        line = line[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        tail = most // 3  # names of many classes differ in their ends
+        line = f"{line[: most - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{line[len(line) - tail :]}"
     return line.replace("$", r"\$")
 
 

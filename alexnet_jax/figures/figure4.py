@@ -19,6 +19,9 @@ from alexnet_jax.runs.shown import Shown
 
 COLUMNS = 4  # of predicted pictures
 LETTERS = 15  # of a class's name in a bar
+# Inches: of a predicted picture with its bars, across and down; of the picture; from one neighbour to the next, and
+# from one query to the next; at the figure's sides, and above the pictures.
+CELL, PICTURE, STEP, ROW, EDGE, TOP_EDGE = (1.07, 1.98), 1.0, 0.54, 0.78, 0.04, 0.55
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,30 +163,37 @@ def _rows(predicted: list[Answer], queried: list[Query]) -> Iterator[tuple[Any, 
 
 
 def _drawn(title: str, predicted: list[Answer], queried: list[Query], called: dict[str, str]) -> Figure:
-    """Left the predictions, right the neighbours, side by side as in the paper."""
+    """Left the predictions, right the neighbours, side by side as in the paper. Every place is in inches."""
     columns = min(COLUMNS, len(predicted))
-    rows = -(-len(predicted) // columns)
-    figure = Figure(figsize=(drawing.WIDTH, 0.35 + max(1.95 * rows, 0.78 * len(queried))), layout="constrained")
-    figure.suptitle(plain(title, 110))
-    widths = (max(columns, 2), COLUMNS)
-    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=widths, wspace=0.02)[0]
-    left.suptitle("the five likeliest classes, ✓ the true one", fontsize=8.5)
-    cells = left.subplots(2 * rows, columns, squeeze=False, height_ratios=(1.25, 1) * rows)
-    for axes in cells.flat:
+    middle = EDGE + max(columns, 2) * CELL[0] + 0.16
+    width = middle + (NEAREST + 1) * STEP + EDGE
+    below = max(-(-len(predicted) // columns) * CELL[1], len(queried) * ROW)
+    height = TOP_EDGE + below
+    figure = Figure(figsize=(width, height))
+
+    def axes_at(left: float, top: float, across: float, down: float) -> Axes:
+        axes = figure.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
         axes.set_axis_off()
+        return axes
+
+    figure.text(0.5, 1 - 0.14 / height, plain(title, 110), ha="center", va="center", fontsize=10)
+    for left, text in ((EDGE, f"the {TOP} likeliest classes, ✓ the true one"), (middle, f"and the {NEAREST} nearest")):
+        text = text if left == EDGE else f"pictures, {text} of training"
+        figure.text(left / width, 1 - 0.38 / height, text, va="center", fontsize=8.5)
     for number, one in enumerate(predicted):
-        row, column = divmod(number, columns)
-        _show(cells[2 * row, column], one.image)
-        cells[2 * row, column].set_title(_known(one.of_class, called, LETTERS + 3), fontsize=8)
-        _bars(cells[2 * row + 1, column], one, called)
-    right.suptitle(f"pictures, and the {NEAREST} nearest of training", fontsize=8.5)
-    grid = right.subplots(len(queried), NEAREST + 1, squeeze=False)
-    for line, query in zip(grid, queried, strict=True):
-        for axes in line:
-            axes.set_axis_off()
-        _show(line[0], query.image)
-        _caption(line[0], _known(query.of_class, called, 9), weight="bold")
-        for axes, near in zip(line[1:], query.near, strict=False):
+        row, column = divmod(number, COLUMNS)
+        left, top = EDGE + column * CELL[0], TOP_EDGE + row * CELL[1]
+        axes = axes_at(left, top + 0.17, PICTURE, PICTURE)
+        _show(axes, one.image)
+        axes.set_title(_known(one.of_class, called, LETTERS + 3), fontsize=8, pad=2)
+        _bars(axes_at(left, top + PICTURE + 0.21, PICTURE, 0.7), one, called)
+    for row, query in enumerate(queried):
+        top = TOP_EDGE + 0.1 + row * ROW
+        first = axes_at(middle, top, STEP - 0.04, STEP - 0.04)
+        _show(first, query.image)
+        _caption(first, _known(query.of_class, called, 9), weight="bold")
+        for column, near in enumerate(query.near, 1):
+            axes = axes_at(middle + column * STEP, top, STEP - 0.04, STEP - 0.04)
             if near.image is not None:
                 _show(axes, near.image)
             other = query.of_class is not None and near.of_class != query.of_class

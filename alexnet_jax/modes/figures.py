@@ -5,12 +5,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.figures import drawing, figure1
+from alexnet_jax.figures import curves, drawing, figure1
 from alexnet_jax.figures.drawing import Place
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import OF_SEVERAL_RUNS, Invocation, require_figure
 from alexnet_jax.runs.outputs import require_free
 
+NAMES = {"confusion": "confusion.png", "curves": "curves-by-epoch.png", "page": "report.html"}  # others: figureN.png
 OF_FILES = ("4",)  # figures of pictures that a person names
 
 
@@ -30,7 +31,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         raise UserError(f"'{invocation.files[0]}': files are of --figure=4, and the figure is {name}; leave one out")
     if invocation.runs and name not in OF_SEVERAL_RUNS:
         raise UserError(f"--runs is of --figure={', '.join(OF_SEVERAL_RUNS)}; name one run with --workdir=DIR instead")
-    place = _place(invocation, f"figure{name}.png" if name.isdigit() else f"{name}.png")
+    place = _place(invocation, NAMES.get(name, f"figure{name}.png"))
     drawing.require_writable(place)
     folders = [Path(folder).expanduser().absolute() for folder in invocation.runs]
     if name == "1":
@@ -40,7 +41,11 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         return figure1.compare(folders, place.picture)
     if name == "3":
         return _figure3(config, folders, invocation, place)
-    return _figure4(config, invocation, place)
+    if name == "4":
+        return _figure4(config, invocation, place)
+    if name == "curves":
+        return curves.make([curves.of_run(folder) for folder in folders or [invocation.workdir]], place)
+    return _confusion(config, invocation, place)
 
 
 def _place(invocation: Invocation, name: str) -> Place:
@@ -95,6 +100,23 @@ def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) ->
     title = f"{net.workdir.name}, step {net.step}: {'files' if files else split}, neighbours by {figure4.layer_of(net)}"
     result = figure4.make(title, predicted, queried, called, place)
     return {**result, "rejected": [one._asdict() for one in rejected], "step": net.step, "workdir": str(net.workdir)}
+
+
+def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
+    from alexnet_jax.data import prepare
+    from alexnet_jax.figures import confusion
+    from alexnet_jax.runs import shown
+    from alexnet_jax.runs.folder import open_run, require_same_classes
+    from alexnet_jax.runs.net import open_net
+
+    net = open_net(invocation.workdir, config, "drawn")
+    source, split = prepare.open_or_prepare(net.config), net.config.evaluate.split
+    require_same_classes(open_run(net.workdir), source.classes, source.name)
+    found = confusion.of_split(net, source, split)
+    called = shown.called(net.classes, net.workdir, source.folder)
+    title = f"{net.workdir.name}, step {net.step}: {split}, {int(found.examples.sum())} pictures"
+    result = confusion.make(title, found, called, place)
+    return {**result, "views": net.config.evaluate.views, "step": net.step, "workdir": str(net.workdir)}
 
 
 def search(config: ConfigDict, workdir: Path) -> list[Path]:
