@@ -63,10 +63,17 @@ def layer_of(net: Net) -> str:
     return "fc7" if "fc7" in names else names[-2]
 
 
-def answers(net: Net, shown: Shown) -> list[Answer]:
-    """The five likeliest classes of each picture, on as many views as the run's config has. Raises UserError: NaN."""
+def answers(net: Net, shown: Shown, size: int = 0) -> list[Answer]:
+    """The five likeliest classes of each picture, on as many views as the run's config has.
+
+    Args:
+      size: pictures that go to the devices at once; 0: as many as there are.
+
+    Raises:
+      UserError: the network gives probabilities that are no numbers.
+    """
     views, data = net.config.evaluate.views, net.config.data
-    batches = shown.batches(data, net.batch_size(len(shown.names)), whole=views == VIEWS)
+    batches = shown.batches(data, size or net.batch_size(len(shown.names)), whole=views == VIEWS)
     tops = [net.likeliest(row) for _, rows in net.probabilities_of(batches, views) for row in rows]
     of_class = [None if label is None else net.classes[label] for label in shown.labels]
     parts = (shown.names, shown.centres(data), shown.labels, of_class, tops)
@@ -84,7 +91,7 @@ def queries(net: Net, shown: Shown, gallery: Gallery, blocks: Iterator[np.ndarra
       UserError: the network gives what are no numbers.
     """
     layer, data = layer_of(net), net.config.data
-    batches = shown.batches(data, net.batch_size(len(shown.names), [layer]))
+    batches = shown.batches(data, net.batch_size(len(rows), [layer]))  # the size that the gallery's have
     ours = np.concatenate([made[layer].reshape(len(made[layer]), -1) for _, made in net.features_of(batches, [layer])])
     if not np.isfinite(ours).all():
         raise UserError(

@@ -31,6 +31,7 @@ FIGURES = {  # name: what it shows
     "curves": "loss and errors by epoch",
     "page": "a run on one page, report.html",
 }
+PAGE = "report.html"  # in the run's folder
 OF_SEVERAL_RUNS = ("1", "3", "curves")  # figures that --runs is for
 TRAINED = ("1",)  # figures whose runs are trained where none are named
 FLAGS = {  # that some modes alone have, and which

@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 from alexnet_jax.figures import curves, drawing, figure1
 from alexnet_jax.figures.drawing import Place
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import OF_SEVERAL_RUNS, Invocation, require_figure
+from alexnet_jax.modes import OF_SEVERAL_RUNS, PAGE, Invocation, require_figure
 from alexnet_jax.runs.outputs import require_free
 
-NAMES = {"confusion": "confusion.png", "curves": "curves-by-epoch.png", "page": "report.html"}  # others: figureN.png
+NAMES = {"confusion": "confusion.png", "curves": "curves-by-epoch.png", "page": PAGE}  # others: figureN.png
 OF_FILES = ("4",)  # figures of pictures that a person names
 
 
@@ -45,7 +45,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         return _figure4(config, invocation, place)
     if name == "curves":
         return curves.make([curves.of_run(folder) for folder in folders or [invocation.workdir]], place)
-    return _confusion(config, invocation, place)
+    return (_page if name == "page" else _confusion)(config, invocation, place)
 
 
 def _place(invocation: Invocation, name: str) -> Place:
@@ -119,6 +119,23 @@ def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) 
     return {**result, "views": net.config.evaluate.views, "step": net.step, "workdir": str(net.workdir)}
 
 
+def _page(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
+    from alexnet_jax.data import prepare
+    from alexnet_jax.figures import page
+    from alexnet_jax.runs.config import config_of
+    from alexnet_jax.runs.folder import open_run, require_same_classes
+
+    run = open_run(invocation.workdir)
+    source, why_not = None, ""
+    try:
+        source = prepare.open_or_prepare(config or config_of(run.config))
+        require_same_classes(run, source.classes, source.name)
+    except UserError as error:
+        source, why_not = None, f"The run's pictures cannot be had: {error}."
+        say(why_not)
+    return page.make(invocation.workdir, config, source, why_not, place)
+
+
 def search(config: ConfigDict, workdir: Path) -> list[Path]:
     """Trains Figure 1's networks at every rate of its grid, each in a folder of `workdir`; finished ones stay."""
     from alexnet_jax.modes import train  # TensorFlow takes seconds to import, and drawing needs none
@@ -131,7 +148,7 @@ def search(config: ConfigDict, workdir: Path) -> list[Path]:
             one.model.activation, one.optimizer.learning_rate = activation, rate
             folders.append(workdir / f"{activation}-{rate:g}")
             try:
-                train.run(one, Invocation(folders[-1], restart=False))
+                train.run(one, Invocation(folders[-1], restart=False), page=False)
             except UserError as error:  # a rate that is too high ends in NaN, and is not the fastest
                 if not isinstance(error.__cause__, NotFinite):
                     raise

@@ -38,7 +38,10 @@ class StoredSplit:
 
     def __init__(self, config: ConfigDict, source: Any, split: str) -> None:
         """Of the `PreparedSet`."""
+        from alexnet_jax.data.stored import StoredSquares
+
         self._config, self._source, self._split = config, source, split
+        self._squares = StoredSquares(source, split)  # which checks each file once
         self.classes: Sequence[str] = source.classes
 
     def names(self, rows: Sequence[int]) -> list[str]:
@@ -53,18 +56,25 @@ class StoredSplit:
 
         return prepared_set.labels_of_split(self._source, self._split)[list(rows)].tolist()
 
+    def some(self, most: int) -> list[int]:
+        """Rows that stand for all, `most` at most, out of as few files as have so many.
+
+        Preparing deals pictures out to files by chance, and keeps the source's order in a file: so all of a file is
+        gone through.
+        """
+        ends = np.cumsum(self._squares.lengths)
+        end = int(ends[min(int(np.searchsorted(ends, most)), len(ends) - 1)])
+        return np.linspace(0, end - 1, min(most, end)).round().astype(np.int64).tolist()
+
     def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
         """As the set has them."""
         return list(self.cut(rows, self._config.data.crop))
 
     def cut(self, rows: Sequence[int], side: int) -> np.ndarray:
         """uint8 [rows, side, side, 3], the centres of the squares; a side of `data.resize` has them whole."""
-        from alexnet_jax.data.stored import StoredSquares
-
         images = np.zeros((len(rows), side, side, 3), np.uint8)
         first = np.full((len(rows), 2), (self._config.data.resize - side) // 2)
-        squares = StoredSquares(self._source, self._split)
-        squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
+        self._squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
         return images
 
 
