@@ -33,6 +33,7 @@ from alexnet_jax.runs.loop import Training, programs_of
 from alexnet_jax.runs.memory import check_memory
 from alexnet_jax.runs.meter import Meter
 from alexnet_jax.runs.saving import Saver
+from alexnet_jax.runs.showing import Showing
 from alexnet_jax.signals import stop_signals
 from alexnet_jax.training.step import (
     Recipe,
@@ -118,6 +119,7 @@ def _trained(
     found = checkpoints.restore(abstract_state(recipe, mesh)) if checkpoints.steps() else None
     step, state = (found.step, found.state) if found else (0, _new_state(config, recipe, mesh, donor))
     progress = found.progress if found else Progress()
+    mean_image = towers.replicate(this_run.statistics.mean_image, mesh)
     training = Training(
         config=config,
         source=source,
@@ -125,10 +127,11 @@ def _trained(
         mesh=mesh,
         programs=programs_of(recipe, mesh, config.evaluate.views),
         this_run=this_run,
-        mean_image=towers.replicate(this_run.statistics.mean_image, mesh),
+        mean_image=mean_image,
         steps_per_epoch=steps_per_epoch,
         checkpoints=checkpoints,
         saver=Saver(checkpoints, config, state, step),
+        showing=Showing(config, source, recipe, mesh, mean_image),
         meter=Meter(config.train.batch_size, progress.seen),
         step=step,
         state=state,

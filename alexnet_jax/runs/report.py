@@ -4,10 +4,12 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -15,6 +17,7 @@ from tqdm import tqdm
 from alexnet_jax.messages import UserError, say
 
 Line = dict[str, float]
+EVENTS = "events.out.tfevents.*"
 BAD = 3  # lines that cannot be read, whose numbers are said
 
 
@@ -47,11 +50,16 @@ class Report:
         ]
         self._whole = True  # whether metrics.jsonl has all lines
         self._file = self._write_anew()
-        for path in workdir.glob("events.out.tfevents.*"):
-            path.unlink()
+        before = sorted(workdir.glob(EVENTS))
+        last_kept = first_step if validated else first_step - 1
         self._board = metric_writers.SummaryWriter(str(workdir))
         for line in self.lines:  # anew, so that TensorBoard has each step once, however a run ended
             self._board.write_scalars(int(line["step"]), {name: x for name, x in line.items() if name != "step"})
+        for (step, name), image in read_pictures(before, last_kept).items():
+            self.pictures(step, {name: image})
+        self._board.flush()
+        for path in before:
+            path.unlink()
         self._bar = tqdm(total=last_step, initial=first_step, unit=" steps", disable=None, file=sys.stderr)
         self._drawn = time.monotonic()
 
@@ -88,6 +96,10 @@ class Report:
         if time.monotonic() - self._drawn > 60:
             with suppress(OSError):  # at the end it is drawn again
                 self.draw()
+
+    def pictures(self, step: int, named: dict[str, np.ndarray]) -> None:
+        """Shows uint8 [height, width, 3] each in TensorBoard."""
+        self._board.write_images(step, {name: image[None] for name, image in named.items()})
 
     def say(self, text: str) -> None:
         """A line for people, which leaves the progress bar whole."""
@@ -129,6 +141,25 @@ class Report:
                 self.say(f"metrics.jsonl cannot be written ({error.strerror}): its lines are kept, for when it can")
             self._whole = False
         self._board.write_scalars(step, values)
+
+
+def read_pictures(paths: Sequence[Path], last_step: int) -> dict[tuple[int, str], np.ndarray]:
+    """What `Report.pictures` left in TensorBoard's files up to a step, by step and name, each once.
+
+    A file that ends in the middle of a picture, as of a process that was killed, has those before it.
+    """
+    from alexnet_jax.data.tensorflow import tf
+
+    found = {}
+    for path in paths:
+        with suppress(tf.errors.OpError):
+            for record in tf.data.TFRecordDataset(str(path)):
+                event = tf.compat.v1.Event.FromString(record.numpy())
+                for value in event.summary.value:
+                    if value.metadata.plugin_data.plugin_name == "images" and event.step <= last_step:
+                        encoded = tf.make_ndarray(value.tensor)[2]  # after the width and the height
+                        found[event.step, value.tag] = tf.io.decode_png(encoded, channels=3).numpy()
+    return found
 
 
 def read_metrics(workdir: Path) -> list[Line]:
