@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from alexnet_jax.messages import UserError, say
 
 Line = dict[str, float]
 EVENTS = "events.out.tfevents.*"
+WAITING = 100  # validations whose pictures are kept for a disk that has room, at most
 BAD = 3  # lines that cannot be read, whose numbers are said
 
 
@@ -50,6 +53,7 @@ class Report:
         ]
         self._whole = True  # whether metrics.jsonl has all lines
         self._file = self._write_anew()
+        self._waiting: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=WAITING)
         before = sorted(workdir.glob(EVENTS))
         last_kept = first_step if validated else first_step - 1
         self._board = metric_writers.SummaryWriter(str(workdir))
@@ -98,8 +102,21 @@ class Report:
                 self.draw()
 
     def pictures(self, step: int, named: dict[str, np.ndarray]) -> None:
-        """Shows uint8 [height, width, 3] each in TensorBoard."""
-        self._board.write_images(step, {name: image[None] for name, image in named.items()})
+        """Shows uint8 [height, width, 3] each in TensorBoard, at once or when the disk has room again.
+
+        TensorFlow's writer says nothing of a full disk, and half a picture would hide all that comes after it.
+        """
+        self._waiting.append((step, named))
+        self._show_pictures()
+
+    def _show_pictures(self) -> None:
+        needed = sum(image.nbytes for _, named in self._waiting for image in named.values())
+        if not needed or shutil.disk_usage(self._workdir).free < 2 * needed:
+            return
+        for step, named in self._waiting:
+            self._board.write_images(step, {name: image[None] for name, image in named.items()})
+        self._waiting.clear()
+        self._board.flush()
 
     def say(self, text: str) -> None:
         """A line for people, which leaves the progress bar whole."""
@@ -114,6 +131,7 @@ class Report:
     def close(self) -> None:
         """Draws the curves and closes the files. Raises OSError if a line could not be written."""
         self._bar.close()
+        self._show_pictures()
         self._board.close()
         self.draw()
         if not self._whole:

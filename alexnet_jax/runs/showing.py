@@ -32,6 +32,8 @@ class Showing:
         """Of the run's `PreparedSet`."""
         self._config, self._source, self._recipe, self._mesh = config, source, recipe, mesh
         self._mean_image = mean_image
+        named = source.classes  # the network may have more
+        self._classes = (*named, *map(str, range(len(named), recipe.architecture.classes)))
         function = partial(class_probabilities, recipe, mesh, 1)
         self._program = jax.jit(function, compiler_options=towers.compiler_options(mesh))
         self._batch: Batch | None = None
@@ -42,7 +44,7 @@ class Showing:
         batch = self._batch or self._read()
         found = jax.device_get(self._program(params, towers.put_batch(batch, self._mesh), self._mean_image))
         first = self._recipe.architecture.layers[0].name
-        predictions = sheet(self._images, self._labels, found[: len(self._images)], self._source.classes)
+        predictions = sheet(self._images, self._labels, found[: len(self._images)], self._classes)
         return {"kernels": _kernels(jax.device_get(params[first]["kernel"]), self._recipe), "predictions": predictions}
 
     def _read(self) -> Batch:

@@ -200,6 +200,17 @@ def test_where_the_pictures_cannot_be_had_the_rest_is_there(tmp_path: Path) -> N
     assert "nothing crosses" in text and "8 kernels, mean saturation" in text and "Tower 1" not in text
 
 
+def test_one_picture_in_validation_and_22_000_classes(data_dir: Path, tmp_path: Path) -> None:
+    config = narrow(data_dir)
+    config.evaluate.split, config.model.classes = "validation[:1]", 22_000
+    workdir = made_up(tmp_path / "run", config)
+    found = figures.run(None, Invocation(workdir, restart=False, figure="page"))
+    text = Path(found["picture"]).read_text()
+    assert found["examples"] == 1 and len(text) < 1e6
+    assert "<b>22000</b> classes" in text and 'class="matrix"' not in text
+    assert text.count('class="near"') == 1 and text.count("<li><span>") + text.count('<li class="true">') == 5
+
+
 def test_of_many_training_pictures_some_files_are_gone_through(data_dir: Path) -> None:
     config = narrow(data_dir)
     gallery = StoredSplit(config, prepare.open_or_prepare(config), "train")

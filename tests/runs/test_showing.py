@@ -58,6 +58,23 @@ def test_pictures_outlive_a_run_that_goes_on_each_step_once(tmp_path: Path) -> N
     assert {step for step, _ in in_board(tmp_path)} == {10, 20}
 
 
+def test_on_a_full_disk_pictures_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    report = Report(tmp_path, 0, 40, 10)
+    report.pictures(10, {"kernels": picture(1)})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=300))
+    report.pictures(20, {"kernels": picture(2)})
+    assert set(in_board(tmp_path)) == {(10, "kernels")}
+    monkeypatch.undo()
+    report.pictures(30, {"kernels": picture(3)})
+    assert set(in_board(tmp_path)) == {(step, "kernels") for step in (10, 20, 30)}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=300))
+    report.pictures(40, {"kernels": picture(4)})
+    monkeypatch.undo()
+    report.close()
+    np.testing.assert_array_equal(in_board(tmp_path)[40, "kernels"], picture(4))
+
+
 def test_a_run_is_shown_at_each_validation_also_when_it_goes_on(data_dir: Path, tmp_path: Path) -> None:
     flags = (*SMALL, f"--config.data.data_dir={data_dir}")
     found = result(launch(*flags, f"--workdir={tmp_path / 'run'}", "--config.train.steps=30"))
