@@ -145,6 +145,7 @@ def test_files_as_a_user_names_them(workdir: Path, stored: dict[str, dict[str, A
     assert "broken.jpg cannot be used" in refusal(launch(*flags, tmp_path / "broken.jpg"))
 
 
+@pytest.mark.slow
 def test_a_validation_split_of_one_picture_and_ten_views(workdir: Path, net: Net) -> None:
     config = narrow()
     config.update(net.config)

@@ -200,6 +200,7 @@ def test_where_the_pictures_cannot_be_had_the_rest_is_there(tmp_path: Path) -> N
     assert "nothing crosses" in text and "8 kernels, mean saturation" in text and "Tower 1" not in text
 
 
+@pytest.mark.slow
 def test_one_picture_in_validation_and_22_000_classes(data_dir: Path, tmp_path: Path) -> None:
     config = narrow(data_dir)
     config.evaluate.split, config.model.classes = "validation[:1]", 22_000

@@ -90,7 +90,9 @@ def test_a_run_is_shown_at_each_validation_also_when_it_goes_on(data_dir: Path, 
         np.testing.assert_array_equal(again[key], one)
 
 
-@pytest.mark.parametrize("mesh_shape", [(1, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(
+    "mesh_shape", [pytest.param((1, 1), marks=pytest.mark.slow), (1, 2), pytest.param((2, 2), marks=pytest.mark.slow)]
+)
 def test_the_same_eight_pictures_with_the_networks_answers(data_dir: Path, mesh_shape: tuple[int, int]) -> None:
     config = narrow(data_dir)
     source, mesh = prepare.open_or_prepare(config), towers.make_mesh(*mesh_shape)
