@@ -17,6 +17,7 @@ from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
 from alexnet_jax.messages import UserError, as_json, say
 from alexnet_jax.modes import (
     EXPORTED,
+    FIGURES,
     FILES,
     FLAGS,
     IMPORTED,
@@ -24,8 +25,10 @@ from alexnet_jax.modes import (
     OF_A_RUN,
     OF_FILES,
     READ_DATA,
+    TRAINED,
     WITHOUT_CONFIG,
     Invocation,
+    require_figure,
 )
 from alexnet_jax.runs import config_file
 from alexnet_jax.runs.config import OF_PICTURES, PLACES, check_config, config_of, flatten, load_saved, run_exists
@@ -90,7 +93,7 @@ def _define_flags() -> None:
     flags.DEFINE_list("ensemble", [], "evaluate: folders of runs, with commas between; their softmax is averaged.")
     flags.DEFINE_list("runs", [], "figures, table: folders of runs, with commas between.")
     flags.DEFINE_bool("dry_run", False, "prepare: say what is there and what is left out, and decode nothing.")
-    flags.DEFINE_integer("figure", 1, "figures: which one of the paper.")
+    flags.DEFINE_string("figure", "1", "figures: " + "; ".join(f"{name}, {what}" for name, what in FIGURES.items()))
     flags.DEFINE_string(
         "format", "", f"import: {', '.join(IMPORTED)}; export: {', '.join(EXPORTED)}; of the file --weights."
     )
@@ -102,9 +105,9 @@ def _define_flags() -> None:
     flags.DEFINE_string(
         "output",
         None,
-        "predict: FILE.csv or FILE.jsonl; features: the folder to make; neighbours: FILE.png; table: FILE.md.",
+        "predict: FILE.csv or .jsonl; features: the folder to make; neighbours, figures: FILE.png (.html); table: .md.",
     )
-    flags.DEFINE_bool("overwrite", False, "predict, features, neighbours, table: replace an --output that is there.")
+    flags.DEFINE_bool("overwrite", False, "With --output: replace what is there.")
     flags.DEFINE_enum("reduce", None, ["mean"], "features: the mean over positions.")
     flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "features: of the numbers in the files.")
     flags.DEFINE_string("features", None, "neighbours: the folder of features to look among.")
@@ -224,6 +227,8 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         raise UserError(_of_a_flag(str(error))) from error
     mode = flags.FLAGS.mode
+    if mode == "figures":
+        require_figure(flags.FLAGS.figure)
     by_runs = {"evaluate": flags.FLAGS.ensemble, "figures": flags.FLAGS.runs}.get(mode, mode in WITHOUT_CONFIG)
     if config is None and not by_runs:
         or_run = ", or --workdir=DIR, the folder of a run" if mode in OF_A_RUN else ""
@@ -272,7 +277,10 @@ def _config_of(argv: Sequence[str], file: str | None) -> ConfigDict | None:
         config = config_file.load(file, _argument(argv, "config.train.init_from") or "")
         return _with_data_of_the_run(argv, file, config) if _argument(argv, "mode") in OF_A_RUN else config
     workdir = _argument(argv, "workdir")
-    if workdir is None or _argument(argv, "mode") not in OF_A_RUN or _argument(argv, "ensemble") is not None:
+    mode, of_others = _argument(argv, "mode"), _argument(argv, "ensemble") or _argument(argv, "runs")
+    if workdir is None or mode not in OF_A_RUN or of_others:
+        return None
+    if mode == "figures" and (_argument(argv, "figure") or flags.FLAGS["figure"].default) in TRAINED:
         return None
     return config_of(load_saved(_absolute(workdir)))
 

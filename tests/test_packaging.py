@@ -35,7 +35,8 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel: Path) -> None
         (points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "alexnet-jax = alexnet_jax.command_line:main" in archive.read(points).decode()
     sources = {str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.py")}
-    assert files == sources | {"alexnet_jax/py.typed", "alexnet_jax/weights/imagenet2012.tsv"}
+    data = ("py.typed", "weights/imagenet2012.tsv", "figures/page.html", "figures/paper.json")
+    assert files == sources | {f"alexnet_jax/{name}" for name in data}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -92,22 +93,20 @@ def draw(
       captions: of each picture, below it; None: nothing stands there.
       others: more of each row, behind a line at the place of the seventh picture.
     """
-    # matplotlib brings a font of many scripts; what it lacks is drawn as a box.
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    font = ImageFont.truetype(str(path), 13, layout_engine=ImageFont.Layout.BASIC)
+    font = font_of(13)
     side = min(PIXELS, rows[0].shape[1])
     width, height = PICTURES * (side + GAP), LINE + side + 2 * GAP + (LINE if captions else 0)  # of a row
     columns = -(-len(rows) // ROWS)
     below = -(-len(rows) // columns)
     sheet = Image.new("RGB", (columns * (width + 4 * GAP) + 4 * GAP, below * height + 2 * LINE), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((4 * GAP, GAP), _fitted(title, font, sheet.width - 8 * GAP), "black", font)
+    pen.text((4 * GAP, GAP), fitted(title, font, sheet.width - 8 * GAP), "black", font)
     for number, (name, images, behind) in enumerate(zip(names, rows, others or [x[:0] for x in rows], strict=True)):
         column, row = divmod(number, below)
         left, top = 4 * GAP + column * (width + 4 * GAP), LINE + GAP + row * height
         if not len(images):
             name += "  (no picture)"
-        pen.text((left, top), _fitted(name, font, width - GAP), "black", font)
+        pen.text((left, top), fitted(name, font, width - GAP), "black", font)
         line = left + OF_TRAINING * (side + GAP) - GAP // 2
         if len(behind):
             pen.line((line, top + LINE, line, top + LINE + side), "black")
@@ -116,11 +115,18 @@ def draw(
             at = left + place * (side + GAP)
             sheet.paste(small, (at, top + LINE))
             if captions:
-                pen.text((at, top + LINE + side), _fitted(captions[number][place], font, side), "black", font)
+                pen.text((at, top + LINE + side), fitted(captions[number][place], font, side), "black", font)
     return sheet
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+@lru_cache
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """The font that matplotlib brings, of many scripts, in so many pixels; what it lacks is drawn as a box."""
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """In one line that is no wider; what cannot be printed is replaced."""
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     if font.getlength(line) <= width:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet_jax.messages import UserError
+
 MODES = {  # name, which is the file's (but see FILES): what it does; README's table is this one
     "train": "a new run, or a run gone on with from its newest checkpoint",
     "prepare": "the dataset and its mean image and RGB covariance, ready for training",
@@ -11,7 +13,7 @@ MODES = {  # name, which is the file's (but see FILES): what it does; README's t
     "features": "what layers of a run's network make of pictures, as arrays in a folder",
     "neighbours": "the training pictures that a run's network finds nearest to pictures",
     "describe": "the network layer by layer: shapes, parameters, neurons, FLOPs, memory",
-    "figures": "a figure of the paper, drawn from runs",
+    "figures": "a figure of the paper or of a run's own, or a run on one page",
     "table": "the paper's tables with published errors and those of the runs there are",
     "communication": "what crosses between the devices in one step, compiled and predicted",
     "import": "a run from weights of Caffe or torchvision, or of this program",
@@ -19,9 +21,20 @@ MODES = {  # name, which is the file's (but see FILES): what it does; README's t
 }
 FILES = {"import": "import_"}  # where the name is a word of Python's own
 WITHOUT_CONFIG = ("table", "import", "export")  # modes that find theirs, or need none
-OF_A_RUN = ("evaluate", "predict", "features", "neighbours", "export")  # need no config: the run's own is taken
+OF_A_RUN = ("evaluate", "predict", "features", "neighbours", "figures", "export")  # need no config: the run's own
 READ_DATA = ("train", "prepare", "evaluate")  # by TensorFlow, always
-OF_FILES = ("predict", "features", "neighbours")  # have pictures named behind the flags
+OF_FILES = ("predict", "features", "neighbours", "figures")  # have pictures named behind the flags
+FIGURES = {  # name: what it shows
+    "1": "training error by epoch, ReLUs against tanh units",
+    "3": "the first layer's kernels of each tower, and how colourful they are",
+    "4": "pictures with their five likeliest classes, and pictures with the nearest training pictures",
+    "confusion": "which classes are taken for which, and the errors of each class",
+    "curves": "loss and errors by epoch",
+    "page": "a run on one page, report.html",
+}
+PAGE = "report.html"  # in the run's folder
+OF_SEVERAL_RUNS = ("1", "3", "curves")  # figures that --runs is for
+TRAINED = ("1",)  # figures whose runs are trained where none are named
 FLAGS = {  # that some modes alone have, and which
     "dry_run": ("prepare",),
     "format": ("import", "export"),
@@ -48,7 +61,7 @@ class Invocation:
     restart: bool  # set aside a run that is there
     ensemble: tuple[str, ...] = ()  # folders of runs whose softmax outputs are averaged
     runs: tuple[str, ...] = ()  # folders of runs that a table or a figure is made from
-    figure: int = 1  # of the paper, to be drawn
+    figure: str = "1"  # one of FIGURES
     dry_run: bool = False  # list what would be prepared, and decode nothing
     format: str = ""  # of the weights, one of IMPORTED or EXPORTED
     weights: str = ""  # a file, to read or to make
@@ -62,3 +75,9 @@ class Invocation:
     reduce: str = ""  # mean: of activations, over positions
     dtype: str = "float32"  # of activations that are written, or float16
     features: str = ""  # the folder of features to look among
+
+
+def require_figure(name: str) -> None:
+    """Raises UserError, which lists those there are, if it is none of FIGURES."""
+    if name not in FIGURES:
+        raise UserError(f"--figure={name} cannot be drawn; there are {', '.join(FIGURES)}")

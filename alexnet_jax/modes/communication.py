@@ -3,7 +3,6 @@
 import math
 import re
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,21 +13,11 @@ from ml_collections import ConfigDict
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation, describe
-from alexnet_jax.network import architecture
 from alexnet_jax.runs.config import check_batches, recipe_of
+from alexnet_jax.training.collectives import Collective, predict
 from alexnet_jax.training.step import Recipe, abstract_batch, abstract_state, compiled_steps
 
 OPS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute", "collective-broadcast")
-
-
-@dataclass(frozen=True)
-class Collective:
-    """One exchange. `bytes` is of the whole array that one group of devices gathers or reduces."""
-
-    op: str
-    layer: str  # of the network, or softmax, rank, gradients
-    direction: str  # forward or backward
-    bytes: int
 
 
 def lowered_step(recipe: Recipe, mesh: Mesh, batch_size: int, mean_size: int) -> Any:
@@ -94,52 +83,6 @@ def _origin(name: str, op: str) -> tuple[str, str]:
     if op == "all-reduce" and direction == "backward":
         return "gradients", direction
     return layer[1] if layer else name, direction
-
-
-def predict(net: architecture.Architecture, mesh: Mesh, batch_size: int, dtype: str) -> list[Collective]:
-    """The same by arithmetic: what the design needs, and nothing else.
-
-    A layer that reads both towers gathers what it reads, and scatters the gradient back. A response
-    normalisation over all maps exchanges those of each tower that the other's windows reach. The
-    softmax reduces a maximum, a sum and the label's score of every picture, the rank a count.
-    Over `data` go the gradients of each device's own half, the mean loss and the two errors.
-    """
-    slices, devices = mesh.shape[towers.DATA], mesh.shape[towers.MODEL]
-    examples, activation, number = batch_size // slices, jnp.dtype(dtype).itemsize, 4
-    found = []
-    if devices > 1:
-        crossing = [row for row in architecture.table(net) if getattr(row.layer, "reads", "") == "both"]
-        for row in crossing:
-            size = examples * math.prod(row.input_shape) * activation
-            found.append(Collective("all-gather", row.name, "forward", size))
-            found.append(Collective("reduce-scatter", row.name, "backward", size))
-        found += _edges(net, examples, activation)
-        found.append(Collective("all-reduce", "softmax", "forward", examples * number))
-        found.append(Collective("all-reduce", "softmax", "forward", 2 * examples * number))
-        found.append(Collective("all-reduce", "rank", "forward", examples * number))
-    if slices > 1:
-        held = 0
-        for row in architecture.table(net):
-            if row.parameters:
-                outputs = net.padded_classes if row.layer is net.layers[-1] else row.output_shape[-1]
-                held += row.parameters // row.output_shape[-1] * outputs // devices
-        found.append(Collective("all-reduce", "gradients", "backward", held * number))
-        found.append(Collective("all-reduce", "softmax", "forward", number))
-        found.append(Collective("all-reduce", "rank", "forward", 2 * number))
-    return found
-
-
-def _edges(net: architecture.Architecture, examples: int, activation: int) -> list[Collective]:
-    """What response normalisation over all maps exchanges between two devices, forward and backward."""
-    found, name = [], ""
-    for row in architecture.table(net):
-        name = row.name if row.parameters else name
-        for norm in row.then:
-            if isinstance(norm, architecture.LRN) and norm.across_towers and norm.n > 1:
-                maps = min(norm.n // 2, row.output_shape[-1] // 2)
-                size = 2 * examples * math.prod(row.output_shape[:-1]) * maps * activation
-                found += [Collective("collective-permute", name, way, size) for way in ("forward", "backward")]
-    return found
 
 
 def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:

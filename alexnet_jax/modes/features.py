@@ -1,10 +1,8 @@
 """`--mode=features`: what layers of a run's network make of pictures, as arrays in a folder."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,11 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import given, reading
 from alexnet_jax.data.reading import Rejected, Some
-from alexnet_jax.messages import Advance, UserError, say
+from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.modes.predict import counted, require_some
 from alexnet_jax.runs.arrays import FeaturesWriter, file_of, free_bytes, is_ours
+from alexnet_jax.runs.gallery import stored_batches
 from alexnet_jax.runs.net import Net, open_net
 from alexnet_jax.runs.outputs import new_folder, require_free
 
@@ -108,24 +107,3 @@ def _of_split(
     with closing(stored_batches(net.config, source, split, size)) as batches:
         _write(net, batches, layers, invocation, writer)
     return {"split": split, "data": source.name, "prepared": str(source.folder), "classes": source.classes}
-
-
-def stored_batches(config: ConfigDict, source: Any, split: str, size: int) -> Generator[Some, None, None]:
-    """The centre views of a prepared split, `size` at a time; a bar shows how far they are.
-
-    Args:
-      source: see `PreparedSet`.
-    """
-    from alexnet_jax.data import pipeline, prepared_set
-
-    config = config.copy_and_resolve_references()
-    config.evaluate.batch_size = size
-    names = prepared_set.file_names(source, split)
-    with (
-        pipeline.evaluation_batches(source, config, split) as batches,
-        Advance(split, source.examples(split), "pictures") as advance,
-    ):
-        for batch in batches:
-            count = int(batch.mask.sum())
-            yield Some(replace(batch, mask=None), list(islice(names, count)))
-            advance.add(count)

@@ -1,32 +1,140 @@
-"""`--mode=figures`: the figures of the paper, drawn from runs."""
+"""`--mode=figures`: the figures of the paper and of a run's own, drawn from runs, and a run on one page."""
 
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.figures import figure1
+from alexnet_jax.figures import curves, drawing, figure1
+from alexnet_jax.figures.drawing import Place
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import OF_SEVERAL_RUNS, PAGE, Invocation, require_figure
 from alexnet_jax.runs.meter import NotFinite
+from alexnet_jax.runs.outputs import require_free
+
+NAMES = {"confusion": "confusion.png", "curves": "curves-by-epoch.png", "page": PAGE}  # others: figureN.png
+OF_FILES = ("4",)  # figures of pictures that a person names
 
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
-    """Draws the figure that `--figure` names, of the runs of `--runs` or of runs that it trains.
+    """Draws the figure that `--figure` names, of the runs of `--runs`, of the one in `--workdir`, or of ones it trains.
 
     Args:
-      config: of the runs to train, each with its own activation and learning rate; None with `--runs`.
+      config: of the runs to train, each with its own activation and learning rate; or the run's own, with what is
+        changed of it; None with `--runs`.
 
     Raises:
-      UserError: there is no such figure, or as the figure.
+      UserError: there is no such figure, or no run to draw it from, or no place for it; or as the figure.
     """
-    if invocation.figure != 1:
-        raise UserError(f"--figure={invocation.figure} cannot be drawn; there is --figure=1")
+    name = str(invocation.figure)
+    require_figure(name)
+    if invocation.files and name not in OF_FILES:
+        raise UserError(f"'{invocation.files[0]}': files are of --figure=4, and the figure is {name}; leave one out")
+    if invocation.runs and name not in OF_SEVERAL_RUNS:
+        raise UserError(f"--runs is of --figure={', '.join(OF_SEVERAL_RUNS)}; name one run with --workdir=DIR instead")
+    place = _place(invocation, NAMES.get(name, f"figure{name}.png"))
+    drawing.require_writable(place)
     folders = [Path(folder).expanduser().absolute() for folder in invocation.runs]
+    if name == "1":
+        if not folders:
+            assert config is not None
+            folders = search(config, invocation.workdir)
+        return figure1.compare(folders, place.picture)
+    if name == "3":
+        return _figure3(config, folders, invocation, place)
+    if name == "4":
+        return _figure4(config, invocation, place)
+    if name == "curves":
+        return curves.make([curves.of_run(folder) for folder in folders or [invocation.workdir]], place)
+    return (_page if name == "page" else _confusion)(config, invocation, place)
+
+
+def _place(invocation: Invocation, name: str) -> Place:
+    """Where the figure goes: in the run's folder, where one is replaced, or where --output says."""
+    if not invocation.output:
+        return Place(invocation.workdir / name)
+    suffix = Path(name).suffix
+    path = require_free(invocation.output, invocation.overwrite)
+    if path.suffix.lower() != suffix:
+        raise UserError(f"--output={invocation.output} is not FILE{suffix}; give it that ending")
+    return Place(path, invocation.output)
+
+
+def _figure3(config: ConfigDict | None, folders: list[Path], invocation: Invocation, place: Place) -> dict[str, Any]:
+    from alexnet_jax.figures import figure3
+    from alexnet_jax.runs.net import open_net
+
     if not folders:
-        assert config is not None
-        folders = search(config, invocation.workdir)
-    return figure1.compare(folders, invocation.workdir / "figure1.png")
+        return figure3.make(figure3.kernels_of(open_net(invocation.workdir, config, "drawn")), place)
+    return figure3.compare([figure3.kernels_of(open_net(folder, None, "drawn")) for folder in folders], place)
+
+
+def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
+    from alexnet_jax.data import given, prepare
+    from alexnet_jax.data.reading import Rejected
+    from alexnet_jax.figures import figure4
+    from alexnet_jax.modes.predict import require_some
+    from alexnet_jax.runs import shown
+    from alexnet_jax.runs.gallery import StoredSplit
+    from alexnet_jax.runs.nearest import features_of_split
+    from alexnet_jax.runs.net import open_net
+
+    files = given.pictures_of(invocation.files) if invocation.files else []
+    net = open_net(invocation.workdir, config, "drawn")
+    rejected: list[Rejected] = []
+    if files:
+        left, rejected = shown.from_files(net.config.data, files, shown.PREDICTED)
+        require_some(len(left.names), rejected)
+        right = left.first(shown.QUERIED)
+        if len(files) > len(left.names) + len(rejected):
+            say(f"the first {len(left.names)} of {len(files)} pictures are drawn")
+    source = prepare.open_or_prepare(net.config)
+    split, train = net.config.evaluate.split, net.config.data.train_split
+    if not files:
+        rows = shown.chosen(source.examples(split), net.config.train.seed)
+        left, right = (shown.from_split(net.config, source, split, some) for some in rows)
+    gallery = StoredSplit(net.config, source, train)
+    blocks = features_of_split(net, source, train, figure4.layer_of(net))
+    predicted = figure4.answers(net, left)
+    queried = figure4.queries(net, right, gallery, blocks, range(source.examples(train)))
+    called = dict(zip(net.classes, shown.called(net.classes, net.workdir, source.folder), strict=True))
+    title = f"{net.workdir.name}, step {net.step}: {'files' if files else split}, neighbours by {figure4.layer_of(net)}"
+    result = figure4.make(title, predicted, queried, called, place)
+    return {**result, "rejected": [one._asdict() for one in rejected], "step": net.step, "workdir": str(net.workdir)}
+
+
+def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
+    from alexnet_jax.data import prepare
+    from alexnet_jax.figures import confusion
+    from alexnet_jax.runs import shown
+    from alexnet_jax.runs.folder import open_run, require_same_classes
+    from alexnet_jax.runs.net import open_net
+
+    net = open_net(invocation.workdir, config, "drawn")
+    source, split = prepare.open_or_prepare(net.config), net.config.evaluate.split
+    require_same_classes(open_run(net.workdir), source.classes, source.name)
+    found = confusion.of_split(net, source, split)
+    called = shown.called(net.classes, net.workdir, source.folder)
+    title = f"{net.workdir.name}, step {net.step}: {split}, {int(found.examples.sum())} pictures"
+    result = confusion.make(title, found, called, place)
+    return {**result, "views": net.config.evaluate.views, "step": net.step, "workdir": str(net.workdir)}
+
+
+def _page(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
+    from alexnet_jax.data import prepare
+    from alexnet_jax.figures import page
+    from alexnet_jax.runs.config import config_of
+    from alexnet_jax.runs.folder import open_run, require_same_classes
+
+    run = open_run(invocation.workdir)
+    source, why_not = None, ""
+    try:
+        source = prepare.open_or_prepare(config or config_of(run.config))
+        require_same_classes(run, source.classes, source.name)
+    except UserError as error:
+        source, why_not = None, f"The run's pictures cannot be had: {error}."
+        say(why_not)
+    return page.make(invocation.workdir, config, source, why_not, place)
 
 
 def search(config: ConfigDict, workdir: Path) -> list[Path]:
@@ -54,7 +162,7 @@ def _train(config: ConfigDict, folder: Path, activation: str, rate: float, seed:
     one = config.copy_and_resolve_references()
     one.model.activation, one.optimizer.learning_rate, one.train.seed = activation, rate, seed
     try:
-        train.run(one, Invocation(folder, restart=False))
+        train.run(one, Invocation(folder, restart=False), page=False)
     except UserError as error:  # a rate that is too high ends in NaN, and is not the fastest
         if not isinstance(error.__cause__, NotFinite):
             raise

@@ -7,23 +7,19 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.neighbors import NearestNeighbors
 
 from alexnet_jax.data import given, reading, sheet
 from alexnet_jax.data.reading import Rejected
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
-from alexnet_jax.modes.features import stored_batches
 from alexnet_jax.modes.predict import counted, require_some
 from alexnet_jax.runs import arrays
 from alexnet_jax.runs.gallery import FeaturesFolder, Gallery, StoredSplit
+from alexnet_jax.runs.nearest import NEAREST, features_of_split, nearest
 from alexnet_jax.runs.net import Net, open_net
 from alexnet_jax.runs.outputs import new_file, require_free
 
 LAYER = "fc7"
-NEAREST = 6
-SPARE = 4  # more than that are measured anew, as the quick search rounds
-BLOCK = 4096  # rows that are looked at at a time
 DRAWN = 50  # queries on the sheet
 PICTURE = "neighbours.png"  # in the run's folder, where no --output is named
 
@@ -70,56 +66,12 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     return {**result, "step": net.step, "workdir": str(net.workdir)}
 
 
-def nearest(queries: np.ndarray, blocks: Iterator[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of least Euclidean distance to each query; of those that tie, the first.
-
-    Args:
-      queries: float32 [queries, units].
-      blocks: float32 [rows, units] each, of rows that follow one another.
-
-    Returns:
-      float64 [queries, count], distances in rising order, and int64 [queries, count], rows; fewer columns where there
-      are fewer rows.
-    """
-    distances, rows = np.zeros((len(queries), 0)), np.zeros((len(queries), 0), np.int64)
-    first = 0
-    for block in blocks:
-        search = NearestNeighbors(n_neighbors=min(count + SPARE, len(block)), algorithm="brute").fit(block)
-        close = search.kneighbors(queries, return_distance=False)
-        # Measured anew by the differences: the search's squares less products leave a picture some way from itself.
-        exact = np.stack(
-            [
-                np.linalg.norm(block[at].astype(np.float64) - query, axis=1)
-                for at, query in zip(close, queries, strict=True)
-            ]
-        )
-        distances, rows = np.hstack([distances, exact]), np.hstack([rows, close + first])
-        order = np.lexsort((rows, distances), axis=1)[:, :count]
-        distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
-        first += len(block)
-    return distances, rows
-
-
 def _training_split(net: Net) -> tuple[Gallery, Iterator[np.ndarray]]:
     """The run's training pictures, and their features as they are computed."""
     from alexnet_jax.data import prepare  # TensorFlow takes seconds to import, and --features needs none
 
-    split = net.config.data.train_split
-    source = prepare.open_or_prepare(net.config)
-    size = net.batch_size(source.examples(split), [LAYER])
-    say(f"computing {LAYER} of {source.examples(split)} pictures of {source.name}, {split}")
-
-    def blocks() -> Iterator[np.ndarray]:
-        held: list[np.ndarray] = []
-        for _, made in net.features_of(stored_batches(net.config, source, split, size), [LAYER]):
-            held.append(made[LAYER])
-            if sum(map(len, held)) >= BLOCK:
-                yield np.concatenate(held)
-                held = []
-        if held:
-            yield np.concatenate(held)
-
-    return StoredSplit(net.config, source, split), blocks()
+    source, split = prepare.open_or_prepare(net.config), net.config.data.train_split
+    return StoredSplit(net.config, source, split), features_of_split(net, source, split, LAYER)
 
 
 def _blocks_of(folder: FeaturesFolder) -> Iterator[np.ndarray]:

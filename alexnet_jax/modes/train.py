@@ -13,7 +13,7 @@ from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared_set import PreparedSet, labels_of_split
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import PAGE, Invocation
 from alexnet_jax.runs import finetune
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.runs.config import OF_TRAINING, check_batches, network_of, recipe_of, run_exists
@@ -33,6 +33,8 @@ from alexnet_jax.runs.loop import Training, programs_of
 from alexnet_jax.runs.memory import check_memory
 from alexnet_jax.runs.meter import Meter
 from alexnet_jax.runs.saving import Saver
+from alexnet_jax.runs.showing import Showing
+from alexnet_jax.signals import stop_signals
 from alexnet_jax.training.step import (
     Recipe,
     TrainState,
@@ -41,8 +43,12 @@ from alexnet_jax.training.step import (
 )
 
 
-def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
-    """`--mode=train`: a new run, or a run gone on with from its newest checkpoint."""
+def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[str, Any]:
+    """`--mode=train`: a new run, or a run gone on with from its newest checkpoint.
+
+    Args:
+      page: whether the run gets its page at the end.
+    """
     workdir = invocation.workdir
     _require_apart_from_pictures(workdir, config)
     require_writable(workdir)
@@ -73,7 +79,29 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
             this_run = create_run(
                 workdir, config, prepare.training_statistics(source, config), source.classes, source.listing
             )
-        return _trained(config, this_run, source, recipe, mesh, donor, steps_per_epoch)
+        result = _trained(config, this_run, source, recipe, mesh, donor, steps_per_epoch)
+        if page:
+            with stop_signals():  # all is saved: what comes now ends well
+                _leave_page(this_run.workdir, source)
+        return result
+
+
+def _leave_page(workdir: Path, source: PreparedSet) -> None:
+    """The run on one page, if it has none since it was last trained. Whatever goes wrong with it is said, and no more.
+
+    What it needs is imported here, when training has ended.
+    """
+    metrics, there = workdir / "metrics.jsonl", workdir / PAGE
+    try:
+        if there.exists() and metrics.exists() and there.stat().st_mtime >= metrics.stat().st_mtime:
+            return
+        from alexnet_jax.figures import page
+        from alexnet_jax.figures.drawing import Place
+
+        page.make(workdir, None, source, "", Place(there))
+    except Exception as error:
+        sentence = str(error).partition("\n")[0] or type(error).__name__
+        say(f"the run has no page ({sentence}); --mode=figures --figure=page --workdir={workdir} makes one")
 
 
 def _trained(
@@ -91,6 +119,7 @@ def _trained(
     found = checkpoints.restore(abstract_state(recipe, mesh)) if checkpoints.steps() else None
     step, state = (found.step, found.state) if found else (0, _new_state(config, recipe, mesh, donor))
     progress = found.progress if found else Progress()
+    mean_image = towers.replicate(this_run.statistics.mean_image, mesh)
     training = Training(
         config=config,
         source=source,
@@ -98,10 +127,11 @@ def _trained(
         mesh=mesh,
         programs=programs_of(recipe, mesh, config.evaluate.views),
         this_run=this_run,
-        mean_image=towers.replicate(this_run.statistics.mean_image, mesh),
+        mean_image=mean_image,
         steps_per_epoch=steps_per_epoch,
         checkpoints=checkpoints,
         saver=Saver(checkpoints, config, state, step),
+        showing=Showing(config, source, recipe, mesh, mean_image),
         meter=Meter(config.train.batch_size, progress.seen),
         step=step,
         state=state,

@@ -1,7 +1,9 @@
 """The pictures among which the nearest are looked for: a prepared split, or a folder of features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +12,8 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import reading
 from alexnet_jax.data.pictures import Picture
-from alexnet_jax.messages import UserError, say
+from alexnet_jax.data.reading import Some
+from alexnet_jax.messages import Advance, UserError, say
 from alexnet_jax.runs import arrays
 
 
@@ -34,7 +37,10 @@ class StoredSplit:
 
     def __init__(self, config: ConfigDict, source: Any, split: str) -> None:
         """Of the `PreparedSet`."""
+        from alexnet_jax.data.stored import StoredSquares
+
         self._config, self._source, self._split = config, source, split
+        self._squares = StoredSquares(source, split)  # which checks each file once
         self.classes: Sequence[str] = source.classes
 
     def names(self, rows: Sequence[int]) -> list[str]:
@@ -49,16 +55,26 @@ class StoredSplit:
 
         return prepared_set.labels_of_split(self._source, self._split)[list(rows)].tolist()
 
+    def some(self, most: int) -> list[int]:
+        """Rows that stand for all, `most` at most, out of as few files as have so many.
+
+        Preparing deals pictures out to files by chance, and keeps the source's order in a file: so all of a file is
+        gone through.
+        """
+        ends = np.cumsum(self._squares.lengths)
+        end = int(ends[min(int(np.searchsorted(ends, most)), len(ends) - 1)])
+        return np.linspace(0, end - 1, min(most, end)).round().astype(np.int64).tolist()
+
     def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
         """As the set has them."""
-        from alexnet_jax.data.stored import StoredSquares
+        return list(self.cut(rows, self._config.data.crop))
 
-        data = self._config.data
-        images = np.zeros((len(rows), data.crop, data.crop, 3), np.uint8)
-        first = np.full((len(rows), 2), (data.resize - data.crop) // 2)
-        squares = StoredSquares(self._source, self._split)
-        squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
-        return list(images)
+    def cut(self, rows: Sequence[int], side: int) -> np.ndarray:
+        """uint8 [rows, side, side, 3], the centres of the squares; a side of `data.resize` has them whole."""
+        images = np.zeros((len(rows), side, side, 3), np.uint8)
+        first = np.full((len(rows), 2), (self._config.data.resize - side) // 2)
+        self._squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
+        return images
 
 
 class FeaturesFolder:
@@ -128,3 +144,26 @@ def _lines(names: Iterator[str], rows: Sequence[int]) -> list[str]:
         if row >= last:
             break
     return [found[row] for row in rows]
+
+
+def stored_batches(
+    config: ConfigDict, source: Any, split: str, size: int, whole: bool = False
+) -> Generator[Some, None, None]:
+    """The centre views of a prepared split, or whole squares, `size` at a time; a bar shows how far they are.
+
+    Args:
+      source: see `PreparedSet`.
+    """
+    from alexnet_jax.data import pipeline, prepared_set
+
+    config = config.copy_and_resolve_references()
+    config.evaluate.batch_size = size
+    names = prepared_set.file_names(source, split)
+    with (
+        pipeline.evaluation_batches(source, config, split, whole) as batches,
+        Advance(split, source.examples(split), "pictures") as advance,
+    ):
+        for batch in batches:
+            count = int(batch.mask.sum())
+            yield Some(replace(batch, mask=None), list(islice(names, count)))
+            advance.add(count)

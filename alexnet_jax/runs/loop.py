@@ -24,6 +24,7 @@ from alexnet_jax.runs.guessing import OneAnswer
 from alexnet_jax.runs.meter import Meter, NotFinite
 from alexnet_jax.runs.report import Report, read_metrics
 from alexnet_jax.runs.saving import Saver
+from alexnet_jax.runs.showing import Showing
 from alexnet_jax.signals import Stop, stop_signals
 from alexnet_jax.training import optimizer
 from alexnet_jax.training.step import Recipe, TrainState, abstract_state, compiled_steps, dead_units, finite_layers
@@ -62,6 +63,7 @@ class Training:
     steps_per_epoch: int
     checkpoints: Checkpoints
     saver: Saver
+    showing: Showing
     meter: Meter
     step: int  # updates done
     state: TrainState
@@ -248,6 +250,7 @@ class Training:
             some = until_stopped(validation.counted(batches, examples, "validation"))
             metrics = validation.whole_set(self.programs.eval_step, self.state.params, some, self.mean_image, self.mesh)
         report.validation(self.step, metrics)
+        report.pictures(self.step, self.showing.pictures(self.state.params))
         if warning := self.one_answer.sentence(metrics["top1_error"]):
             report.say(warning)
         before, self.validated = self.state, True

@@ -2,14 +2,17 @@
 
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -19,6 +22,8 @@ from alexnet_jax.training.step import TOP_K
 
 Line = dict[str, float]
 MARKED = 50  # validations, beyond which their points would be a band
+EVENTS = "events.out.tfevents.*"
+WAITING = 100  # validations whose pictures are kept for a disk that has room, at most
 BAD = 3  # lines that cannot be read, whose numbers are said
 
 
@@ -61,14 +66,20 @@ class Report:
         ]
         self._whole = True  # whether metrics.jsonl has all lines
         self._file = self._write_anew()
-        # Two series of the same names, which TensorBoard shows in one chart.
+        self._waiting: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=WAITING)
+        # Two series of the same names, which TensorBoard shows in one chart; pictures are in the second.
         folders = {"train": workdir, "validation": workdir / "validation"}
-        for folder in folders.values():
-            for path in folder.glob("events.out.tfevents.*"):
-                path.unlink()
+        before = [path for folder in folders.values() for path in sorted(folder.glob(EVENTS))]
+        last_kept = first_step if validated else first_step - 1
         self._boards = {name: metric_writers.SummaryWriter(str(folder)) for name, folder in folders.items()}
         for line in self.lines:  # anew, so that TensorBoard has each step once, however a run ended
             self._show(line)
+        for (step, name), image in read_pictures(before, last_kept).items():
+            self.pictures(step, {name: image})
+        for board in self._boards.values():
+            board.flush()
+        for path in before:
+            path.unlink()
         self._bar = tqdm(total=last_step, initial=first_step, unit=" steps", disable=None, file=sys.stderr)
         self._drawn = time.monotonic()
 
@@ -104,6 +115,23 @@ class Report:
             with suppress(OSError):  # at the end it is drawn again
                 self.draw()
 
+    def pictures(self, step: int, named: dict[str, np.ndarray]) -> None:
+        """Shows uint8 [height, width, 3] each in TensorBoard, at once or when the disk has room again.
+
+        TensorFlow's writer says nothing of a full disk, and half a picture would hide all that comes after it.
+        """
+        self._waiting.append((step, named))
+        self._show_pictures()
+
+    def _show_pictures(self) -> None:
+        needed = sum(image.nbytes for _, named in self._waiting for image in named.values())
+        if not needed or shutil.disk_usage(self._workdir).free < 2 * needed:
+            return
+        for step, named in self._waiting:
+            self._boards["validation"].write_images(step, {name: image[None] for name, image in named.items()})
+        self._waiting.clear()
+        self._boards["validation"].flush()
+
     def say(self, text: str) -> None:
         """A line for people, which leaves the progress bar whole."""
         with tqdm.external_write_mode(file=sys.stderr):
@@ -117,6 +145,7 @@ class Report:
     def close(self) -> None:
         """Draws the curves and closes the files. Raises OSError if a line could not be written."""
         self._bar.close()
+        self._show_pictures()
         for board in self._boards.values():
             board.close()
         self.draw()
@@ -158,6 +187,25 @@ class Report:
         for series, values in by_series.items():
             if values:
                 self._boards[series].write_scalars(int(line["step"]), values)
+
+
+def read_pictures(paths: Sequence[Path], last_step: int) -> dict[tuple[int, str], np.ndarray]:
+    """What `Report.pictures` left in TensorBoard's files up to a step, by step and name, each once.
+
+    A file that ends in the middle of a picture, as of a process that was killed, has those before it.
+    """
+    from alexnet_jax.data.tensorflow import tf
+
+    found = {}
+    for path in paths:
+        with suppress(tf.errors.OpError):
+            for record in tf.data.TFRecordDataset(str(path)):
+                event = tf.compat.v1.Event.FromString(record.numpy())
+                for value in event.summary.value:
+                    if value.metadata.plugin_data.plugin_name == "images" and event.step <= last_step:
+                        encoded = tf.make_ndarray(value.tensor)[2]  # after the width and the height
+                        found[event.step, value.tag] = tf.io.decode_png(encoded, channels=3).numpy()
+    return found
 
 
 def read_metrics(workdir: Path) -> list[Line]:

@@ -61,7 +61,7 @@ def test_of_many_classes_fifty_are_chosen_from_the_first_to_the_last(
     write_plain(tmp_path / "p", shades, each=2)
     prepared, config = prepared_of(tmp_path)
     titles: list[str] = []
-    fitted = sheet._fitted
+    fitted = sheet.fitted
 
     def noted(text: str, *rest: Any) -> str:
         titles.append(text)

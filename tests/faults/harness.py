@@ -23,6 +23,7 @@ from tests.conftest import SMALL
 
 STEPS, EVERY = 60, 10  # of a run, and between its checkpoints
 RUN = (*SMALL, f"--config.train.steps={STEPS}", f"--config.train.checkpoint_every={EVERY}")
+PICTURES = ("kernels", "predictions")  # in TensorBoard, of each validation
 RECORDS = "FAULTS"  # the environment's variable that names a file for the table's lines
 
 
@@ -94,7 +95,7 @@ def require_sentence(done: subprocess.CompletedProcess[str], *words: str) -> str
 
 
 def _board(workdir: Path) -> list[tuple[int, str, float]]:
-    """What TensorBoard shows: step, name, number."""
+    """What TensorBoard shows: step, name, number; of a picture, how many bytes it has."""
     from alexnet_jax.data.tensorflow import tf
 
     shown = []
@@ -103,8 +104,10 @@ def _board(workdir: Path) -> list[tuple[int, str, float]]:
             for record in tf.data.TFRecordDataset(str(path)):
                 event = tf.compat.v1.Event.FromString(record.numpy())
                 for value in event.summary.value:
-                    name = f"{series}{value.tag}"
-                    shown.append((event.step, name, float(np.ravel(tf.make_ndarray(value.tensor))[0])))
+                    content = np.ravel(tf.make_ndarray(value.tensor))
+                    is_image = value.metadata.plugin_data.plugin_name == "images"
+                    name = value.tag if is_image else f"{series}{value.tag}"
+                    shown.append((event.step, name, float(len(content[2]) if is_image else content[0])))
     return sorted(shown)
 
 
@@ -127,7 +130,11 @@ def require_same_end(workdir: Path, undisturbed: Path) -> None:
     assert _lines(workdir) == _lines(undisturbed)
     # A signal's own checkpoint may be among the newest three.
     assert Checkpoints(workdir).best_step() == Checkpoints(undisturbed).best_step()
-    board = [point for point in _board(workdir) if point[1] != "images_per_second"]
+    pictures = [point for point in _board(workdir) if point[1] in PICTURES]
+    assert pictures == [point for point in _board(undisturbed) if point[1] in PICTURES]
+    validated = [int(line["step"]) for line in _lines(workdir) if "validation/loss" in line]
+    assert [point[:2] for point in pictures] == sorted((step, name) for step in validated for name in PICTURES)
+    board = [point for point in _board(workdir) if point[1] not in ("images_per_second", *PICTURES)]
     expected = [
         (int(line["step"]), name.removeprefix("train/"), np.float32(value))
         for line in _lines(workdir)

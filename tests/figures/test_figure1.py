@@ -83,7 +83,7 @@ def test_runs_that_are_not_the_figures(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run with tanh units"):
         figures.run(None, Invocation(tmp_path, restart=False, runs=(str(relu),)))
     with pytest.raises(UserError, match="--figure=2 cannot be drawn"):
-        figures.run(None, Invocation(tmp_path, restart=False, figure=2))
+        figures.run(None, Invocation(tmp_path, restart=False, figure="2"))
 
 
 def test_no_regularisation_of_any_kind() -> None:

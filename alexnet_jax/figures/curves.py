@@ -1,0 +1,121 @@
+"""Loss and errors of several runs by epoch, in one picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alexnet_jax.figures import drawing
+from alexnet_jax.figures.drawing import Place, plain
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.runs import report
+from alexnet_jax.runs.folder import open_run
+
+NAMES = ("train/loss", "validation/loss", "validation/top1_error", "validation/top5_error")
+STYLES = ("-", "--", "-.", ":")  # for more runs than there are colours
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A run's numbers by epoch.
+
+    Attributes:
+      points: by name (see NAMES), (epoch, number) pairs in the order of the steps.
+    """
+
+    name: str
+    workdir: Path
+    points: dict[str, list[tuple[float, float]]]
+
+    @property
+    def best(self) -> tuple[float, float] | None:
+        """The epoch and the top-1 error of the best validation; None without any."""
+        found = self.points["validation/top1_error"]
+        return min(found, key=lambda point: (point[1], point[0])) if found else None
+
+
+def of_run(workdir: Path) -> Curves:
+    """What metrics.jsonl of a run holds. Raises UserError if there is no run, or nothing in it."""
+    open_run(workdir)
+    lines = report.read_metrics(workdir)
+    with_epochs = [line for line in lines if line.get("epoch")]
+    if not with_epochs:
+        raise UserError(f"the run in {workdir} has no numbers yet (metrics.jsonl); train it first, or leave it out")
+    steps_per_epoch = with_epochs[-1]["step"] / with_epochs[-1]["epoch"]
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
+    for line in lines:
+        for name in NAMES:
+            if name in line:
+                points[name].append((line["step"] / steps_per_epoch, line[name]))
+    return Curves(workdir.name, workdir, points)
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, with their parents' where two are called the same."""
+    names = [folder.name for folder in folders]
+    return [
+        f"{folder.parent.name}/{name}" if names.count(name) > 1 else name
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def make(runs: Sequence[Curves], place: Place) -> dict[str, Any]:
+    """Draws all runs. Returns each one's last and best numbers."""
+    names = names_of([one.workdir for one in runs])
+    with drawing.styled():
+        path = drawing.save(_drawn(runs, names), place)
+    drawing.save_rows(place, ("run", "epoch", *NAMES), [row for one in runs for row in _rows(one)])
+    results = []
+    for name, one in zip(names, runs, strict=True):
+        best = one.best
+        error = f"best top-1 error {best[1]:.2%} at epoch {best[0]:.2f}" if best else "not validated yet"
+        say(f"{name}: {error}")
+        last = {what: points[-1][1] if points else None for what, points in one.points.items()}
+        epoch = max(points[-1][0] for points in one.points.values() if points)
+        found = {"best_top1_error": best[1] if best else None, "best_epoch": best[0] if best else None}
+        results.append({"workdir": str(one.workdir), "epoch": epoch, **found, "last": last})
+    return {"figure": "curves", "runs": results, "picture": path}
+
+
+def _rows(one: Curves) -> list[list[Any]]:
+    epochs = sorted({epoch for points in one.points.values() for epoch, _ in points})
+    by_epoch = [dict(one.points[name]) for name in NAMES]
+    return [[str(one.workdir), epoch, *(points.get(epoch, "") for points in by_epoch)] for epoch in epochs]
+
+
+def _drawn(runs: Sequence[Curves], names: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(drawing.WIDTH, 3.6 + 0.18 * (-(-len(runs) // 3))), layout="constrained")
+    losses, errors = figure.subplots(1, 2)
+    several = len(runs) > 1
+    for number, (one, name) in enumerate(zip(runs, names, strict=True)):
+        colour = drawing.SEVERAL[number % len(drawing.SEVERAL)]
+        style = STYLES[number // len(drawing.SEVERAL) % len(STYLES)]
+        _plot(losses, one.points["train/loss"], "training", color=colour, linestyle=style, linewidth=0.8, alpha=0.5)
+        validation: dict[str, Any] = {"color": colour if several else drawing.VERMILION, "linestyle": style}
+        _plot(losses, one.points["validation/loss"], "validation", linewidth=1.6, **validation)
+        _plot(errors, one.points["validation/top1_error"], plain(name, 40), 100, linewidth=1.6, **validation)
+        _plot(errors, one.points["validation/top5_error"], "", 100, linewidth=0.8, **validation)
+    for axes, label, title in (
+        (losses, "loss (nats)", "thin: training, thick: validation"),
+        (errors, "error (%)", "validation, thick: top-1, thin: top-5"),
+    ):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.set_title(title)
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+    handles, labels = errors.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _plot(axes: Axes, points: list[tuple[float, float]], label: str, scale: float = 1, **style: Any) -> None:
+    if points:
+        epochs, numbers = zip(*points, strict=True)
+        marker = "." if len(points) < 40 and style["linewidth"] > 1 else ""
+        axes.plot(epochs, [scale * number for number in numbers], label=label or None, marker=marker, **style)

@@ -1,0 +1,191 @@
+"""A run on one page, report.html: one file that needs no network."""
+
+import base64
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from alexnet_jax.data.prepared_set import PreparedSet
+from alexnet_jax.devices import towers
+from alexnet_jax.figures import about, charts, confusion, curves, drawing, figure3, figure4
+from alexnet_jax.figures.drawing import Place
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.network import kernels
+from alexnet_jax.runs import report, shown
+from alexnet_jax.runs.gallery import StoredSplit
+from alexnet_jax.runs.nearest import features_of_rows
+from alexnet_jax.runs.net import Net, open_net
+from alexnet_jax.training.collectives import predict
+
+GALLERY = 10_000  # training pictures among which neighbours are looked for, at most: a page is to be quick
+MATRIX = 20  # classes, up to which the page has the matrix
+LISTED = 20  # confused pairs, and classes by their errors
+SMALL = 100  # pixels of a side, up to which a picture is a PNG
+SHADES = 6  # of the matrix's cells, with none
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """What is shown of pictures, or why nothing is."""
+
+    answers: list[figure4.Answer]
+    queries: list[figure4.Query]
+    confusions: confusion.Confusions | None
+    among: str  # which training pictures the neighbours are of
+    called: dict[str, str]
+    why_not: str = ""
+
+
+def make(
+    workdir: Path, config: ConfigDict | None, source: PreparedSet | None, why_not: str, place: Place
+) -> dict[str, Any]:
+    """Writes the page of a run.
+
+    Args:
+      config: the run's own, with what is to be changed of it; None: as it is.
+      source: the run's pictures; None where they cannot be had.
+      why_not: why they cannot.
+
+    Raises:
+      UserError: there is no run or no checkpoint in it, or the page cannot be written.
+    """
+    started = time.monotonic()
+    net = open_net(workdir, config, "drawn")
+    pictured = _pictured(net, source) if source else Pictured([], [], None, "", {}, why_not)
+    text = _text(net, pictured)
+    with drawing.whole(place, place.picture) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="replace")
+    seconds = time.monotonic() - started
+    say(f"the run on one page: {place.picture}")
+    found = pictured.confusions
+    numbers = {"examples": int(found.examples.sum()), "errors": int(found.errors.sum())} if found else {}
+    result = {"figure": "page", **numbers, "bytes": len(text.encode(errors="replace")), "seconds": round(seconds, 1)}
+    return {**result, "step": net.step, "workdir": str(workdir), "picture": str(place.picture)}
+
+
+def _pictured(net: Net, source: PreparedSet) -> Pictured:
+    """Eight predictions, five queries and the confusions of the whole split."""
+    split, train, seed = net.config.evaluate.split, net.config.data.train_split, net.config.train.seed
+    found = confusion.of_split(net, source, split)
+    size = net.batch_size(source.examples(split))  # one program for all
+    chosen = shown.chosen(source.examples(split), seed)
+    eight, five = (shown.from_split(net.config, source, split, rows) for rows in chosen)
+    gallery, every = StoredSplit(net.config, source, train), source.examples(train)
+    rows = gallery.some(GALLERY)
+    blocks = features_of_rows(net, gallery, rows, figure4.layer_of(net))
+    queries = figure4.queries(net, five, gallery, blocks, rows)
+    among = (
+        f"all {every:,} training pictures" if len(rows) == every else f"{len(rows):,} of {every:,} training pictures"
+    )
+    called = dict(zip(net.classes, shown.called(net.classes, net.workdir, source.folder), strict=True))
+    return Pictured(figure4.answers(net, eight, size), queries, found, among, called)
+
+
+def _text(net: Net, pictured: Pictured) -> str:
+    """The page. What comes from names of files and classes is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["called"] = lambda name: pictured.called.get(name, name)
+    lines = report.read_metrics(net.workdir)
+    painted = figure3.kernels_of(net)
+    settings = about.settings(net.config)
+    return environment.get_template("page.html").render(
+        run=net.workdir.name,
+        config=net.config,
+        net=net,
+        best=_best(lines, net.step),
+        charts=_charts(net.workdir),
+        settings=settings,
+        differing=[one for one in settings if one.differs],
+        layers=about.layers(net.recipe.architecture),
+        kernels=[
+            (_scaled(kernels.sheet(tower, painted.largest), 2), colour)
+            for tower, colour in zip(painted.towers, painted.colours, strict=True)
+        ],
+        kernel_layer=painted.layer,
+        pictured=pictured,
+        image=_as_uri,
+        layer=figure4.layer_of(net),
+        matrix=_matrix(pictured.confusions),
+        pairs=_pairs(pictured.confusions),
+        worst=_worst(pictured.confusions),
+        crossing=_crossing(net),
+        mesh={"data": net.mesh.shape[towers.DATA], "model": net.mesh.shape[towers.MODEL]},
+        devices=f"{net.mesh.devices.size} x {net.mesh.devices.flat[0].device_kind}",
+        speed=about.speed(lines),
+        versions=about.versions(),
+        commands=about.commands(net.config, net.workdir),
+    )
+
+
+def _best(lines: list[report.Line], step: int) -> report.Line | None:
+    """The validation of the checkpoint that is shown; None where it has none."""
+    found = [line for line in lines if line["step"] == step and "validation/loss" in line]
+    return found[-1] if found else None
+
+
+def _charts(workdir: Path) -> list[charts.Chart]:
+    try:
+        points = curves.of_run(workdir).points
+    except UserError:  # an imported run has no numbers
+        return []
+    percent = {name: [(epoch, 100 * number) for epoch, number in some] for name, some in points.items()}
+    loss = [("training", "a", points["train/loss"]), ("validation", "b", points["validation/loss"])]
+    errors = [("top-1", "b", percent["validation/top1_error"]), ("top-5", "c", percent["validation/top5_error"])]
+    found = (charts.chart("loss", "nats", loss), charts.chart("validation error", "%", errors))
+    return [one for one in found if one]
+
+
+def _matrix(found: confusion.Confusions | None) -> list[tuple[str, list[tuple[int, int]]]]:
+    """Of each class its name and cells, (count, shade); none where there are too many classes."""
+    if found is None or len(found.classes) > MATRIX:
+        return []
+    matrix = found.matrix()
+    shades = np.ceil((SHADES - 1) * matrix / np.maximum(found.examples[:, None], 1)).astype(int)
+    rows = zip(found.classes, matrix.tolist(), shades.tolist(), strict=True)
+    return [(name, list(zip(counts, shade, strict=True))) for name, counts, shade in rows]
+
+
+def _pairs(found: confusion.Confusions | None) -> list[tuple[str, str, int, int]]:
+    """True class, guess, how often, and the pictures of the true class."""
+    if found is None:
+        return []
+    names, of = found.classes, found.examples
+    return [(names[a], names[b], count, int(of[a])) for a, b, count in found.pairs[:LISTED]]
+
+
+def _worst(found: confusion.Confusions | None) -> list[tuple[str, int, int]]:
+    if found is None:
+        return []
+    return [(found.classes[at], int(found.errors[at]), int(found.examples[at])) for at in found.worst[:LISTED]]
+
+
+def _crossing(net: Net) -> dict[str, Any]:
+    """What each step exchanges on the run's mesh, by arithmetic."""
+    batch = net.config.train.batch_size
+    listed = predict(net.recipe.architecture, net.mesh, batch, net.recipe.dtype)
+    return {"listed": listed, "bytes": sum(one.bytes for one in listed), "batch": batch}
+
+
+def _scaled(image: np.ndarray, times: int) -> np.ndarray:
+    return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _as_uri(image: np.ndarray) -> str:
+    """A picture as text: PNG where it is small, JPEG where it is not."""
+    kind = "png" if max(image.shape[:2]) <= SMALL or image.shape[1] > 2 * image.shape[0] else "jpeg"
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, kind, **({"quality": 85} if kind == "jpeg" else {}))
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
