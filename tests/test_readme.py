@@ -1,5 +1,6 @@
 """README says what the code says."""
 
+import json
 import re
 
 from alexnet_jax.modes import MODES
@@ -46,3 +47,18 @@ def test_every_room_and_picture_is_there() -> None:
 def test_the_table_of_speed_is_that_of_the_results() -> None:
     said = README.split(table.BEGIN)[1].split(table.END)[0]
     assert said.strip() == table.markdown(ROOT / "benchmarks" / "results").strip()
+
+
+def test_figure_1_s_numbers_are_those_of_its_file() -> None:
+    found = json.loads((ROOT / "docs" / "figure1-digits.json").read_text())
+    section = " ".join(README.split("### Figure 1")[1].split("\n## ")[0].split())
+    said = [f"ahead by {found['ratio']:.1f}", f"{found['pictures']:,} pictures"]
+    for activation in ("relu", "tanh"):
+        epochs = found[f"{activation}_epochs_of_seeds"].values()
+        assert len(epochs) == 5
+        said.append(
+            f"after {found[f'{activation}_epochs']:.2f} epochs ({min(epochs):.2f} to {max(epochs):.2f}) "
+            f"at {found[f'{activation}_learning_rate']:g}"
+        )
+    assert [one for one in said if one not in section] == []
+    assert found["command"] in README

@@ -146,6 +146,7 @@ def _trained(
         say(f"the run in {workdir} is finished at step {step}; --restart begins anew")
     else:
         say(f"{'going on with the' if step else 'a new'} run in {workdir} from step {step}")
+        say("compiling the training step, unless it was kept")
         training.train()
     return training.result()
 
