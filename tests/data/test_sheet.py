@@ -67,7 +67,7 @@ def test_of_many_classes_fifty_are_chosen_from_the_first_to_the_last(
         titles.append(text)
         return fitted(text, *rest)
 
-    monkeypatch.setattr(sheet, "_fitted", noted)
+    monkeypatch.setattr(sheet, "fitted", noted)
     path = sheet.draw_sheet(prepared, config.data)
     assert path and "50 of 60 classes" in titles[0]
     assert [titles[1], titles[-1]] == ["0  000", "59  059"]
