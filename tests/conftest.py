@@ -84,6 +84,11 @@ class Launched:
         return self._err.read_text() if self._err.exists() else ""
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the process is launch.py by now, with its own handling of signals."""
+        return self._err.exists()
+
+    @property
     def runs(self) -> bool:
         """Whether the process has not ended."""
         return self._process.is_alive()

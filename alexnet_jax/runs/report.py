@@ -23,6 +23,7 @@ from alexnet_jax.training.step import TOP_K
 Line = dict[str, float]
 MARKED = 50  # validations, beyond which their points would be a band
 EVENTS = "events.out.tfevents.*"
+ROOM = 1 << 20  # bytes on the disk, with which TensorBoard's files are written
 WAITING = 100  # validations whose pictures are kept for a disk that has room, at most
 BAD = 3  # lines that cannot be read, whose numbers are said
 
@@ -67,17 +68,15 @@ class Report:
         self._whole = True  # whether metrics.jsonl has all lines
         self._file = self._write_anew()
         self._waiting: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=WAITING)
+        self._shown = 0  # lines that TensorBoard has
         # Two series of the same names, which TensorBoard shows in one chart; pictures are in the second.
         folders = {"train": workdir, "validation": workdir / "validation"}
         before = [path for folder in folders.values() for path in sorted(folder.glob(EVENTS))]
         last_kept = first_step if validated else first_step - 1
         self._boards = {name: metric_writers.SummaryWriter(str(folder)) for name, folder in folders.items()}
-        for line in self.lines:  # anew, so that TensorBoard has each step once, however a run ended
-            self._show(line)
+        self._show()  # all lines anew, so that TensorBoard has each step once, however a run ended
         for (step, name), image in read_pictures(before, last_kept).items():
             self.pictures(step, {name: image})
-        for board in self._boards.values():
-            board.flush()
         for path in before:
             path.unlink()
         self._bar = tqdm(total=last_step, initial=first_step, unit=" steps", disable=None, file=sys.stderr)
@@ -116,10 +115,7 @@ class Report:
                 self.draw()
 
     def pictures(self, step: int, named: dict[str, np.ndarray]) -> None:
-        """Shows uint8 [height, width, 3] each in TensorBoard, at once or when the disk has room again.
-
-        TensorFlow's writer says nothing of a full disk, and half a picture would hide all that comes after it.
-        """
+        """Shows uint8 [height, width, 3] each in TensorBoard, at once or when the disk has room again."""
         self._waiting.append((step, named))
         self._show_pictures()
 
@@ -145,6 +141,7 @@ class Report:
     def close(self) -> None:
         """Draws the curves and closes the files. Raises OSError if a line could not be written."""
         self._bar.close()
+        self._show()
         self._show_pictures()
         for board in self._boards.values():
             board.close()
@@ -173,20 +170,33 @@ class Report:
             if self._whole:
                 self.say(f"metrics.jsonl cannot be written ({error.strerror}): its lines are kept, for when it can")
             self._whole = False
-        self._show(line)
+        self._show()
 
-    def _show(self, line: Line) -> None:
-        """Hands a line's numbers to TensorBoard, but for the epoch, whose curve says nothing."""
-        by_series: dict[str, Line] = {"train": {}, "validation": {}}
-        for name, value in line.items():
-            series, slash, of_series = name.partition("/")
-            if slash:
-                by_series[series][of_series] = value
-            elif name not in ("step", "epoch"):
-                by_series["train"][name] = value
-        for series, values in by_series.items():
-            if values:
+    def _show(self) -> None:
+        """Hands the numbers of the lines since to TensorBoard, where the disk has room, and else later.
+
+        TensorFlow's writer hears late of a full disk, and half a record would hide all that comes after it.
+        """
+        if shutil.disk_usage(self._workdir).free < ROOM:
+            return
+        for line in self.lines[self._shown :]:
+            for series, values in _by_series(line).items():
                 self._boards[series].write_scalars(int(line["step"]), values)
+        self._shown = len(self.lines)
+        for board in self._boards.values():
+            board.flush()
+
+
+def _by_series(line: Line) -> dict[str, Line]:
+    """What of the line is shown in which series: all but the epoch, whose curve says nothing."""
+    by_series: dict[str, Line] = {}
+    for name, value in line.items():
+        series, slash, of_series = name.partition("/")
+        if slash:
+            by_series.setdefault(series, {})[of_series] = value
+        elif name not in ("step", "epoch"):
+            by_series.setdefault("train", {})[name] = value
+    return by_series
 
 
 def read_pictures(paths: Sequence[Path], last_step: int) -> dict[tuple[int, str], np.ndarray]:

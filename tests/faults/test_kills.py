@@ -42,7 +42,7 @@ def at_a_moment(launched: Launched, phase: str, workdir: Path, rng: random.Rando
             return any((workdir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
         if phase == "validating":
             return any(said.rstrip().rpartition("\n")[2].startswith(line) for line in validations)
-        return True
+        return launched.has_begun
 
     longest = {"preparing": 2.0, "starting": 3.0, "steps": 0.1, "saving": 0.1, "validating": 0.2}
     begun = until(has_begun, lambda: launched.runs)

@@ -27,12 +27,14 @@ def picture(seed: int) -> np.ndarray:
 
 
 def in_board(workdir: Path) -> dict[tuple[int, str], np.ndarray]:
-    return read_pictures(sorted(workdir.glob(EVENTS)), 10**9)
+    return read_pictures(sorted((workdir / "validation").glob(EVENTS)), 10**9)
 
 
 def events_in(workdir: Path) -> list[tuple[int, str]]:
     """Step and name of each picture, also of those that are there twice."""
-    records = (record for path in workdir.glob(EVENTS) for record in tf.data.TFRecordDataset(str(path)))
+    records = (
+        record for path in (workdir / "validation").glob(EVENTS) for record in tf.data.TFRecordDataset(str(path))
+    )
     events = [tf.compat.v1.Event.FromString(record.numpy()) for record in records]
     named = [(event.step, value.tag) for event in events for value in event.summary.value]
     return sorted(one for one in named if one[1] in ("kernels", "predictions"))
@@ -44,7 +46,7 @@ def test_pictures_outlive_a_run_that_goes_on_each_step_once(tmp_path: Path) -> N
         report.validation(step, {"loss": 1.0, "top1_error": 0.5, "top5_error": 0.1})
         report.pictures(step, {"kernels": picture(step), "predictions": picture(step + 1)})
     report.close()
-    (file,) = tmp_path.glob(EVENTS)
+    (file,) = (tmp_path / "validation").glob(EVENTS)
     file.write_bytes(file.read_bytes()[:-20])  # as of a process that was killed
     kept = in_board(tmp_path)
     assert set(kept) == {(step, name) for step in (10, 20, 30) for name in ("kernels", "predictions")} - {
@@ -56,7 +58,7 @@ def test_pictures_outlive_a_run_that_goes_on_each_step_once(tmp_path: Path) -> N
     report = Report(tmp_path, 30, 40, 10)
     report.pictures(30, {"kernels": picture(5), "predictions": picture(6)})
     report.close()
-    (file,) = tmp_path.glob(EVENTS)
+    (file,) = (tmp_path / "validation").glob(EVENTS)
     kept = in_board(tmp_path)
     assert sorted(kept) == sorted((step, name) for step in (10, 20, 30) for name in ("kernels", "predictions"))
     assert events_in(tmp_path) == sorted(kept)
