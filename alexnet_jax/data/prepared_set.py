@@ -135,7 +135,8 @@ def _for_tfds(classes: tuple[str, ...]) -> list[str]:
 def folders(data: ConfigDict) -> Iterator[Path]:
     """Where the prepared set may lie: where the config says, or with the data, or in the user's cache.
 
-    That of a folder of pictures is called as the folder is, with a digest of its path.
+    That of a folder of pictures is called as the folder is, with a digest of its path; where no folder is named it is
+    the only one that there is.
     """
     if data.prepared_dir:
         named = Path(data.prepared_dir).expanduser().absolute()
@@ -149,6 +150,9 @@ def folders(data: ConfigDict) -> Iterator[Path]:
         pictures = os.path.realpath(Path(data.manual_dir).expanduser())
         digest = hashlib.blake2b(os.fsencode(pictures), digest_size=4).hexdigest()
         beside = root(data) / f"{_plain(Path(pictures).name)}-{digest}{form}" / VERSION
+    elif data.name == "folder" and not data.manual_dir:
+        there = [*filter(is_whole, root(data).glob(f"*-{'[0-9a-f]' * 8}{form}/{VERSION}"))]
+        beside = there[0] if len(there) == 1 else beside  # of several it is not known which is meant
     yield beside
     yield cache.folder() / beside.relative_to(beside.anchor)
 
