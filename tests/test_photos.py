@@ -58,7 +58,7 @@ def from_nothing(folder: Path) -> tuple[dict[str, Any], str]:
 
 def test_three_classes_are_learnt_from_nothing(folder: Path, from_nothing: tuple[dict[str, Any], str]) -> None:
     learnt, said = from_nothing
-    assert "1 pictures could not be used" in said  # one broken file of 64 ends nothing
+    assert "1 picture could not be used" in said  # one broken file of 64 ends nothing
     assert said.count("validation: loss") == 3  # 42, 84 and the last: at ends of epochs, of 7 steps each
     assert "top-5" not in said  # of three classes all are among five
     found = result(launch("--mode=evaluate", f"--workdir={folder / 'first'}"))
