@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from alexnet_jax.figures import figure1
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures, train
 from alexnet_jax.runs.meter import NotFinite
@@ -15,20 +14,20 @@ from configs import cifar10
 def test_a_rate_that_ends_in_nan_is_left_behind_and_any_other_failure_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained: list[tuple[str, bool]] = []
+    trained: list[tuple[str, float, int, bool]] = []
 
     def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> None:
-        trained.append((invocation.workdir.name, page))
+        assert invocation.workdir == tmp_path
+        trained.append((config.model.activation, config.optimizer.learning_rate, config.train.seed, page))
         if config.optimizer.learning_rate > 0.05:
             raise UserError("stopped") from NotFinite(3, "the loss of step 3 is nan")
-        if config.model.activation == "tanh" and not rest_is_fine:
+        if config.model.activation == "tanh":
             raise UserError("no room")
 
     monkeypatch.setattr(train, "run", run)
-    rest_is_fine = True
-    folders = figures.search(cifar10.get_config(), tmp_path)
-    assert len(folders) == len(figure1.RATES) * len(figure1.ACTIVATIONS) == 14
-    assert trained == [(folder.name, False) for folder in folders]  # fourteen pages would be too many
-    rest_is_fine = False
+    for rate in (0.01, 0.1):
+        figures._train(cifar10.get_config(), tmp_path, "relu", rate, 4)
     with pytest.raises(UserError, match="no room"):
-        figures.search(cifar10.get_config(), tmp_path)
+        figures._train(cifar10.get_config(), tmp_path, "tanh", 0.01, 4)
+    # Twenty pages would be too many.
+    assert trained == [("relu", 0.01, 4, False), ("relu", 0.1, 4, False), ("tanh", 0.01, 4, False)]
