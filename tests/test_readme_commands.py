@@ -48,8 +48,13 @@ QUICK = {  # the command, after python launch.py: what is added to it; in the or
     "--config=configs/alexnet.py --mode=describe": (),
     "--mode=table --runs=runs/digits --output=table.md": (),
     "--mode=export --format=safetensors --weights=digits.safetensors --workdir=runs/digits": (),
+    "--mode=figures --figure=3 --workdir=runs/digits": (),
+    "--mode=figures --figure=curves --runs=runs/a,runs/b": ("--runs=runs/digits",),
 }
 SLOW = {
+    "--mode=figures --figure=4 --workdir=runs/digits": (),
+    "--mode=figures --figure=confusion --workdir=runs/digits": (),
+    "--mode=figures --figure=page --workdir=runs/digits": (),
     "--mode=export --format=stablehlo --weights=digits.stablehlo --workdir=runs/digits": ("--platforms=cpu",),
     "--config=configs/alexnet.py --mode=communication": TINY,
     "--config=configs/alexnet.py --mode=prepare --config.data.manual_dir=FOLDER": (
