@@ -180,7 +180,7 @@ def test_the_remedy_for_a_process_that_died_works(tmp_path: Path, monkeypatch: p
         prepare.open_or_prepare(config)
     config.data.max_pixels = 29_999_999
     made = prepare.open_or_prepare(config)
-    assert rejected(made)["0005 deadly.png"] == "6000x5000 pixels, more than config.data.max_pixels"
+    assert rejected(made)["0005 deadly.png"] == "6000x5000 pixels, more than config.data.max_pixels, 29,999,999"
     assert stored(made) == 70
 
 
