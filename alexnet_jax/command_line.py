@@ -213,14 +213,15 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     config = None if asks_for_help else _config_of(argv, file)
     if config is not None:
         _require_known_fields(argv, sorted(flatten(config)))
-        delattr(flags.FLAGS, "config")
         argv = _without_config_file(argv)
-        what = "The config; change a field with --config.KEY=VALUE."
-        config_flags.DEFINE_config_dict("config", config, what, sys_argv=argv)
     flags.FLAGS.set_gnu_getopt(True)  # files may stand between flags
     if asks_for_help:  # which does not depend on a config, whatever is wrong with it
         argv = [argument for argument in argv if not re.match(r"--?(no)?config\b", argument)]
     try:
+        if config is not None:
+            delattr(flags.FLAGS, "config")
+            what = "The config; change a field with --config.KEY=VALUE."
+            config_flags.DEFINE_config_dict("config", config, what, sys_argv=list(argv))
         rest = flags.FLAGS(list(argv))
     except SystemExit:  # absl calls help a failure
         sys.exit(0 if asks_for_help else 1)
