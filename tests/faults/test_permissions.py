@@ -46,7 +46,7 @@ def test_what_may_not_be_read_or_written_is_named_at_once(
         (workdir / name).chmod(mode)
         done = launch_unprivileged(*flags_of(workdir))
         (workdir / name).chmod(0o755)
-        require_sentence(done, str(workdir / name))
+        require_sentence(done, str(workdir), name)
         assert "step " not in done.stdout + done.stderr.replace("from step ", "")
         case.refused = True
 
