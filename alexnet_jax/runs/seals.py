@@ -34,7 +34,7 @@ def changed_files(workdir: Path) -> list[str]:
 def _is_of(path: Path, digest: str) -> bool:
     try:
         return _digest(path) == digest
-    except OSError:
+    except (OSError, ValueError):  # no file can have such a name
         return False
 
 
