@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from alexnet_jax.messages import UserError, say
+from alexnet_jax.runs.outputs import why_not_writable
 
 # Okabe and Ito's, which the colour-blind tell apart, too.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -112,9 +113,5 @@ def unwritable(place: Place, path: Path, reason: str) -> UserError:
 
 def require_writable(place: Place) -> None:
     """Raises UserError, before anything is computed, if the folder cannot be made or written."""
-    folder = place.picture.parent
-    nearest = next(one for one in (folder, *folder.parents) if one.exists())
-    if not nearest.is_dir():
-        raise unwritable(place, place.picture, f"'{nearest}' is a file")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise unwritable(place, place.picture, f"no permission to write in '{nearest}'")
+    if reason := why_not_writable(place.picture.parent):
+        raise unwritable(place, place.picture, reason)

@@ -18,7 +18,6 @@ from alexnet_jax.runs.net import TOP, Prediction, open_net, say_of_mirrors
 from alexnet_jax.runs.outputs import new_file
 
 SHOWN = 50  # pictures in the table for people
-BAR_FROM = 300  # pictures, for a bar of progress
 WIDTH = 24  # letters of a class's bar
 SUFFIXES = (".csv", ".jsonl")
 

@@ -18,6 +18,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import config_to_json, differences, load_saved, recipe_of, run_exists
+from alexnet_jax.runs.outputs import why_not_writable
 from alexnet_jax.runs.seals import changed_files, name_run
 from alexnet_jax.training.step import Recipe, abstract_state
 
@@ -188,11 +189,8 @@ def only_writer(workdir: Path) -> Iterator[None]:
 
 def require_writable(workdir: Path) -> None:
     """Raises UserError, before anything is computed, if the folder cannot be made or written."""
-    nearest = next(folder for folder in (workdir, *workdir.parents) if folder.exists())
-    if not nearest.is_dir():
-        raise _unwritable(workdir, f"'{nearest}' is a file")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise _unwritable(workdir, f"no permission to write in '{nearest}'")
+    if reason := why_not_writable(workdir):
+        raise _unwritable(workdir, reason)
 
 
 def _unwritable(workdir: Path, reason: str | None) -> UserError:

@@ -17,6 +17,14 @@ def require_free(output: str, overwrite: bool) -> Path:
     return path
 
 
+def why_not_writable(folder: Path) -> str | None:
+    """Why the folder cannot be made or written, if it cannot."""
+    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    if not nearest.is_dir():
+        return f"'{nearest}' is a file"
+    return None if os.access(nearest, os.W_OK | os.X_OK) else f"no permission to write in '{nearest}'"
+
+
 @contextmanager
 def new_file(output: str, overwrite: bool) -> Iterator[Path]:
     """Where to write a file that is at --output in the end; at an error nothing is left.
