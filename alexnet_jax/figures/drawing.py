@@ -1,7 +1,6 @@
 """What all figures have in common: colours, sizes, and the three files that each leaves."""
 
 import csv
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.runs.outputs import why_not_writable
+from alexnet_jax.runs import outputs
 
 # Okabe and Ito's, which the colour-blind tell apart, too.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -84,21 +83,12 @@ def save_rows(place: Place, head: Sequence[str], rows: Iterable[Sequence[Any]], 
 
 @contextmanager
 def whole(place: Place, path: Path) -> Iterator[Path]:
-    """Where to write a file that is at `path` in the end, as a whole or not at all.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    """As `outputs.whole`. Raises UserError if the file cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        os.replace(unfinished, path)
+        with outputs.whole(path) as unfinished:
+            yield unfinished
     except OSError as error:
         raise unwritable(place, path, error.strerror or str(error)) from error
-    finally:
-        if unfinished.parent.is_dir():
-            unfinished.unlink(missing_ok=True)
 
 
 def unwritable(place: Place, path: Path, reason: str) -> UserError:
@@ -113,5 +103,5 @@ def unwritable(place: Place, path: Path, reason: str) -> UserError:
 
 def require_writable(place: Place) -> None:
     """Raises UserError, before anything is computed, if the folder cannot be made or written."""
-    if reason := why_not_writable(place.picture.parent):
+    if reason := outputs.why_not_writable(place.picture.parent):
         raise unwritable(place, place.picture, reason)

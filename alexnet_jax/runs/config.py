@@ -136,13 +136,11 @@ def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe
     from alexnet_jax.training.optimizer import Schedule
     from alexnet_jax.training.step import Recipe
 
-    last = config.train.steps or config.train.most_steps or config.train.epochs * steps_per_epoch
-    if last > MOST_STEPS:
+    if last_step_of(config, steps_per_epoch) > MOST_STEPS:
         raise UserError(
             f"{config.train.epochs:g} epochs of {steps_per_epoch} steps are more than {MOST_STEPS} steps; set "
             "--config.train.epochs lower"
         )
-
     planned = round(config.train.epochs * steps_per_epoch)
     stretch = _bounded(config, planned) / planned if planned else 1.0
 

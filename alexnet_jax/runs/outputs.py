@@ -26,6 +26,20 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 @contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that is at `path` in the end, as a whole or not at all. Raises OSError."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        if unfinished.parent.is_dir():
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
 def new_file(output: str, overwrite: bool) -> Iterator[Path]:
     """Where to write a file that is at --output in the end; at an error nothing is left.
 
@@ -35,17 +49,11 @@ def new_file(output: str, overwrite: bool) -> Iterator[Path]:
     path = require_free(output, overwrite)
     if path.is_dir() or output.endswith("/"):
         raise UserError(f"--output={output} is a folder; name a file in it")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.touch()
-        yield unfinished
-        os.replace(unfinished, path)
+        with whole(path) as unfinished:
+            yield unfinished
     except OSError as error:
         raise unwritable(output, error) from error
-    finally:
-        if unfinished.parent.is_dir():
-            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import colorsys
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_where_a_figure_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UserError, match=r"figure3\.pdf' cannot be written \(Is a directory\).* --output=FILE\.png"):
         drawn(workdir)
     assert not [path.name for path in workdir.iterdir() if path.name.startswith(".figure3")]
-    monkeypatch.setattr(drawing.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match=r"no permission to write in .* another place with --output=FILE\.png"):
         drawing.require_writable(Place(workdir / "figure3.png"))
 
