@@ -1,9 +1,9 @@
 """Four virtual CPU devices, the digits prepared once, launch.py as a subprocess, a narrow network."""
 
+import gc
 import json
 import multiprocessing
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -21,6 +21,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # of subprocesses too
 
+# Tracing makes so many objects that Python, left to its default, looks for rubbish a fifth of the time.
+gc.set_threshold(50_000)
+
 import jax
 import jaxtyping
 import numpy as np
@@ -33,6 +36,7 @@ jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 from alexnet_jax.data.batch import Batch
 from alexnet_jax.network import architecture
+from tests import launched
 
 ROOT = Path(__file__).parent.parent
 NARROW = architecture.alexnet(
@@ -43,6 +47,11 @@ SMALL = (
     *("--config=configs/digits.py", "--config.model.kernels=(8,16,16,16,8)", "--config.model.units=(16,16)"),
     "--config.model.weight_stddev=0.15",
 )
+
+
+def pytest_collection_finish() -> None:
+    """No collection need look at what was imported, a million objects that never go."""
+    gc.freeze()
 
 
 def environment_of_a_user() -> dict[str, str]:
@@ -64,18 +73,22 @@ def launch_anew(*arguments: Any, timeout: float = 300, **environment: str) -> su
 
 
 class Launched:
-    """launch.py at work, in a process of its own that has imported TensorFlow and JAX already, which takes 7 s."""
+    """launch.py at work, in a process of its own that has imported TensorFlow and JAX already, which takes 7 s.
 
-    def __init__(self, *arguments: Any, cwd: Path = ROOT, **environment: str) -> None:
+    Args:
+      page: whether what is trained gets its page at the end, which takes 3 s.
+    """
+
+    def __init__(self, *arguments: Any, cwd: Path = ROOT, page: bool = False, **environment: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["alexnet_jax.modes.train"])
+        context.set_forkserver_preload(launched.BEFORE)
         self.arguments = list(map(str, arguments))
         self._folder = tempfile.TemporaryDirectory()
         self._out, self._err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("JAX_NUM_CPU_DEVICES", raising=False)  # for the server, which starts with the first call
-            where = (str(self._out), str(self._err), str(cwd), environment)
-            self._process = context.Process(target=_launched, args=(self.arguments, *where))
+            where = (str(self._out), str(self._err), str(cwd), environment, page)
+            self._process = context.Process(target=launched.run, args=(self.arguments, *where))
             self._process.start()
 
     @property
@@ -113,19 +126,10 @@ class Launched:
 
 
 def launch(
-    *arguments: Any, timeout: float = 300, cwd: Path = ROOT, **environment: str
+    *arguments: Any, timeout: float = 300, cwd: Path = ROOT, page: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs launch.py to its end in a process that has its imports already."""
-    return Launched(*arguments, cwd=cwd, **environment).ended(timeout)
-
-
-def _launched(arguments: list[str], out: str, err: str, cwd: str, environment: dict[str, str]) -> None:
-    for path, stream in ((out, 1), (err, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
-    os.environ.update(environment)
-    os.chdir(cwd)
-    sys.argv = ["launch.py", *arguments]
-    runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
+    return Launched(*arguments, cwd=cwd, page=page, **environment).ended(timeout)
 
 
 def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -153,7 +153,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(place: Path, command: str, more: Sequence[str]) -> dict[str, Any]:
     """The command with what is added, whose flags come later and so count."""
-    return result(launch(*shlex.split(command), *more, cwd=place, TFDS_DATA_DIR=str(place / "data"), timeout=900))
+    return result(
+        launch(*shlex.split(command), *more, cwd=place, page=True, TFDS_DATA_DIR=str(place / "data"), timeout=900)
+    )
 
 
 def test_the_commands_on_digits_run_and_so_does_the_python_beside_them(place: Path) -> None:

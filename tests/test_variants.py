@@ -186,14 +186,14 @@ def goes_through(config: ConfigDict, workdir: Path) -> None:
     invocation = Invocation(workdir, restart=False)
     check_config(config)
     config.train.steps, config.train.log_every = 2, 1
-    first = train.run(config, invocation)
+    first = train.run(config, invocation, page=False)
     assert first["step"] == 2
     seen = evaluate.run(config, invocation)
     assert seen["examples"] == 360
     assert seen["loss"] == pytest.approx(evaluations(workdir)[-1]["loss"])
     assert seen["top1_error"] == pytest.approx(first["top1_error"])
     config.train.steps = 4
-    second = train.run(config, invocation)
+    second = train.run(config, invocation, page=False)
     assert second["step"] == 4
     steps = [line["step"] for line in read_metrics(workdir) if "train/loss" in line]
     assert steps == [1, 2, 3, 4]
@@ -237,9 +237,9 @@ def test_every_variant_trains_full_size(base: str, variant: str, data_dir: Path,
     config.train.log_every = 1
     config.mesh.data, config.mesh.model = 1, config.model.towers
     invocation = Invocation(tmp_path, restart=False)
-    assert train.run(config, invocation)["step"] == 2
+    assert train.run(config, invocation, page=False)["step"] == 2
     assert evaluate.run(config, invocation)["examples"] == 8
     config.train.steps = 3
-    assert train.run(config, invocation)["step"] == 3
+    assert train.run(config, invocation, page=False)["step"] == 3
     for path in sorted(tmp_path.rglob("*"), reverse=True):  # a gigabyte each
         os.remove(path) if path.is_file() else path.rmdir()

@@ -196,5 +196,5 @@ def test_a_run_among_the_pictures_is_refused(tmp_path: Path) -> None:
     config = config_of(tmp_path / "p", tmp_path / "d")
     (tmp_path / "link").symlink_to("p")
     with pytest.raises(UserError, match="lies in the folder of the pictures"):
-        train.run(config, Invocation(tmp_path / "link/runs/x", restart=False))
+        train.run(config, Invocation(tmp_path / "link/runs/x", restart=False), page=False)
     assert not (tmp_path / "p/runs").exists()

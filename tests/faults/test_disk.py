@@ -84,7 +84,7 @@ def test_a_disk_that_gets_full_while_training_costs_nothing(
 ) -> None:
     flags = flags_of(disk.folder / "run")
     with tried(f"disk filled while training{', and freed' if freed else ''}") as (case,):
-        launched = Launched(*flags)
+        launched = Launched(*flags, page=True)
         reaches(launched, step)
         disk.fill()
         if freed:
@@ -94,7 +94,7 @@ def test_a_disk_that_gets_full_while_training_costs_nothing(
         else:
             require_sentence(done := launched.ended(), "make room")
             disk.free()
-            result(launch(*flags))
+            result(launch(*flags, page=True))
         require_quiet(done)
         require_same_end(disk.folder / "run", undisturbed())
         case.identical = True

@@ -24,7 +24,7 @@ from tests.faults.harness import (
     until,
 )
 
-PHASES = ("starting", "steps", "saving", "validating")
+PHASES = ("starting", "training", "saving", "validating")
 
 
 def at_a_moment(launched: Launched, phase: str, workdir: Path, rng: random.Random) -> bool:
@@ -36,7 +36,7 @@ def at_a_moment(launched: Launched, phase: str, workdir: Path, rng: random.Rando
         said = launched.said
         if phase == "preparing":
             return "preparing it in" in said
-        if phase == "steps":
+        if phase == "training":
             return len(steps_said(said)) >= after
         if phase == "saving":
             return any((workdir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
@@ -44,7 +44,7 @@ def at_a_moment(launched: Launched, phase: str, workdir: Path, rng: random.Rando
             return any(said.rstrip().rpartition("\n")[2].startswith(line) for line in validations)
         return launched.has_begun
 
-    longest = {"preparing": 2.0, "starting": 3.0, "steps": 0.1, "saving": 0.1, "validating": 0.2}
+    longest = {"preparing": 2.0, "starting": 1.5, "training": 0.1, "saving": 0.1, "validating": 0.2}
     begun = until(has_begun, lambda: launched.runs)
     time.sleep(rng.uniform(0, longest[phase]))
     return begun and launched.runs
@@ -99,7 +99,7 @@ def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(
 MOMENTS = [
     (number, phase)
     for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    for phase in ("steps", "preparing", "saving", "validating", "starting")
+    for phase in ("training", "preparing", "saving", "validating", "starting")
 ]
 
 

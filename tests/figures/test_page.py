@@ -238,15 +238,15 @@ def test_a_place_that_cannot_be_written_and_a_run_without_checkpoint(workdir: Pa
 def test_training_ends_with_a_page_and_well_where_there_can_be_none(data_dir: Path, tmp_path: Path) -> None:
     flags = (*SMALL, f"--config.data.data_dir={data_dir}", "--config.train.steps=2")
     (tmp_path / "bad" / "report.html").mkdir(parents=True)
-    failed = launch(*flags, f"--workdir={tmp_path / 'bad'}")
+    failed = launch(*flags, f"--workdir={tmp_path / 'bad'}", page=True)
     assert result(failed)["step"] == 2
     assert "the run has no page (" in failed.stderr and "--figure=page" in failed.stderr
     workdir = tmp_path / "good"
-    done = launch(*flags, f"--workdir={workdir}")
+    done = launch(*flags, f"--workdir={workdir}", page=True)
     assert done.stderr.splitlines()[-1] == f"the run on one page: {workdir / 'report.html'}"
     assert result(done)["step"] == 2
     before = (workdir / "report.html").stat().st_mtime_ns
-    again = launch(*flags, f"--workdir={workdir}")
+    again = launch(*flags, f"--workdir={workdir}", page=True)
     assert "is finished at step 2" in again.stderr and "one page" not in again.stderr
     assert (workdir / "report.html").stat().st_mtime_ns == before
 

@@ -193,7 +193,7 @@ def test_every_config_that_passes_the_door_trains_and_is_evaluated(
     with tempfile.TemporaryDirectory() as folder:
         invocation = Invocation(Path(folder) / "run", restart=False)
         try:
-            trained = train.run(config, invocation)
+            trained = train.run(config, invocation, page=False)
             assert trained["step"] == 2
             assert math.isfinite(trained["loss"])
             evaluated = evaluate.run(config, invocation)

@@ -30,7 +30,7 @@ def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     for name, variant in (("two", ""), ("one", "one_gpu")):
         config = narrowed(alexnet.get_config(variant), data_dir)
         config.train.steps, config.model.weight_stddev = 2, 0.1  # outputs that differ by picture
-        train.run(config, Invocation(folder / name, restart=False))
+        train.run(config, Invocation(folder / name, restart=False), page=False)
     jax.config.update("jax_disable_most_optimizations", False)
     return {"two": folder / "two", "one": folder / "one"}
 
@@ -121,7 +121,7 @@ def test_layers_whose_shapes_agree_are_taken(
     config.model.sixth_convolution = 64
     config.train.seed = 1  # what starts anew is not as it was
     config.optimizer.learning_rate = 1e-30  # what was taken stays as it was
-    train.run(config, Invocation(tmp_path, restart=False))
+    train.run(config, Invocation(tmp_path, restart=False), page=False)
     said = capsys.readouterr().err
     assert "conv1, conv2, conv3, conv4; started anew: conv5, conv6, fc6, fc7, fc8" in said
     mesh = towers.make_mesh(1, 1)
@@ -141,7 +141,7 @@ def test_ones_own_photographs_start_from_any_run(trained: dict[str, Path], tmp_p
     config.data.name, config.data.manual_dir = "folder", str(tmp_path / "photographs")
     config.model.classes = 0
     config.train.steps, config.train.init_from = 1, str(trained["two"])
-    result = train.run(config, Invocation(tmp_path / "run", restart=False))
+    result = train.run(config, Invocation(tmp_path / "run", restart=False), page=False)
     assert result["step"] == 1 and result["top1_error"] is not None
     assert "conv1, conv2, conv3, conv4, conv5, fc6, fc7; started anew: fc8" in capsys.readouterr().err
     assert open_run(tmp_path / "run").classes == ("beach", "garden")
@@ -165,7 +165,7 @@ def test_a_start_that_cannot_be(
     places = {"one": trained["one"], "bare": bare, "nothing": tmp_path / "nothing"}
     changes = {name: str(places.get(value, value)) for name, value in changes.items()}
     with pytest.raises(UserError, match=problem):
-        train.run(fine_tuning(trained, data_dir, **changes), Invocation(tmp_path / "new", restart=False))
+        train.run(fine_tuning(trained, data_dir, **changes), Invocation(tmp_path / "new", restart=False), page=False)
     assert not (tmp_path / "new").exists()
 
 

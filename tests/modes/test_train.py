@@ -118,7 +118,7 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
     config.train.steps, config.train.checkpoint_every, config.train.log_every = 8, 2, 3
     spoil(monkeypatch, {5})
     with pytest.raises(UserError, match=r"the loss of step 6 is nan .*layer .*: training stopped, and the checkpoint"):
-        train.run(config, Invocation(tmp_path / "run", restart=False))
+        train.run(config, Invocation(tmp_path / "run", restart=False), page=False)
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["2", "4"]
 
 
@@ -142,7 +142,7 @@ def test_past_a_nan_a_run_is_rewound_and_leaves_out_the_batches(
     config.train.steps, config.train.checkpoint_every, config.train.log_every = 8, 2, 3
     config.train.on_nan, config.train.rewinds = "rewind", 2
     spoil(monkeypatch, {5, 8})
-    assert train.run(config, Invocation(tmp_path / "run", restart=False))["step"] == 8
+    assert train.run(config, Invocation(tmp_path / "run", restart=False), page=False)["step"] == 8
     said = capsys.readouterr().err
     assert "the loss of step 6 is nan" in said
     assert "back to the checkpoint of step 4, and the 2 batches since are left out (rewind 1 of 2)" in said
@@ -152,7 +152,7 @@ def test_past_a_nan_a_run_is_rewound_and_leaves_out_the_batches(
     assert steps == [3, 6, 8, 8]
     spoil(monkeypatch, {5, 8, 9})
     with pytest.raises(UserError, match="training stopped, for all its 2 rewinds"):
-        train.run(config, Invocation(tmp_path / "other", restart=False))
+        train.run(config, Invocation(tmp_path / "other", restart=False), page=False)
 
 
 def forget_to_place(patch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_what_crosses_to_the_devices_unasked_is_refused(
     config.train.steps = 1
     mistake(monkeypatch)
     with pytest.raises(RuntimeError, match="Disallowed host-to-device transfer"):
-        train.run(config, Invocation(tmp_path / "run", restart=False))
+        train.run(config, Invocation(tmp_path / "run", restart=False), page=False)
 
 
 @pytest.mark.parametrize(

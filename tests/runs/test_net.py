@@ -33,7 +33,7 @@ def workdir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.model.classes = 11  # of which the digits name ten
     jax.config.update("jax_disable_most_optimizations", True)
     folder = tmp_path_factory.mktemp("runs") / "narrow"
-    train.run(config, Invocation(folder, restart=False))
+    train.run(config, Invocation(folder, restart=False), page=False)
     jax.config.update("jax_disable_most_optimizations", False)
     return folder
 

@@ -1,0 +1,36 @@
+"""launch.py in a process that a fork server has started, which has imported nearly all that it needs."""
+
+import gc
+import os
+import runpy
+import sys
+from pathlib import Path
+
+MODES = ("train", "evaluate", "figures", "predict")
+# What the server imports; this module comes last.
+BEFORE = ["alexnet_jax.command_line", *(f"alexnet_jax.modes.{mode}" for mode in MODES), "tensorboard", __name__]
+
+gc.freeze()  # as in conftest.py
+
+
+def run(arguments: list[str], out: str, err: str, cwd: str, environment: dict[str, str], page: bool) -> None:
+    """Becomes launch.py.
+
+    Args:
+      out: the file that is its standard output.
+      err: likewise.
+      cwd: the folder in which it runs.
+      environment: what is added to it.
+      page: whether what is trained gets its page at the end.
+    """
+    gc.set_threshold(50_000)  # as in conftest.py
+    if not page:
+        from alexnet_jax.modes import train
+
+        train._leave_page = lambda *_: None
+    for path, stream in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    os.environ.update(environment)
+    os.chdir(cwd)
+    sys.argv = ["launch.py", *arguments]
+    runpy.run_path(str(Path(__file__).parent.parent / "launch.py"), run_name="__main__")
