@@ -74,6 +74,7 @@ def test_describe_needs_no_data_and_makes_no_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_unless_a_flag_says_not(tmp_path: Path) -> None:
     compiled = tmp_path / "alexnet_jax" / "compiled"
 
@@ -155,7 +156,7 @@ def test_the_default_workdir_is_the_configs_name() -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
-    sentence = refusal(launch_anew("--config=configs/digits.py", f"--workdir={tmp_path / 'run'}", *flags))
+    sentence = refusal(launch("--config=configs/digits.py", f"--workdir={tmp_path / 'run'}", *flags))
     for word in words:
         assert word in sentence
     assert not (tmp_path / "run").exists()
@@ -170,7 +171,7 @@ def test_a_mistake_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...
     ],
 )
 def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...]) -> None:
-    sentence = refusal(launch_anew(*flags))
+    sentence = refusal(launch(*flags))
     for word in words:
         assert word in sentence
 
@@ -199,7 +200,7 @@ def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], word
 )
 def test_a_config_of_ones_own_is_checked(lines: str, words: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(lines + "\n")
-    sentence = refusal(launch_anew(f"--config={tmp_path / 'own.py'}", "--mode=describe"))
+    sentence = refusal(launch(f"--config={tmp_path / 'own.py'}", "--mode=describe"))
     for word in words:
         assert word in sentence
 
@@ -209,7 +210,7 @@ def test_a_config_of_ones_own_is_checked(lines: str, words: tuple[str, ...], tmp
     [("evaluate", "--runs"), ("figures", "--ensemble"), ("describe", "--runs"), ("train", "--ensemble")],
 )
 def test_folders_of_runs_stand_for_a_config_only_where_they_do(mode: str, flag: str) -> None:
-    assert "--config is missing" in refusal(launch_anew(f"--mode={mode}", f"{flag}=/nowhere"))
+    assert "--config is missing" in refusal(launch(f"--mode={mode}", f"{flag}=/nowhere"))
 
 
 def test_two_towers_on_one_accelerator_are_refused(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", "/proc/data"):
         flags = (*SMALL, f"--workdir={tmp_path / 'run'}", f"--config.data.data_dir={folder}")
-        assert "data" in refusal(launch_anew(*flags, XDG_CACHE_HOME=str(tmp_path / "file")))
+        assert "data" in refusal(launch(*flags, XDG_CACHE_HOME=str(tmp_path / "file")))
 
 
 @pytest.mark.parametrize(

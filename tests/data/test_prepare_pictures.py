@@ -170,6 +170,7 @@ def test_other_rules_begin_anew_to_the_same_bytes_as_in_one_go(
     np.testing.assert_array_equal(ours["mean_image"], there["mean_image"])
 
 
+@pytest.mark.slow
 def test_the_remedy_for_a_process_that_died_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The picture is named, and left out by the remedy."""
     write_folder(tmp_path / "p", {"cat": 40, "dog": 30})

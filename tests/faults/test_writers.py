@@ -33,6 +33,7 @@ def test_a_second_trainer_is_refused_and_the_first_is_none_the_worse(
         case.identical = True
 
 
+@pytest.mark.slow
 def test_a_second_process_that_prepares_is_refused_and_the_set_is_the_same(data_dir: Path, tmp_path: Path) -> None:
     flags = ("--config=configs/digits.py", "--mode=prepare", f"--config.data.data_dir={tmp_path}")
     with tried("a second process that prepares") as (case,):
@@ -59,6 +60,7 @@ def no_locks(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "flock.so")
 
 
+@pytest.mark.slow
 def test_without_locks_a_run_says_so_and_is_the_same(
     no_locks: str, flags_of: Flags, undisturbed: Callable[[], Path], tmp_path: Path
 ) -> None:

@@ -57,7 +57,7 @@ def test_bytes_by_hand() -> None:
     assert sum(one.bytes for one in found if one.layer == "rank") == BATCH * 4
 
 
-@pytest.mark.parametrize("mesh_shape", [(1, 1), (1, 2), (2, 1), (2, 2)])
+@pytest.mark.parametrize("mesh_shape", [pytest.param((1, 1), marks=pytest.mark.slow), (1, 2), (2, 1), (2, 2)])
 def test_bytes_equal_the_prediction(mesh_shape: tuple[int, int]) -> None:
     predicted = communication.predict(ALEXNET, towers.make_mesh(*mesh_shape), BATCH, "float32")
 
@@ -151,7 +151,9 @@ replica_groups={{0,2},{1,3}}, metadata={scheduling_name="all-reduce-start"}
     ]
 
 
-@pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 1), (2, 2)])
+@pytest.mark.parametrize(
+    "mesh_shape", [*(pytest.param(one, marks=pytest.mark.slow) for one in ((1, 2), (2, 1))), (2, 2)]
+)
 def test_an_odd_number_of_classes_is_padded_on_every_mesh(mesh_shape: tuple[int, int]) -> None:
     mesh, size = towers.make_mesh(*mesh_shape), 8
     assert NARROW.classes == 7

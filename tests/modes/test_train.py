@@ -220,6 +220,7 @@ def test_checkpoints_within_an_epoch(at: Any) -> None:
     assert kept == [12, 18, 19]
 
 
+@pytest.mark.slow
 def test_bfloat16_trains(at: Any) -> None:
     flags = (*at("bfloat16"), "--config.model.dtype=bfloat16", "--config.train.steps=44")
     lines = report.read_metrics(Path(result(launch(*flags))["workdir"]))
@@ -247,6 +248,7 @@ def test_a_run_in_which_no_unit_is_alive_says_so_however_short(at: Any) -> None:
     assert ", fc6, fc7 are zero on a whole batch" in warning and "--config.model.hidden_bias" in warning
 
 
+@pytest.mark.slow
 def test_a_stall_of_tanh_units_names_no_dead_ones(at: Any) -> None:
     stalled = (
         *(*at("tanh"), "--config.train.steps=3", "--config.train.stall_steps=2", "--config.train.log_every=1"),
@@ -284,6 +286,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(at: Any) -> None:
     assert result(on)["step"] == step + 1
 
 
+@pytest.mark.slow
 def test_shuffled_labels_teach_nothing(tmp_path: Path, data_dir: Path) -> None:
     shuffled = tmp_path / "data"
     shutil.copytree(data_dir, shuffled)

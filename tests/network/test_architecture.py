@@ -116,7 +116,7 @@ def test_towers_must_share_every_layer() -> None:
     ("net", "mesh", "batch"),
     [
         (ALEXNET, (1, 1), 128),
-        (ALEXNET, (1, 2), 256),
+        pytest.param(ALEXNET, (1, 2), 256, marks=pytest.mark.slow),
         pytest.param(ALEXNET, (2, 1), 128, marks=pytest.mark.slow),
         pytest.param(architecture.alexnet(norm=()), (1, 1), 256, marks=pytest.mark.slow),
         pytest.param(network_of(alexnet.get_config("caffe"), 1000), (1, 1), 128, marks=pytest.mark.slow),

@@ -75,7 +75,7 @@ def test_ten_views_are_ten_evaluations_averaged(room: int, centre_mean: bool, qu
     assert sums["top5_error"] == sum(rank >= 5 for rank in ranks)
 
 
-@pytest.mark.parametrize("room", [8, 6])
+@pytest.mark.parametrize("room", [pytest.param(8, marks=pytest.mark.slow), 6])
 def test_ten_views_are_the_same_on_any_mesh(room: int, quick_compile: None) -> None:
     recipe = Recipe(NARROW)
     square = random_batch(SIZE, NARROW.classes, CROP + room, CROP + room)
