@@ -213,7 +213,7 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     config = None if asks_for_help else _config_of(argv, file)
     if config is not None:
         _require_known_fields(argv, sorted(flatten(config)))
-        argv = _without_config_file(argv)
+        argv = _last_of_each_field(_without_config_file(argv))
     flags.FLAGS.set_gnu_getopt(True)  # files may stand between flags
     if asks_for_help:  # which does not depend on a config, whatever is wrong with it
         argv = [argument for argument in argv if not re.match(r"--?(no)?config\b", argument)]
@@ -270,6 +270,17 @@ def _without_config_file(argv: Sequence[str]) -> list[str]:
         elif not argument.startswith(("--config=", "-config=")):
             rest.append(argument)
     return [*rest, *argv[end:]]
+
+
+def _last_of_each_field(argv: Sequence[str]) -> list[str]:
+    """The arguments without a --config.KEY=VALUE that a later one of the same field replaces.
+
+    Of a number the last one counts in any case; but ml_collections makes one tuple of all that are given.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    fields = [found[1] if (found := re.match(r"--?(config\..+?)=", one)) else None for one in argv[:end]]
+    kept = [one for at, one in enumerate(argv[:end]) if fields[at] is None or fields[at] not in fields[at + 1 :]]
+    return [*kept, *argv[end:]]
 
 
 def _config_of(argv: Sequence[str], file: str | None) -> ConfigDict | None:

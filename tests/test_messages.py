@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alexnet_jax import messages
+from alexnet_jax import command_line, messages
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, communication
 from alexnet_jax.runs.arrays import about
 from alexnet_jax.runs.outputs import new_file
 from configs import alexnet
-from tests.conftest import launch, narrowed, refusal
+from tests.conftest import launch, narrowed, refusal, result
 
 
 def test_a_log_gets_a_line_every_ten_seconds(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,3 +77,12 @@ def test_it_is_said_that_one_group_of_devices_is_counted(capsys: Any, quick_comp
     config.mesh.data = 1
     assert "groups" not in communication.run(config, Invocation(Path("unused"), restart=False))
     assert np.prod(list(found["mesh"].values())) == 4
+
+
+def test_of_a_field_that_is_given_twice_the_last_counts() -> None:
+    twice = ("--config.schedule.boundaries=(20,)", "--config.train.seed=1", "--config.schedule.boundaries=(10,)")
+    argv = ["launch.py", *twice, "--", "--config.train.seed=2"]
+    assert command_line._last_of_each_field(argv) == ["launch.py", *argv[2:]]
+    widths = ("--config.model.kernels=(8,16,16,16,8)", "--config.model.kernels=(4,8,8,8,4)")
+    found = result(launch("--config=configs/digits.py", "--mode=describe", *widths))
+    assert found["layers"][0]["output_shape"][2] == 4

@@ -84,7 +84,11 @@ def commands(config: ConfigDict, workdir: Path) -> list[tuple[str, str]]:
     """What each is for, and the command, from the checkout's folder."""
     run, start = f"--workdir={shlex.quote(str(workdir))}", "python launch.py"
     known, options = _options(config)
-    to_go_on = "Go on, or train longer with another --config.train.epochs"
+    to_go_on = "Go on"
+    if config.train.steps:
+        to_go_on += ", or train longer with another --config.train.steps"
+    elif not (config.train.least_steps or config.train.most_steps):  # which fix the epochs
+        to_go_on += ", or train longer with another --config.train.epochs"
     if not known:
         to_go_on += "; the config's file is that which the run was begun with"
     return [

@@ -26,6 +26,7 @@ from alexnet_jax.runs.folder import (
     require_same_classes,
     require_same_config,
     restore_params,
+    say_of_other_pictures,
 )
 from alexnet_jax.runs.memory import check_memory
 from alexnet_jax.runs.net import say_of_mirrors
@@ -83,6 +84,7 @@ def _say_worst(worst: list[dict[str, Any]], classes: int) -> None:
 def _source_of(config: ConfigDict, trained: Run) -> PreparedSet:
     source = prepare.open_or_prepare(config)
     require_same_classes(trained, source.classes, source.name)
+    say_of_other_pictures(trained, source.listing, source.folder)
     source.examples(config.evaluate.split)
     return source
 

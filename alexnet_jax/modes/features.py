@@ -106,4 +106,5 @@ def _of_split(
     size = net.batch_size(count, layers, invocation.reduce == "mean")
     with closing(stored_batches(net.config, source, split, size)) as batches:
         _write(net, batches, layers, invocation, writer)
-    return {"split": split, "data": source.name, "prepared": str(source.folder), "classes": source.classes}
+    prepared = {"prepared": str(source.folder), "listing": source.listing}
+    return {"split": split, "data": source.name, **prepared, "classes": source.classes}

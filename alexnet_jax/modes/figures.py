@@ -107,12 +107,14 @@ def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) 
     from alexnet_jax.data import prepare
     from alexnet_jax.figures import confusion
     from alexnet_jax.runs import shown
-    from alexnet_jax.runs.folder import open_run, require_same_classes
+    from alexnet_jax.runs.folder import open_run, require_same_classes, say_of_other_pictures
     from alexnet_jax.runs.net import open_net
 
     net = open_net(invocation.workdir, config, "drawn")
     source, split = prepare.open_or_prepare(net.config), net.config.evaluate.split
-    require_same_classes(open_run(net.workdir), source.classes, source.name)
+    run = open_run(net.workdir)
+    require_same_classes(run, source.classes, source.name)
+    say_of_other_pictures(run, source.listing, source.folder)
     found = confusion.of_split(net, source, split)
     called = shown.called(net.classes, net.workdir, source.folder)
     title = f"{net.workdir.name}, step {net.step}: {split}, {int(found.examples.sum())} pictures"
@@ -124,13 +126,14 @@ def _page(config: ConfigDict | None, invocation: Invocation, place: Place) -> di
     from alexnet_jax.data import prepare
     from alexnet_jax.figures import page
     from alexnet_jax.runs.config import config_of
-    from alexnet_jax.runs.folder import open_run, require_same_classes
+    from alexnet_jax.runs.folder import open_run, require_same_classes, require_same_pictures
 
     run = open_run(invocation.workdir)
     source, why_not = None, ""
     try:
         source = prepare.open_or_prepare(config or config_of(run.config))
         require_same_classes(run, source.classes, source.name)
+        require_same_pictures(run, source.listing, source.folder)
     except UserError as error:
         source, why_not = None, f"The run's pictures cannot be had: {error}."
         say(why_not)

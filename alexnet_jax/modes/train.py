@@ -42,6 +42,9 @@ from alexnet_jax.training.step import (
     create_state,
 )
 
+# What a run without a checkpoint starts from yet.
+OF_THE_START = ("train.init_from", "train.init_except")
+
 
 def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[str, Any]:
     """`--mode=train`: a new run, or a run gone on with from its newest checkpoint.
@@ -62,6 +65,10 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
         starts = this_run is None or not Checkpoints(workdir).steps()
         # Asked before the pictures are prepared, for hours perhaps; the number of classes changes no layer's name.
         donor = finetune.donor(config, network_of(config, config.model.classes or 2)) if starts else None
+        if donor and donor.workdir.resolve() == workdir.resolve():
+            raise UserError(
+                f"--config.train.init_from is the run in --workdir={workdir} itself; name another --workdir"
+            )
 
         source = prepare.open_or_prepare(config)
         source.examples(config.evaluate.split)
@@ -166,7 +173,9 @@ def _run_to_go_on_with(config: ConfigDict, invocation: Invocation) -> Run | None
         return None
     there = open_run(invocation.workdir)
     bounded = config.train.least_steps or config.train.most_steps  # the drops are where the epochs put them
-    require_same_config(config, there, (*OF_TRAINING, *(("train.epochs",) if bounded else ())), "gone on with")
+    start = () if Checkpoints(invocation.workdir).steps() else OF_THE_START
+    fields = (*OF_TRAINING, *(("train.epochs",) if bounded else ()), *start)
+    require_same_config(config, there, fields, "gone on with")
     return there
 
 

@@ -146,6 +146,15 @@ def require_same_pictures(run: Run, listing: str, folder: Path) -> None:
         )
 
 
+def say_of_other_pictures(run: Run, listing: str, folder: Path) -> None:
+    """Says so where the set in the folder is of other pictures: what is measured on them may be of the training's."""
+    if run.listing and listing and run.listing != listing:
+        say(
+            f"'{folder}' was prepared from other pictures than the run in {run.workdir} was trained on: "
+            "it may have been trained on some of these, and then errors are too low"
+        )
+
+
 def create_run(
     workdir: Path, config: ConfigDict, statistics: Statistics, classes: tuple[str, ...], listing: str = ""
 ) -> Run:
@@ -181,7 +190,7 @@ def only_writer(workdir: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if os.listdir(workdir) == [LOCK]:
+            if workdir.is_dir() and os.listdir(workdir) == [LOCK]:  # it may have been moved away
                 (workdir / LOCK).unlink()
                 for folder in made:
                     folder.rmdir()

@@ -129,6 +129,8 @@ class FeaturesFolder:
 
         try:
             source = prepared_set.open_set(Path(self._about["prepared"]), self._config.data)
+            if source.listing != self._about.get("listing", source.listing):
+                raise UserError(f"'{source.folder}' was prepared anew since, from other pictures")
             return StoredSplit(self._config, source, split).centres(rows)
         except UserError as error:
             say(f"the pictures cannot be drawn: {error}")

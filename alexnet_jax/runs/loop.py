@@ -174,9 +174,12 @@ class Training:
         if train.on_nan != "rewind" or self.rewinds >= train.rewinds or not steps:
             good = f"the checkpoint of step {steps[-1]} is the last good one" if steps else "there is no checkpoint"
             often = f", for all its {self.rewinds} rewinds" if self.rewinds else ""
+            remedy = (
+                "" if train.on_nan == "rewind" else ", or go on past such batches with --config.train.on_nan=rewind"
+            )
             raise UserError(
                 f"{bad}{where}: training stopped{often}, and {good}; lower --config.optimizer.learning_rate (another "
-                "--workdir or --restart begins anew), or go on past such batches with --config.train.on_nan=rewind"
+                f"--workdir or --restart begins anew){remedy}"
             ) from bad
         found = self.checkpoints.restore(abstract_state(self.recipe, self.mesh))
         left_out = bad.step - found.step

@@ -21,6 +21,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.training.step import TOP_K
 
 Line = dict[str, float]
+SERIES = ("train", "validation")  # before the slash of a number's name
 MARKED = 50  # validations, beyond which their points would be a band
 EVENTS = "events.out.tfevents.*"
 ROOM = 1 << 20  # bytes on the disk, with which TensorBoard's files are written
@@ -251,6 +252,8 @@ def _line_of(text: bytes) -> Line:
         raise ValueError("no object with a step")
     if not all(type(value) in (int, float) for value in line.values()):
         raise ValueError("it has what is no number")
+    if any("/" in name and name.partition("/")[0] not in SERIES for name in line):
+        raise ValueError("it has a series that is none")
     return line
 
 

@@ -1,5 +1,6 @@
 """A set after its folder has changed: begun anew, refused or kept, and always what one go makes of what is there."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from alexnet_jax.data import preparation, prepare
 from alexnet_jax.data.shards import Shards
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, train
+from alexnet_jax.modes import Invocation, evaluate, features, figures, neighbours, train
 from alexnet_jax.runs.folder import Run, create_run, open_run, require_same_classes
 from configs import alexnet
 from tests.conftest import launch, narrowed, refusal, result
@@ -249,6 +250,35 @@ def test_training_does_not_go_on_under_other_names(tmp_path: Path) -> None:
     config.data.manual_dir, config.data.data_dir = str(tmp_path / "p"), str(tmp_path / "one")
     config.data.max_missing = 0.5
     assert train.run(config, Invocation(tmp_path / "run", restart=False), page=False)["step"] == 2
+
+
+def test_of_pictures_prepared_anew_it_is_said_that_they_may_be_of_the_training(tmp_path: Path, capsys: Any) -> None:
+    config = narrowed(alexnet.get_config(), tmp_path / "d")
+    config.data.name, config.data.manual_dir = "folder", str(tmp_path / "p")
+    config.model.classes, config.train.steps = 0, 1
+    write_folder(tmp_path / "p", {"beach": 24, "garden": 24})
+    run, kept = Invocation(tmp_path / "run", restart=False), str(tmp_path / "features")
+    train.run(config, run, page=False)
+    config.evaluate.split = "train"
+    features.run(config, dataclasses.replace(run, layers=("fc7",), output=kept))
+    config.evaluate.split = "validation"
+    evaluate.run(config, run)
+    assert "may have been trained on some" not in capsys.readouterr().err
+    query = sorted((tmp_path / "p/garden").iterdir())[-1]
+    for path in sorted((tmp_path / "p/beach").iterdir())[:8]:
+        path.unlink()
+    prepare.open_or_prepare(config, anew=True)
+
+    evaluate.run(config, run)
+    assert "may have been trained on some of these, and then errors are too low" in capsys.readouterr().err
+    figures.run(config, dataclasses.replace(run, figure="confusion", output=str(tmp_path / "c.png")))
+    assert "may have been trained on some" in capsys.readouterr().err
+    page = figures.run(config, dataclasses.replace(run, figure="page", output=str(tmp_path / "page.html")))
+    assert "was trained on other pictures" in capsys.readouterr().err and "examples" not in page
+    # Rows of before lie on other pictures now: they are not drawn.
+    asked = dataclasses.replace(run, features=kept, files=(str(query),), output=str(tmp_path / "n.png"))
+    neighbours.run(config, asked)
+    assert "the pictures cannot be drawn: " in capsys.readouterr().err
 
 
 def test_a_dry_run_lists_and_decodes_nothing(tmp_path: Path) -> None:

@@ -124,16 +124,25 @@ def require_same_parameters(workdir: Path, undisturbed: Path) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), ours.state, theirs.state)
 
 
-def require_same_end(workdir: Path, undisturbed: Path) -> None:
-    """The same parameters, metrics but for the speed, and best step; each step once in TensorBoard."""
+def require_same_end(workdir: Path, undisturbed: Path, pictures_wait: bool = False) -> None:
+    """The same parameters, metrics but for the speed, and best step; each step once in TensorBoard.
+
+    Args:
+      pictures_wait: whether some validations' pictures may be missing: where the disk had no room for them, they wait
+        until it has, and are not made again if the run ends before.
+    """
     require_same_parameters(workdir, undisturbed)
     assert _lines(workdir) == _lines(undisturbed)
     # A signal's own checkpoint may be among the newest three.
     assert Checkpoints(workdir).best_step() == Checkpoints(undisturbed).best_step()
     pictures = [point for point in _board(workdir) if point[1] in PICTURES]
-    assert pictures == [point for point in _board(undisturbed) if point[1] in PICTURES]
+    expected_pictures = [point for point in _board(undisturbed) if point[1] in PICTURES]
     validated = [int(line["step"]) for line in _lines(workdir) if "validation/loss" in line]
-    assert [point[:2] for point in pictures] == sorted((step, name) for step in validated for name in PICTURES)
+    assert [point[:2] for point in expected_pictures] == sorted((step, name) for step in validated for name in PICTURES)
+    if pictures_wait:
+        assert pictures == sorted(set(pictures) & set(expected_pictures))
+    else:
+        assert pictures == expected_pictures
     board = [point for point in _board(workdir) if point[1] not in ("images_per_second", *PICTURES)]
     expected = [
         (int(line["step"]), name.removeprefix("train/"), np.float32(value))

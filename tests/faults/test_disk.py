@@ -67,7 +67,7 @@ def test_a_disk_too_small_for_a_run_is_said_and_with_room_it_goes_on(
         require_sentence(launch(*flags), "make room")
         disk.resize(20_000)
         result(launch(*flags))
-        require_same_end(disk.folder / "run", undisturbed())
+        require_same_end(disk.folder / "run", undisturbed(), pictures_wait=True)
         case.identical = True
 
 

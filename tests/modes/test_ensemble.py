@@ -135,6 +135,29 @@ def test_layers_whose_shapes_agree_are_taken(
             assert np.abs(params["mine"][layer]["kernel"] - params["theirs"][layer]["kernel"]).max() > 0.01
 
 
+def test_a_run_without_a_checkpoint_is_gone_on_with_from_its_own_start(
+    trained: dict[str, Path], data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be trained from nothing, and say that it was fine-tuned."""
+    config, run = fine_tuning(trained, data_dir, init_except="fc8"), Invocation(tmp_path / "run", restart=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_trained", lambda *_: (_ for _ in ()).throw(UserError("killed")))
+        with pytest.raises(UserError, match="killed"):
+            train.run(config, run)
+    for field in ("init_from", "init_except"):
+        config = fine_tuning(trained, data_dir, init_except="fc8")
+        config.train[field] = ""
+        with pytest.raises(UserError, match=f"train.{field} is .*give it the run's own values"):
+            train.run(config, run)
+
+
+def test_a_run_does_not_start_from_itself(trained: dict[str, Path], data_dir: Path) -> None:
+    there = sorted(trained["two"].parent.iterdir())
+    with pytest.raises(UserError, match=r"init_from is the run in --workdir=.* itself; name another --workdir"):
+        train.run(fine_tuning(trained, data_dir), Invocation(trained["two"], restart=True))
+    assert sorted(trained["two"].parent.iterdir()) == there
+
+
 def test_ones_own_photographs_start_from_any_run(trained: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
     write_folder(tmp_path / "photographs", {"beach": 12, "garden": 12})
     config = narrowed(alexnet.get_config(), tmp_path)

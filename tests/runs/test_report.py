@@ -1,6 +1,8 @@
 """What a run's numbers look like: TensorBoard's series and the curves."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,3 +76,11 @@ def test_training_and_validation_have_one_chart_in_tensorboard_and_the_epoch_has
         ("validation", "top1_error"): 0.25,
         ("validation", "top5_error"): 0.0,
     }
+
+
+def test_a_series_that_is_none_is_left_out(tmp_path: Path, capsys: Any) -> None:
+    good = {"step": 1, "train/loss": 2.0}
+    texts = [json.dumps(good), json.dumps({"step": 2, "valadation/loss": 2.0})]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{text}\n" for text in texts))
+    assert report.read_metrics(tmp_path) == [good]
+    assert "line 2 cannot be read and is left out" in capsys.readouterr().err
