@@ -11,7 +11,7 @@ HEAD = """# What was done to runs, and what came of it
 after the harm the same command goes on. "Identical": the parameters bit for bit, metrics.jsonl but for the speed,
 TensorBoard with each step once, as in the run that nothing happened to. Where a file cannot be done without, the
 program ends in one sentence that names it. Of a metrics.jsonl what it lost is lost, and said; the parameters are
-the same.
+the same. Where a disk was too small, TensorBoard may lack the pictures of a validation for which it had no room.
 
 | fault | tried | survived | steps done again, at most | result identical | refused in a sentence |
 |---|---:|---:|---:|---:|---:|
