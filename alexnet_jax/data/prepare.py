@@ -56,10 +56,7 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
                 return made
             changed = f"'{data.manual_dir}' is not what '{folder}' was prepared from ({how})"
             if not anew:
-                raise UserError(
-                    f"{changed}; give the same command with --mode=prepare to prepare anew, or with "
-                    f"--config.data.manual_dir= --config.data.prepared_dir={folder} to go on with what was prepared"
-                )
+                raise UserError(f"{changed}; {_what_to_do(folder)}")
             say(f"{changed}: preparing anew")
             break
     _require_place(data)
@@ -83,6 +80,15 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
     raise UserError(
         f"the data folder '{refused.filename}' cannot be written ({refused.strerror}); set --config.data.data_dir to a "
         "folder that can"
+    )
+
+
+def _what_to_do(folder: Path) -> str:
+    """Where pictures are not those that the folder was prepared from."""
+    return (
+        "give the same command with --mode=prepare to prepare anew, after which no run that was trained on its "
+        "pictures can be gone on with, or with --workdir=RUN, the run's folder, and "
+        f"--config.data.manual_dir= --config.data.prepared_dir={folder} to go on with what was prepared"
     )
 
 
