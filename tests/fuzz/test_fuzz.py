@@ -202,8 +202,6 @@ def test_every_config_that_passes_the_door_trains_and_is_evaluated(
         except UserError as error:
             event(str(error)[:60])
             assert str(error).strip()
-        finally:
-            jax.clear_caches()  # each config's programs, of which 200 are 6 GB
 
 
 def picture(kind: str, mode: str) -> bytes:
