@@ -21,9 +21,6 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # of subprocesses too
 
-# Tracing makes so many objects that Python, left to its default, looks for rubbish a fifth of the time.
-gc.set_threshold(50_000)
-
 import jax
 import jaxtyping
 import numpy as np
@@ -50,7 +47,7 @@ SMALL = (
 
 
 def pytest_collection_finish() -> None:
-    """No collection need look at what was imported, a million objects that never go."""
+    """As in launched.py, of what the tests have imported since."""
     gc.freeze()
 
 

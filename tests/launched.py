@@ -10,7 +10,9 @@ MODES = ("train", "evaluate", "figures", "predict")
 # What the server imports; this module comes last.
 BEFORE = ["alexnet_jax.command_line", *(f"alexnet_jax.modes.{mode}" for mode in MODES), "tensorboard", __name__]
 
-gc.freeze()  # as in conftest.py
+gc.freeze()  # no collection need look at what was imported, a million objects that never go
+# Tracing makes so many objects that Python, left to its default, looks for rubbish a fifth of the time.
+gc.set_threshold(50_000)
 
 
 def run(arguments: list[str], out: str, err: str, cwd: str, environment: dict[str, str], page: bool) -> None:
@@ -23,7 +25,6 @@ def run(arguments: list[str], out: str, err: str, cwd: str, environment: dict[st
       environment: what is added to it.
       page: whether what is trained gets its page at the end.
     """
-    gc.set_threshold(50_000)  # as in conftest.py
     if not page:
         from alexnet_jax.modes import train
 

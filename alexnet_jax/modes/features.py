@@ -106,5 +106,10 @@ def _of_split(
     size = net.batch_size(count, layers, invocation.reduce == "mean")
     with closing(stored_batches(net.config, source, split, size)) as batches:
         _write(net, batches, layers, invocation, writer)
-    prepared = {"prepared": str(source.folder), "listing": source.listing}
-    return {"split": split, "data": source.name, **prepared, "classes": source.classes}
+    return {
+        "split": split,
+        "data": source.name,
+        "prepared": str(source.folder),
+        "listing": source.listing,
+        "classes": source.classes,
+    }

@@ -16,7 +16,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import PAGE, Invocation
 from alexnet_jax.runs import finetune
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
-from alexnet_jax.runs.config import OF_TRAINING, check_batches, network_of, recipe_of, run_exists
+from alexnet_jax.runs.config import OF_THE_START, OF_TRAINING, check_batches, network_of, recipe_of, run_exists
 from alexnet_jax.runs.folder import (
     Run,
     create_run,
@@ -41,9 +41,6 @@ from alexnet_jax.training.step import (
     abstract_state,
     create_state,
 )
-
-# What a run without a checkpoint starts from yet.
-OF_THE_START = ("train.init_from", "train.init_except")
 
 
 def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[str, Any]:

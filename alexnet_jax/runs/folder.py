@@ -138,7 +138,7 @@ def require_same_pictures(run: Run, listing: str, folder: Path) -> None:
 
     Where they were divided anew, the run would be validated on what it was trained on.
     """
-    if run.listing and listing and run.listing != listing:
+    if _differ(run.listing, listing):
         raise UserError(
             f"the run in {run.workdir} was trained on other pictures than '{folder}' was prepared from; go on with the "
             "set that it had, or begin anew with --restart, or with another --workdir from its layers "
@@ -148,11 +148,16 @@ def require_same_pictures(run: Run, listing: str, folder: Path) -> None:
 
 def say_of_other_pictures(run: Run, listing: str, folder: Path) -> None:
     """Says so where the set in the folder is of other pictures: what is measured on them may be of the training's."""
-    if run.listing and listing and run.listing != listing:
+    if _differ(run.listing, listing):
         say(
             f"'{folder}' was prepared from other pictures than the run in {run.workdir} was trained on: "
             "it may have been trained on some of these, and then errors are too low"
         )
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether two digests of pictures are known and are not the same."""
+    return bool(one and other) and one != other
 
 
 def create_run(

@@ -11,6 +11,7 @@ import pytest
 
 from alexnet_jax.data import preparation, prepare
 from alexnet_jax.data.shards import Shards
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, evaluate, features, figures, neighbours, train
 from alexnet_jax.runs.folder import Run, create_run, open_run, require_same_classes
@@ -229,7 +230,7 @@ def test_a_class_whose_pictures_are_all_rejected_is_named(tmp_path: Path) -> Non
     ],
 )
 def test_a_run_of_other_classes_is_refused_with_the_first(theirs: Any, ours: Any, says: str, tmp_path: Path) -> None:
-    run = Run(tmp_path, {}, None, theirs)  # type: ignore[arg-type]
+    run = Run(tmp_path, {}, Statistics(np.zeros((4, 4, 3), np.float32), np.eye(3)), theirs)
     with pytest.raises(UserError, match=says):
         require_same_classes(run, ours, "folder")
 

@@ -140,8 +140,12 @@ def test_a_run_without_a_checkpoint_is_gone_on_with_from_its_own_start(
 ) -> None:
     """Else it would be trained from nothing, and say that it was fine-tuned."""
     config, run = fine_tuning(trained, data_dir, init_except="fc8"), Invocation(tmp_path / "run", restart=False)
+
+    def killed(*_: Any) -> None:
+        raise UserError("killed")
+
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_trained", lambda *_: (_ for _ in ()).throw(UserError("killed")))
+        patch.setattr(train, "_trained", killed)
         with pytest.raises(UserError, match="killed"):
             train.run(config, run)
     for field in ("init_from", "init_except"):

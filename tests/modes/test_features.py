@@ -16,14 +16,13 @@ from alexnet_jax.network.architecture import alexnet
 from alexnet_jax.network.stages import stages
 from alexnet_jax.runs import arrays
 from tests.conftest import ROOT, launch, refusal, result
-from tests.modes.test_predict import folder, workdir  # noqa: F401 - fixtures
 
 
 def features_of(run: Path, *arguments: Any) -> Any:
     return launch("--mode=features", f"--workdir={run}", *arguments)
 
 
-def test_rows_of_files_in_their_order(workdir: Path, folder: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_rows_of_files_in_their_order(workdir: Path, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "new" / "out"
     layers = "fc7,conv1/pool,fc8"
     found = result(features_of(workdir, f"--layer={layers}", f"--output={output}", folder / "d.webp", folder))
@@ -41,7 +40,7 @@ def test_rows_of_files_in_their_order(workdir: Path, folder: Path, tmp_path: Pat
     assert [one["file"] for one in found["rejected"]] == [str(folder / "broken.jpg")]
 
 
-def test_a_split_with_its_names_and_labels(workdir: Path, data_dir: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_split_with_its_names_and_labels(workdir: Path, data_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     flags = ("--layer=conv2", "--reduce=mean", "--dtype=float16", "--config.evaluate.split=validation[10:300]")
     found = result(features_of(workdir, f"--output={output}", *flags))
@@ -61,8 +60,8 @@ def test_a_split_with_its_names_and_labels(workdir: Path, data_dir: Path, tmp_pa
 
 
 def test_mistakes_are_one_sentence_and_leave_nothing(
-    workdir: Path,  # noqa: F811
-    folder: Path,  # noqa: F811
+    workdir: Path,
+    folder: Path,
     tmp_path: Path,
 ) -> None:
     kept = tmp_path / "kept"
@@ -116,8 +115,8 @@ def test_names_stay_in_their_rows(tmp_path: Path) -> None:
 
 
 def test_too_small_a_disk_is_said_before_anything_is_computed(
-    workdir: Path,  # noqa: F811
-    folder: Path,  # noqa: F811
+    workdir: Path,
+    folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,7 +11,6 @@ from PIL import Image
 import alexnet_jax
 from alexnet_jax.modes import neighbours
 from tests.conftest import launch, refusal, result
-from tests.modes.test_predict import folder, workdir  # noqa: F401 - fixtures
 
 
 def brute_force(queries: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,8 +54,8 @@ def squares(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def test_a_training_picture_is_nearest_to_itself(
-    workdir: Path,  # noqa: F811
-    folder: Path,  # noqa: F811
+    workdir: Path,
+    folder: Path,
     squares: dict[str, Any],
     tmp_path: Path,
 ) -> None:
@@ -104,7 +103,7 @@ def test_a_training_picture_is_nearest_to_itself(
     assert "is no folder of --mode=features" in refusal(launch(*flags, *files, f"--features={kept}"))
 
 
-def test_among_files_there_are_no_labels(workdir: Path, folder: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_among_files_there_are_no_labels(workdir: Path, folder: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     result(launch("--mode=features", f"--workdir={workdir}", "--layer=fc6,fc7", f"--output={kept}", folder))
     flags = ("--mode=neighbours", f"--workdir={workdir}", f"--features={kept}", f"--output={tmp_path / 's.png'}")

@@ -35,8 +35,8 @@ def test_the_curves_have_a_title_the_drops_and_the_best_checkpoint(
     drawn: list[Figure] = []
 
     class Kept(Figure):
-        def __init__(self, *arguments: object, **named: object) -> None:
-            super().__init__(*arguments, **named)  # type: ignore[arg-type]
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
             drawn.append(self)
 
     monkeypatch.setattr(report, "Figure", Kept)
