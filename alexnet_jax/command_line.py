@@ -6,8 +6,9 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -213,7 +214,7 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     config = None if asks_for_help else _config_of(argv, file)
     if config is not None:
         _require_known_fields(argv, sorted(flatten(config)))
-        argv = _last_of_each_field(_without_config_file(argv))
+        argv = _last_of_each_field(_with_equals(_without_config_file(argv), flatten(config)))
     flags.FLAGS.set_gnu_getopt(True)  # files may stand between flags
     if asks_for_help:  # which does not depend on a config, whatever is wrong with it
         argv = [argument for argument in argv if not re.match(r"--?(no)?config\b", argument)]
@@ -270,6 +271,18 @@ def _without_config_file(argv: Sequence[str]) -> list[str]:
         elif not argument.startswith(("--config=", "-config=")):
             rest.append(argument)
     return [*rest, *argv[end:]]
+
+
+def _with_equals(argv: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
+    """The arguments, with --config.KEY=VALUE for --config.KEY VALUE; a field that is true or false stands alone."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    made, given = [], iter(argv[:end])
+    for argument in given:
+        found = re.fullmatch(r"--?config\.([^=]+)", argument)
+        takes_value = found and not isinstance(fields.get(found[1], False), bool)
+        value = next(given, None) if takes_value else None
+        made.append(argument if value is None else f"{argument}={value}")
+    return [*made, *argv[end:]]
 
 
 def _last_of_each_field(argv: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from alexnet_jax import command_line
 from alexnet_jax.messages import say
 from alexnet_jax.modes import MODES
-from alexnet_jax.runs.config import check_config, config_to_json, flatten
+from alexnet_jax.runs.config import check_config, config_to_json, flatten, load_saved
 from configs import alexnet, digits
 from tests.conftest import ROOT, SMALL, launch, launch_anew, refusal, result
 
@@ -283,8 +283,13 @@ def test_a_run_with_another_config_is_refused_with_the_differences(data_dir: Pat
     assert "dropout" in refusal(launch(*flags, "--mode=evaluate", *other))
     # What does not change the run may change: its end, the devices, the reports.
     allowed = ("--config.train.steps=3", "--config.mesh.model=1", "--config.train.log_every=1")
-    assert result(launch(*flags, *allowed))["step"] == 3
+    done = launch(*flags, *allowed)
+    assert result(done)["step"] == 3
     assert first["step"] == 2
+    # config.json is what the run was last trained with, for all that reads it.
+    assert "train.steps is 3 from here on and 2 until now" in done.stderr
+    config = load_saved(tmp_path / "run")
+    assert (config["train"]["steps"], config["mesh"]["model"]) == (3, 1)
 
 
 def test_evaluating_what_is_no_run_is_one_sentence(tmp_path: Path) -> None:

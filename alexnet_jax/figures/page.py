@@ -23,6 +23,7 @@ from alexnet_jax.runs.gallery import StoredSplit
 from alexnet_jax.runs.nearest import features_of_rows
 from alexnet_jax.runs.net import Net, open_net
 from alexnet_jax.training.collectives import predict
+from alexnet_jax.training.step import TOP_K
 
 GALLERY = 10_000  # training pictures among which neighbours are looked for, at most: a page is to be quick
 MATRIX = 20  # classes, up to which the page has the matrix
@@ -101,12 +102,14 @@ def _text(net: Net, pictured: Pictured) -> str:
     lines = report.read_metrics(net.workdir)
     painted = figure3.kernels_of(net)
     settings = about.settings(net.config)
+    top5 = len(net.classes) > TOP_K  # of fewer it says nothing
     return environment.get_template("page.html").render(
         run=net.workdir.name,
         config=net.config,
         net=net,
         best=_best(lines, net.step),
-        charts=_charts(net.workdir),
+        top5=top5,
+        charts=_charts(net.workdir, top5),
         settings=settings,
         differing=[one for one in settings if one.differs],
         layers=about.layers(net.recipe.architecture),
@@ -136,14 +139,16 @@ def _best(lines: list[report.Line], step: int) -> report.Line | None:
     return found[-1] if found else None
 
 
-def _charts(workdir: Path) -> list[charts.Chart]:
+def _charts(workdir: Path, top5: bool) -> list[charts.Chart]:
     try:
         points = curves.of_run(workdir).points
     except UserError:  # an imported run has no numbers
         return []
     percent = {name: [(epoch, 100 * number) for epoch, number in some] for name, some in points.items()}
     loss = [("training", "a", points["train/loss"]), ("validation", "b", points["validation/loss"])]
-    errors = [("top-1", "b", percent["validation/top1_error"]), ("top-5", "c", percent["validation/top5_error"])]
+    errors = [("top-1", "b", percent["validation/top1_error"])]
+    if top5:
+        errors.append(("top-5", "c", percent["validation/top5_error"]))
     found = (charts.chart("loss", "nats", loss), charts.chart("validation error", "%", errors))
     return [one for one in found if one]
 

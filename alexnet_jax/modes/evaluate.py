@@ -20,6 +20,7 @@ from alexnet_jax.runs import validation
 from alexnet_jax.runs.config import OF_PICTURES, OF_THE_NETWORK, check_batches, config_of, recipe_of
 from alexnet_jax.runs.folder import (
     Run,
+    are_other_pictures,
     open_run,
     own_recipe,
     record_evaluation,
@@ -59,7 +60,8 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     worst = _worst_classes(source.classes, by_class)
     _say_worst(worst, len(source.classes))
     result = {**errors, "views": config.evaluate.views, "step": at, "workdir": str(trained.workdir)}
-    record_evaluation(trained.workdir, {**result, **_what(config, [trained.config["name"]])})
+    others = are_other_pictures(trained, source.listing)
+    record_evaluation(trained.workdir, {**result, **_what(config, [trained], others)})
     return {**result, "worst_classes": worst}
 
 
@@ -89,8 +91,12 @@ def _source_of(config: ConfigDict, trained: Run) -> PreparedSet:
     return source
 
 
-def _what(config: ConfigDict, members: list[str]) -> dict[str, Any]:
-    return {"members": members, "data": config.data.name, "split": config.evaluate.split}
+def _what(config: ConfigDict, runs: list[Run], other_pictures: bool) -> dict[str, Any]:
+    """What --mode=table has to know of an evaluation beside its numbers."""
+    members = [one.config["name"] for one in runs]
+    what = {"members": members, "data": config.data.name, "split": config.evaluate.split}
+    classes = len(runs[0].classes) or runs[0].config["model"]["classes"]
+    return {**what, "classes": classes, "other_pictures": other_pictures}
 
 
 def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
@@ -113,13 +119,14 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
     ours = config or ConfigDict(runs[0].config)
     total: np.ndarray | None = None
     labels: list[np.ndarray] = []
-    nets = []
+    nets, others = [], False
     with tempfile.TemporaryFile() as file:
         for one in runs:
             theirs = _with_evaluation_of(ConfigDict(one.config), ours)
             mesh = towers.make_mesh(theirs.mesh.data, theirs.mesh.model, theirs.model.towers)
             check_batches(theirs, mesh.shape[towers.DATA])
             source = _source_of(theirs, one)
+            others |= are_other_pictures(one, source.listing)
             if total is None:
                 shape = source.examples(theirs.evaluate.split), len(one.classes)
                 total = np.memmap(file, np.float32, "w+", shape=shape)
@@ -137,8 +144,7 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
             sums += error_sums(total[first : first + len(part)] / len(runs), part)
             first += len(part)
     result = {**_errors(sums, first), "views": ours.evaluate.views, "nets": nets}
-    members = [one.config["name"] for one in runs]
-    record_evaluation(invocation.workdir, {**result, **_what(ours, members)})
+    record_evaluation(invocation.workdir, {**result, **_what(ours, runs, others)})
     return result
 
 

@@ -75,6 +75,7 @@ def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) ->
     from alexnet_jax.figures import figure4
     from alexnet_jax.modes.predict import require_some
     from alexnet_jax.runs import shown
+    from alexnet_jax.runs.folder import open_run, say_of_other_pictures
     from alexnet_jax.runs.gallery import StoredSplit
     from alexnet_jax.runs.nearest import features_of_split
     from alexnet_jax.runs.net import open_net
@@ -89,6 +90,7 @@ def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) ->
         if len(files) > len(left.names) + len(rejected):
             say(f"the first {len(left.names)} of {len(files)} pictures are drawn")
     source = prepare.open_or_prepare(net.config)
+    say_of_other_pictures(open_run(net.workdir), source.listing, source.folder)
     split, train = net.config.evaluate.split, net.config.data.train_split
     if not files:
         rows = shown.chosen(source.examples(split), net.config.train.seed)

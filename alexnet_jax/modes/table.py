@@ -12,6 +12,7 @@ from alexnet_jax.runs import checkpoint
 from alexnet_jax.runs.config import run_exists
 from alexnet_jax.runs.folder import evaluations, open_run
 from alexnet_jax.runs.outputs import new_file
+from alexnet_jax.training.step import TOP_K
 
 CONFIGS = ("alexnet", "alexnet_2012")  # as published, and as run in 2012
 Errors = tuple[float | None, float | None]  # top-1 and top-5, percent
@@ -99,8 +100,9 @@ class Measured:
     split: str
     views: int
     top1: float  # percent
-    top5: float  # percent
+    top5: float | None  # percent; None where it says nothing, of five classes or fewer
     run: str = ""  # the folder's name
+    other_pictures: bool = False  # than the network was trained on, as far as is known; or divided in another way
 
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
@@ -132,20 +134,23 @@ def measured(folder: Path) -> list[Measured]:
             line["split"],
             line["views"],
             100 * line["top1_error"],
-            100 * line["top5_error"],
+            _top5(line["top5_error"], line.get("classes", TOP_K + 1)),
             folder.name,
+            bool(line.get("other_pictures")),
         )
         for line in evaluations(folder)[::-1]
     ]
     if run_exists(folder):
-        saved = open_run(folder).config
+        run = open_run(folder)
+        saved = run.config
         checkpoints = checkpoint.Checkpoints(folder)
         best = checkpoints.best_step()
         metrics = checkpoints.metrics(best) if best is not None else None
         checkpoints.close()
         if metrics:
             evaluate = saved["evaluate"]
-            errors = 100 * metrics["top1_error"], 100 * metrics["top5_error"]
+            classes = len(run.classes) or saved["model"]["classes"]
+            errors = 100 * metrics["top1_error"], _top5(metrics["top5_error"], classes)
             results.append(
                 Measured(
                     (saved["name"],), saved["data"]["name"], evaluate["split"], evaluate["views"], *errors, folder.name
@@ -156,6 +161,10 @@ def measured(folder: Path) -> list[Measured]:
     return results
 
 
+def _top5(error: float, classes: int) -> float | None:
+    return 100 * error if classes > TOP_K else None
+
+
 def of_row(row: Row, base: str, results: list[Measured]) -> Measured | None:
     """What was measured for the row with a config: on the row's data, split and views, or nothing."""
     members = tuple(sorted(f"{base}:{variant}" if variant else base for variant in row.members))
@@ -163,7 +172,7 @@ def of_row(row: Row, base: str, results: list[Measured]) -> Measured | None:
 
 
 def _is_of(one: Measured, row: Row) -> bool:
-    return (one.data, one.split, one.views) == (row.data, row.split, row.views)
+    return (one.data, one.split, one.views, one.other_pictures) == (row.data, row.split, row.views, False)
 
 
 def shown_errors(row: Row, base: str, results: list[Measured]) -> Errors:
@@ -175,7 +184,9 @@ def shown_errors(row: Row, base: str, results: list[Measured]) -> Errors:
     if one is None or not row.relative:
         return (one.top1, one.top5) if one else (None, None)
     whole = next((other for other in results if _is_of(other, row) and other.members == (base,)), None)
-    return (one.top1 - whole.top1, one.top5 - whole.top5) if whole else (None, None)
+    if whole is None:
+        return None, None
+    return one.top1 - whole.top1, None if one.top5 is None or whole.top5 is None else one.top5 - whole.top5
 
 
 def of_other_data(results: list[Measured]) -> list[Measured]:
@@ -238,7 +249,8 @@ def log_errors(row: Row) -> Errors:
 
 
 def _where(one: Measured) -> str:
-    return f"{one.data}, {one.split}, {one.views} view{'s' if one.views > 1 else ''}"
+    others = ", other pictures" if one.other_pictures else ""
+    return f"{one.data}, {one.split}, {one.views} view{'s' if one.views > 1 else ''}{others}"
 
 
 def markdown(results: list[Measured]) -> str:

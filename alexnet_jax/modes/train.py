@@ -20,6 +20,7 @@ from alexnet_jax.runs.config import OF_THE_START, OF_TRAINING, check_batches, ne
 from alexnet_jax.runs.folder import (
     Run,
     create_run,
+    keep_config,
     only_writer,
     open_run,
     require_same_classes,
@@ -149,6 +150,7 @@ def _trained(
     if training.has_ended():
         say(f"the run in {workdir} is finished at step {step}; --restart begins anew")
     else:
+        keep_config(this_run, config)
         say(f"{'going on with the' if step else 'a new'} run in {workdir} from step {step}")
         say("compiling the training step, unless it was kept")
         training.train()

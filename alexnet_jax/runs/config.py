@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,6 +223,7 @@ def load_saved(workdir: Path) -> dict[str, Any]:
     """
     if not run_exists(workdir):
         raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
+    _require_plain(workdir)
     try:
         saved: dict[str, Any] = json.loads((workdir / "config.json").read_text())
         saved = with_added_fields(saved)
@@ -233,6 +235,14 @@ def load_saved(workdir: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _not_whole(workdir, f"config.json: {getattr(error, 'strerror', None) or error}") from error
     return saved
+
+
+def _require_plain(workdir: Path) -> None:
+    """Raises UserError if there is a pipe, a socket or a device among the files: reading it might never end."""
+    with suppress(OSError):  # said by what reads it
+        for path in workdir.iterdir():
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise UserError(f"'{path}' is neither a file nor a folder; move it away")
 
 
 def _not_whole(workdir: Path, why: str) -> UserError:

@@ -17,9 +17,18 @@ from alexnet_jax.locks import LOCK, alone_in
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.config import config_to_json, differences, load_saved, recipe_of, run_exists
-from alexnet_jax.runs.outputs import why_not_writable
-from alexnet_jax.runs.seals import changed_files, name_run
+from alexnet_jax.runs.config import (
+    OF_THE_START,
+    PLACES,
+    config_to_json,
+    differences,
+    flatten,
+    load_saved,
+    recipe_of,
+    run_exists,
+)
+from alexnet_jax.runs.outputs import whole, why_not_writable
+from alexnet_jax.runs.seals import changed_files, let_change, name_run
 from alexnet_jax.training.step import Recipe, abstract_state
 
 LISTING = "pictures.txt"  # the digest of their listing
@@ -138,7 +147,7 @@ def require_same_pictures(run: Run, listing: str, folder: Path) -> None:
 
     Where they were divided anew, the run would be validated on what it was trained on.
     """
-    if _differ(run.listing, listing):
+    if are_other_pictures(run, listing):
         raise UserError(
             f"the run in {run.workdir} was trained on other pictures than '{folder}' was prepared from; go on with the "
             "set that it had, or begin anew with --restart, or with another --workdir from its layers "
@@ -148,16 +157,16 @@ def require_same_pictures(run: Run, listing: str, folder: Path) -> None:
 
 def say_of_other_pictures(run: Run, listing: str, folder: Path) -> None:
     """Says so where the set in the folder is of other pictures: what is measured on them may be of the training's."""
-    if _differ(run.listing, listing):
+    if are_other_pictures(run, listing):
         say(
             f"'{folder}' was prepared from other pictures than the run in {run.workdir} was trained on: "
             "it may have been trained on some of these, and then errors are too low"
         )
 
 
-def _differ(one: str, other: str) -> bool:
-    """Whether two digests of pictures are known and are not the same."""
-    return bool(one and other) and one != other
+def are_other_pictures(run: Run, listing: str) -> bool:
+    """Whether both digests of pictures are known, the run's and this one, and are not the same."""
+    return bool(run.listing and listing) and run.listing != listing
 
 
 def create_run(
@@ -176,6 +185,29 @@ def create_run(
     except OSError as error:
         raise _unwritable(workdir, error.strerror) from error
     return open_run(workdir)
+
+
+def keep_config(run: Run, config: ConfigDict) -> None:
+    """Has config.json be the config that the run is gone on with, and says what is another in it.
+
+    What the run started from stays, though it need not be named again. Raises UserError if it cannot be written.
+    """
+    config = config.copy_and_resolve_references()
+    for field in OF_THE_START:
+        group, name = field.split(".")
+        config[group][name] = run.config[group][name]
+    differing = differences(config, run.config, tuple(config), ("from here on", "until now"))
+    places = [place for place in PLACES if flatten(config)[place] != flatten(run.config)[place]]
+    if not differing and not places:
+        return
+    if differing:
+        say("; ".join(differing))
+    try:
+        with whole(run.workdir / "config.json") as unfinished:
+            unfinished.write_text(config_to_json(config))
+            let_change(run.workdir, "config.json", unfinished)
+    except OSError as error:
+        raise _unwritable(run.workdir, error.strerror) from error
 
 
 @contextmanager
@@ -212,10 +244,11 @@ def _unwritable(workdir: Path, reason: str | None) -> UserError:
 
 
 def set_run_aside(workdir: Path) -> None:
-    """Moves a run to the first free name of the form `workdir.N`."""
+    """Moves a run to the first free name of the form `workdir.N`; of a link, what it leads to, and the link stays."""
     if run_exists(workdir):
-        number = 1
+        workdir, number = workdir.resolve(), 1
         while (target := workdir.with_name(f"{workdir.name}.{number}")).exists():
             number += 1
         workdir.rename(target)
+        workdir.mkdir()
         say(f"the run in {workdir} was set aside as {target}")

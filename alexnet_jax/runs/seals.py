@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from alexnet_jax.runs.outputs import whole
+
 PROGRESS, DIGESTS, RUN = "progress.json", "digests.json", "run.txt"
 
 
@@ -20,20 +22,37 @@ def name_run(workdir: Path, files: Mapping[str, Path]) -> None:
     (workdir / RUN).write_text("\n".join([uuid.uuid4().hex, *digests, ""]))
 
 
+def let_change(workdir: Path, name: str, to: Path) -> None:
+    """Lets the run's file `name` be as `to` is from now on, beside as it is. Raises OSError.
+
+    Both are let, so that a process that ends between this and the change leaves no file that seems damaged.
+    """
+    first, *others = _lines_of(workdir)
+    if not first:
+        return
+    held = [line for line in others if line and not line.endswith(f"  {name}")]
+    now = [f"{_digest(path)}  {name}" for path in (workdir / name, to)]
+    with whole(workdir / RUN) as unfinished:
+        unfinished.write_text("\n".join([first, *held, *now, ""]))
+
+
 def run_of(workdir: Path) -> str:
     """What tells the run from all others; '' for one of an earlier version."""
     return _lines_of(workdir)[0]
 
 
 def changed_files(workdir: Path) -> list[str]:
-    """Files of the run that are not as they were when it began; none of one of an earlier version."""
-    digests = dict(line.split("  ", 1)[::-1] for line in _lines_of(workdir)[1:] if "  " in line)
-    return [name for name, digest in digests.items() if not _is_of(workdir / name, digest)]
+    """Files of the run that are not as the program left them; none of one of an earlier version."""
+    digests: dict[str, list[str]] = {}
+    for digest, gap, name in (line.partition("  ") for line in _lines_of(workdir)[1:]):
+        if gap:
+            digests.setdefault(name, []).append(digest)
+    return [name for name, known in digests.items() if not _is_one_of(workdir / name, known)]
 
 
-def _is_of(path: Path, digest: str) -> bool:
+def _is_one_of(path: Path, digests: list[str]) -> bool:
     try:
-        return _digest(path) == digest
+        return _digest(path) in digests
     except (OSError, ValueError):  # no file can have such a name
         return False
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import launch, result
+from tests.conftest import Launched, launch, result
 from tests.faults.conftest import Flags
 from tests.faults.harness import (
     STEPS,
@@ -16,7 +16,9 @@ from tests.faults.harness import (
     require_same_parameters,
     require_sentence,
     saved_steps,
+    steps_said,
     tried,
+    until,
 )
 
 ESSENTIAL = ("config.json", "preprocessing.npz", "classes.txt", "pictures.txt")  # there is one of each
@@ -119,4 +121,18 @@ def test_a_damaged_prepared_set_is_refused_in_a_sentence_or_prepared_anew(
             return
         assert result(done)["step"] == STEPS
         require_same_end(tmp_path / "run", undisturbed())
+        case.identical = True
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_moved_away_in_training_is_named_and_goes_on_where_it_is(
+    flags_of: Flags, undisturbed: Callable[[], Path], tmp_path: Path
+) -> None:
+    with tried("the run's folder moved away in training") as (case,):
+        launched = Launched(*flags_of(tmp_path / "run"))
+        assert until(lambda: steps_said(launched.said)[-1:] >= [12], lambda: launched.runs)
+        (tmp_path / "run").rename(tmp_path / "moved")
+        require_sentence(launched.ended(), str(tmp_path / "run"))
+        assert result(launch(*flags_of(tmp_path / "moved")))["step"] == STEPS
+        require_same_end(tmp_path / "moved", undisturbed())
         case.identical = True

@@ -200,6 +200,24 @@ def test_where_the_pictures_cannot_be_had_the_rest_is_there(tmp_path: Path) -> N
     assert "nothing crosses" in text and "8 kernels, mean saturation" in text and "Tower 1" not in text
 
 
+def test_of_five_classes_there_is_no_top_5_error_and_what_fixes_the_epochs_is_not_advised(tmp_path: Path) -> None:
+    config = narrow(tmp_path)
+    config.data.name, config.train.least_steps, config.train.epochs = "imagenet2012", 1500, 30
+    for classes in (5, 6):
+        workdir = made_up(tmp_path / str(classes), config, tuple("012345"[:classes]))
+        write_metrics(workdir)
+        at_start = {"step": 0, "validation/loss": 1.0, "validation/top1_error": 0.5, "validation/top5_error": 0.1}
+        (metrics := workdir / "metrics.jsonl").write_text(f"{json.dumps(at_start)}\n{metrics.read_text()}")
+        found = figures.run(None, Invocation(workdir, restart=False, figure="page"))
+        text = Path(found["picture"]).read_text()
+        assert "50.00 %</b> top-1 error" in text
+        assert ("top-5" in text) == (classes == 6)
+    to_go_on = about.commands(config, tmp_path)[0][0]
+    assert to_go_on == "Go on"
+    config.train.least_steps = 0
+    assert about.commands(config, tmp_path)[0][0].endswith("another --config.train.epochs")
+
+
 @pytest.mark.slow
 def test_one_picture_in_validation_and_22_000_classes(data_dir: Path, tmp_path: Path) -> None:
     config = narrow(data_dir)

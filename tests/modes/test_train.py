@@ -117,7 +117,7 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
     config = narrowed(alexnet.get_config(), data_dir)
     config.train.steps, config.train.checkpoint_every, config.train.log_every = 8, 2, 3
     spoil(monkeypatch, {5})
-    with pytest.raises(UserError, match=r"the loss of step 6 is nan .*layer .*: training stopped, and the checkpoint"):
+    with pytest.raises(UserError, match=r"step 6 is nan .*layer .*: training stopped, and the checkpoint .*=rewind"):
         train.run(config, Invocation(tmp_path / "run", restart=False), page=False)
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["2", "4"]
 
@@ -151,8 +151,9 @@ def test_past_a_nan_a_run_is_rewound_and_leaves_out_the_batches(
     steps = [line["step"] for line in report.read_metrics(tmp_path / "run")]
     assert steps == [3, 6, 8, 8]
     spoil(monkeypatch, {5, 8, 9})
-    with pytest.raises(UserError, match="training stopped, for all its 2 rewinds"):
+    with pytest.raises(UserError, match="training stopped, for all its 2 rewinds") as refused:
         train.run(config, Invocation(tmp_path / "other", restart=False), page=False)
+    assert "on_nan=rewind" not in str(refused.value)  # as it is already
 
 
 def forget_to_place(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,59 @@
+"""What stands in a run's folder beside checkpoints and metrics, and what of it may change."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax.messages import UserError
+from alexnet_jax.runs.config import load_saved
+from alexnet_jax.runs.folder import Run, keep_config, open_run, set_run_aside
+from alexnet_jax.runs.seals import changed_files, let_change
+from tests.figures.made_up import made_up, narrow
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return open_run(made_up(tmp_path / "run", narrow()))
+
+
+def test_config_json_becomes_what_the_run_is_gone_on_with(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    config = narrow()
+    keep_config(run, config)
+    assert not capfd.readouterr().err
+    config.train.steps, config.data.manual_dir, config.train.init_from = 44, "/moved", "/elsewhere"
+    keep_config(run, config)
+    assert capfd.readouterr().err == "train.steps is 44 from here on and 0 until now\n"
+    now = load_saved(run.workdir)
+    assert (now["train"]["steps"], now["data"]["manual_dir"]) == (44, "/moved")
+    assert now["train"]["init_from"] == ""  # what it started from stays
+    assert changed_files(run.workdir) == []
+    (run.workdir / "config.json").write_text(json.dumps({**now, "name": "other"}))
+    assert changed_files(run.workdir) == ["config.json"]
+
+
+def test_a_process_that_dies_in_the_midst_of_it_leaves_nothing_that_seems_damaged(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("new")
+    let_change(run.workdir, "config.json", tmp_path / "new")
+    assert changed_files(run.workdir) == []
+    os.replace(tmp_path / "new", run.workdir / "config.json")
+    assert changed_files(run.workdir) == []
+    (run.workdir / "classes.txt").write_text("a\nb\n")
+    assert changed_files(run.workdir) == ["classes.txt"]
+
+
+def test_of_a_link_the_run_is_set_aside_and_the_link_stays(run: Run, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(run.workdir)
+    set_run_aside(link)
+    assert link.is_symlink() and os.listdir(link) == []
+    assert open_run(tmp_path / "run.1").classes == run.classes
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "classes.txt", "run.txt"])
+def test_a_pipe_among_the_files_is_named_and_not_waited_for(run: Run, name: str) -> None:
+    (run.workdir / name).unlink(missing_ok=True)
+    os.mkfifo(run.workdir / name)
+    with pytest.raises(UserError, match=rf"{name}' is neither a file nor a folder; move it away"):
+        open_run(run.workdir)
