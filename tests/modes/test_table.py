@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alexnet_jax.modes import table
 from alexnet_jax.modes.table import Measured
+from alexnet_jax.runs.folder import record_evaluation
 from configs import alexnet_2012, variants
 from tests.conftest import launch, refusal, result
 
@@ -79,6 +80,15 @@ def test_what_is_no_row_is_shown_apart_and_a_terminal_has_room_for_all() -> None
     lines = table.terminal([own], others)
     assert max(map(len, lines)) <= 100
     assert lines[-2].split() == ["holiday", "(photos)", "folder,", "validation,", "1", "view", "1.7", "/", "0.0"]
+
+
+def test_an_evaluation_says_how_many_classes_it_told_apart_and_whether_of_other_pictures(tmp_path: Path) -> None:
+    line = {"members": ["photos"], "data": "folder", "split": "validation", "views": 1, "top1_error": 0.1}
+    record_evaluation(tmp_path, {**line, "top5_error": 0.0})  # of an earlier version
+    record_evaluation(tmp_path, {**line, "top5_error": 0.0, "classes": 5, "other_pictures": True})
+    record_evaluation(tmp_path, {**line, "top5_error": 0.02, "classes": 6, "other_pictures": False})
+    found = [(one.top5, one.other_pictures) for one in table.measured(tmp_path)]
+    assert found == [(2.0, False), (None, True), (0.0, False)]
 
 
 def test_every_command_is_whole_and_names_a_config_that_is_there() -> None:
