@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ def measure(*flags: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_step_is_measured_without_tensorflow_and_ml_collections() -> None:
     absent = ("tensorflow", "tensorflow_datasets", "ml_collections", "clu", "orbax", "sklearn", "PIL", "torch")
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import benchmarks.step"
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import benchmarks.step, benchmarks.exact"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -42,3 +43,21 @@ def test_two_devices_need_little_more_than_half_of_ones_memory() -> None:
     assert found["ratio"] == pytest.approx(rates[0] / rates[1])
     assert found["spread"] == [rates[0], rates[0]]  # of one turn
     assert 0 < found["flops_utilisation"] and 0 < found["compile_seconds"]
+
+
+@pytest.mark.slow
+def test_the_command_for_a_gpu_checks_and_measures_and_leaves_its_file(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/gpu", "--device=cpu", "--quick", f"--output={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment_of_a_user(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("*.json")
+    exact, *rates = json.loads(path.read_text())["results"]
+    assert exact["result"]["wrong"] == [] and 0 < exact["result"]["differences"]["gradients"] < 1e-3
+    assert [rate["result"]["batch"] for rate in rates] == [2]
+    assert "| training, float32, batch 2, mesh 1x1 |" in done.stdout
+
+
+def test_without_a_gpu_the_command_for_one_says_so() -> None:
+    command = [sys.executable, "benchmarks/gpu"]
+    done = subprocess.run(command, cwd=ROOT, env=environment_of_a_user(), capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("or give --device=cpu")

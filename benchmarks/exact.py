@@ -1,0 +1,158 @@
+"""Whether the network computes on this device what it computes elsewhere, before anybody asks how fast.
+
+    python benchmarks/exact.py [--quick]
+
+needs jax, flax, optax and numpy alone. On JAX's first device, in full float32:
+
+  stages: what the stages make of two pictures, beside the paper's formulas in NumPy's float64 (tests/reference.py).
+  gradients: of a training step without dropout, whose draws depend on the type, beside the same on the processor in
+    float64, by layer.
+  losses: of ten steps of training, beside the processor's in float32.
+  bfloat16: of the same ten steps in bfloat16, beside float32 on the same device.
+
+--quick does it with a tenth of the kernels and three steps. The last line is JSON, with the largest relative
+difference of each and what it may be; the status is 1 if one is larger.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from alexnet_jax.data.batch import Batch
+from alexnet_jax.devices import towers
+from alexnet_jax.messages import say
+from alexnet_jax.network import architecture
+from alexnet_jax.network.stages import stages as all_stages
+from alexnet_jax.training.activations import activations
+from alexnet_jax.training.step import Recipe, TrainState, compiled_steps, create_state, loss_and_gradients
+from tests import reference
+
+# What the largest difference may be, as a share of the largest number that is compared.
+MAY_BE = {"stages": 1e-4, "gradients": 1e-3, "losses": 1e-4, "bfloat16": 2e-2}
+ENLARGED = 2.0  # times the initial kernels: activations of a size at which differences count
+SQUARE = 256  # side of the mean image, pixels
+
+
+def noise(net: architecture.Architecture, size: int) -> tuple[Batch, np.ndarray]:
+    """A batch as training has it, with crops, reflections and lighting, and a mean image."""
+    rng = np.random.default_rng(0)
+    side = net.input_size
+    batch = Batch(
+        image=rng.integers(0, 256, (size, side, side, 3), np.uint8),
+        label=rng.integers(0, net.classes, size, np.int32),
+        lighting=rng.normal(0, 5, (size, 3)).astype(np.float32),
+        offset=rng.integers(0, SQUARE - side + 1, (size, 2), np.int32),
+        reflected=rng.integers(0, 2, size).astype(bool),
+        scale=np.ones(size, np.float32),
+    )
+    return batch, rng.uniform(100, 150, (SQUARE, SQUARE, 3)).astype(np.float32)
+
+
+def relative(ours: Any, theirs: Any) -> float:
+    """The largest difference as a share of the largest number."""
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def enlarged(params: Any) -> Any:
+    """The parameters with kernels at which activations have a size."""
+    return jax.tree.map(lambda x: x if x.ndim == 1 else ENLARGED * x, params)
+
+
+def stages(recipe: Recipe, mesh: Mesh) -> float:
+    """The largest difference of all stages to the formulas in NumPy."""
+    net = recipe.architecture
+    batch, mean = noise(net, 2)
+    params = enlarged(create_state(recipe, mesh).params)
+    places = range(len(all_stages(net)))
+    run = jax.jit(
+        lambda params, batch, mean: activations(recipe, mesh, places, False, params, batch, mean),
+        compiler_options=towers.compiler_options(mesh),
+    )
+    made = jax.device_get(run(params, towers.put_batch(batch, mesh), towers.replicate(mean, mesh)))
+    formulas = reference.stages(net, jax.device_get(params), reference.centre(batch, mean))
+    worst = {}
+    for place, ours in made.items():
+        name = all_stages(net)[place].name
+        theirs = formulas[name][..., : ours.shape[-1]]
+        worst[name] = relative(ours.reshape(theirs.shape), theirs)
+        say(f"{name}: {worst[name]:.1e}")
+    return max(worst.values())
+
+
+def step_gradients(recipe: Recipe, mesh: Mesh, size: int, dtype: str) -> Any:
+    """The gradients of a training step at enlarged weights, computed in that type, on the host."""
+    batch, mean = noise(recipe.architecture, size)
+    with jax.enable_x64(False):  # or other weights would be drawn
+        state = create_state(recipe, mesh)
+    state = replace(state, params=jax.tree.map(lambda x: x.astype(dtype), enlarged(state.params)))
+    recipe = replace(recipe, dtype=dtype)
+
+    def gradients(state: TrainState, batch: Batch, mean: jax.Array) -> Any:
+        return loss_and_gradients(recipe, mesh, state, batch, mean)[2]
+
+    run = jax.jit(gradients, compiler_options=towers.compiler_options(mesh))
+    return jax.device_get(run(state, towers.put_batch(batch, mesh), towers.replicate(mean, mesh)))
+
+
+def gradients(recipe: Recipe, mesh: Mesh, processor: Mesh, size: int) -> float:
+    """The largest difference of all layers' kernels and biases to the processor's in float64."""
+    ours = step_gradients(recipe, mesh, size, "float32")
+    with jax.enable_x64(True):
+        exact = step_gradients(recipe, processor, size, "float64")
+    worst = {}
+    for name, layer in exact.items():
+        for kind in layer:
+            worst[f"{name}/{kind}"] = relative(ours[name][kind], exact[name][kind])
+            say(f"gradient of {name}/{kind}: {worst[f'{name}/{kind}']:.1e}")
+    return max(worst.values())
+
+
+def losses(recipe: Recipe, mesh: Mesh, steps: int, size: int) -> list[float]:
+    """Those of so many steps of training, a batch of noise each."""
+    batch, mean = noise(recipe.architecture, size)
+    on_mesh, mean_there = towers.put_batch(batch, mesh), towers.replicate(mean, mesh)
+    state, (train, _) = create_state(recipe, mesh), compiled_steps(recipe, mesh)
+    found = []
+    for _ in range(steps):
+        state, metrics = train(state, on_mesh, mean_there)
+        found.append(float(metrics["loss"]))
+    return found
+
+
+def main() -> None:
+    """Checks everything, and ends with status 1 if something is not so."""
+    parser = argparse.ArgumentParser("exact.py", description="Whether this device computes what others do.")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the kernels, three steps")
+    quick = parser.parse_args().quick
+    jax.config.update("jax_default_matmul_precision", "float32")  # XLA's default on a GPU is TF32
+    mesh, processor = (towers.mesh_of(jax.devices(of)[:1], 1, 1) for of in (None, "cpu"))
+    widths: Any = {"kernels": (10, 24, 40, 40, 24), "units": (400, 400), "classes": 100} if quick else {}
+    recipe, without_dropout = (
+        Recipe(architecture=architecture.alexnet(**widths, dropout=architecture.Dropout(rate, rescales=False)))
+        for rate in (0.5, 0.0)
+    )
+    steps, size = (3, 8) if quick else (10, 32)
+    found = {"stages": stages(recipe, mesh), "gradients": gradients(without_dropout, mesh, processor, size)}
+    ours = losses(recipe, mesh, steps, size)
+    found["losses"] = relative(ours, losses(recipe, processor, steps, size))
+    found["bfloat16"] = relative(losses(replace(recipe, dtype="bfloat16"), mesh, steps, size), ours)
+    wrong = [name for name, difference in found.items() if not difference <= MAY_BE[name]]
+    device = {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind}
+    print(json.dumps({"differences": found, "may_be": MAY_BE, "wrong": wrong, **device}), flush=True)
+    if wrong:
+        say(f"error: {', '.join(wrong)}: this device does not compute what others do; its speed says nothing")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
