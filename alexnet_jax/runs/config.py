@@ -21,7 +21,11 @@ OF_TRAINING = (
     *("evaluate.split", "evaluate.views"),  # or errors of different kinds would be compared
     *("train.least_steps", "train.most_steps", "evaluate.least_steps"),  # which move the schedule's drops
 )
-OF_THE_START = ("train.init_from", "train.init_except")  # kept, too, until there is a checkpoint
+OF_THE_START = (
+    "train.init_from",
+    "train.init_except",
+    "train.init_checkpoint",
+)  # kept, too, until there is a checkpoint
 OF_PICTURES = ("resize", "square", "crop", "mean_rgb", "stddev_rgb")  # of `data`: what the network is shown
 OF_THE_NETWORK = ("model", *(f"data.{field}" for field in OF_PICTURES))
 OF_PREPARING = ("data.max_missing", "data.max_rejected")  # whether a set is prepared, and not what it becomes
