@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.messages import UserError
 from alexnet_jax.network import architecture, changes
 from alexnet_jax.runs import fields
+from alexnet_jax.runs.earlier import ADDED, with_added_fields
 from alexnet_jax.runs.fields import flatten
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ OF_TRAINING = (
     *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed"),
     *("evaluate.split", "evaluate.views"),  # or errors of different kinds would be compared
     *("train.least_steps", "train.most_steps", "evaluate.least_steps"),  # which move the schedule's drops
+)
+OF_WHAT_IS_LEARNT = (  # with equal ones, runs come to the same weights
+    *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed", "train.init_from"),
+    *("train.init_except", "train.init_checkpoint", "train.steps", "train.epochs"),
+    *("train.least_steps", "train.most_steps"),
 )
 OF_THE_START = (
     "train.init_from",
@@ -184,7 +190,7 @@ def _channel_scale(stddev_rgb: Sequence[float]) -> tuple[float, float, float] | 
 def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str], names: tuple[str, str]) -> list[str]:
     """Where the config and a run's saved one differ within the groups, one sentence part each."""
     ours = flatten(json.loads(config_to_json(config)))
-    theirs = {**fields.ADDED, **flatten(saved)}
+    theirs = {**ADDED, **flatten(saved)}
     return [
         f"{field} is {ours.get(field, 'absent')!r} {names[0]} and {theirs.get(field, 'absent')!r} {names[1]}"
         for field in sorted(ours.keys() | theirs.keys())
@@ -197,20 +203,6 @@ def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str]
 def config_to_json(config: ConfigDict) -> str:
     """The config as text, for `config.json`."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
-
-
-def with_added_fields(saved: dict[str, Any]) -> dict[str, Any]:
-    """A saved config; one of an earlier version with the fields that came later."""
-    complete = {name: dict(group) if isinstance(group, dict) else group for name, group in saved.items()}
-    for field, value in fields.ADDED.items():
-        group, name = field.split(".")
-        complete.setdefault(group, {}).setdefault(name, value)
-    model = complete["model"]
-    if type(n := model["lrn_n"]) is int and n > 0 and n % 2 == 0:  # which computed what one map more does
-        if model["lrn_alpha_over_n"]:
-            model["lrn_alpha"], model["lrn_alpha_over_n"] = model["lrn_alpha"] / n, False
-        model["lrn_n"] = n + 1
-    return complete
 
 
 def run_exists(workdir: Path) -> bool:

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.network import architecture
-from alexnet_jax.runs import fields
 from alexnet_jax.runs.config import (
     OF_TRAINING,
     check_config,
@@ -19,8 +18,8 @@ from alexnet_jax.runs.config import (
     flatten,
     network_of,
     recipe_of,
-    with_added_fields,
 )
+from alexnet_jax.runs.earlier import ADDED, with_added_fields
 from alexnet_jax.runs.fields import FIELDS
 from alexnet_jax.runs.memory import check_memory, evaluation_bytes
 from configs import alexnet, alexnet_2012, cifar10
@@ -162,7 +161,7 @@ def test_four_layers_have_one_tower_and_three_widths() -> None:
 def test_a_run_from_before_a_field_did_what_was_done_then() -> None:
     config = alexnet.get_config()
     saved = json.loads(config_to_json(config))
-    for name in fields.ADDED:
+    for name in ADDED:
         group, _, field = name.partition(".")
         del saved[group][field]
     assert differences(config, saved, OF_TRAINING, ("here", "there")) == []
