@@ -61,6 +61,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.pool_window = 3  # positions in height and in width
     config.model.pool_stride = 2  # positions between two windows
     config.model.pool_rounding = "down"  # of the number of windows; up: the last may hang over the edge
+    config.model.pool_ties = "first"  # of equal maxima in a window, which has the gradient; or all, each the whole
     config.model.dtype = "float32"  # of activations: float32 or bfloat16; parameters are float32
 
     config.data = ConfigDict()
@@ -83,6 +84,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.colour_profiles = "ignore"  # those that pictures carry; srgb: colours are converted to sRGB by them
     config.data.max_missing = 0.0  # share of an official set's pictures, and of its classes, that may be missing
     config.data.order = "shuffled"  # anew each epoch; fixed: the same order in all
+    config.data.short_batch = "drop"  # an epoch's last, of what is left over; keep: a step on as many as there are
     config.data.shuffle_examples = 8192  # shuffled together in memory; files are shuffled on disk
 
     config.augment = ConfigDict()

@@ -23,7 +23,9 @@ SOURCE = {  # what all runs share, and where in the released code it is
     "model.lrn_alpha_over_n": True,  # layer.py:1183
     "model.within_map_norm": True,  # layers-145.cfg:107-117
     "model.pool_before_activation": True,  # layers-145.cfg:9-63
+    "model.pool_ties": "all",  # cuda-convnet's undoing of a pooling: wherever a picture equals the maximum
     "data.order": "fixed",  # convdata_jpeg.py:108
+    "data.short_batch": "keep",  # layer.cu:337
     "augment.offsets_inclusive": True,  # convdata_jpeg.py:239
     "augment.pictures_per_draw": 32,  # convdata_jpeg.py:77,238-246
     "augment.mean": "centre",  # convdata_jpeg.py:95

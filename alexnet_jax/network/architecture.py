@@ -14,6 +14,7 @@ from typing import Literal
 
 Reads = Literal["image", "own", "both"]
 Rounding = Literal["down", "up"]
+Ties = Literal["first", "all"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class MaxPool:
     window: int = 3
     stride: int = 2
     rounding: Rounding = "down"  # up: a last window may hang over the edge
+    ties: Ties = "first"  # of equal maxima, which has the gradient; all: each has it, as in the 2012 source
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,7 @@ def four_layers(
     hidden_bias: float = 1.0,
     activation: ReLU | Tanh = ReLU(),
     norm: tuple[LRN, ...] = (),
+    ties: Ties = "first",
 ) -> Architecture:
     """The small network of Figure 1: three convolutions and the classes, in one tower.
 
@@ -203,8 +206,9 @@ def four_layers(
     Args:
       weight_stddev: of the initial weights, as in the large network (section 5).
       hidden_bias: initial biases of the hidden layers after the first, as there; 0 elsewhere.
+      ties: see `MaxPool`.
     """
-    std, then = weight_stddev, (activation, *norm, MaxPool(rounding="up"))
+    std, then = weight_stddev, (activation, *norm, MaxPool(rounding="up", ties=ties))
     first, *later = kernels
     return Architecture(
         input_size,

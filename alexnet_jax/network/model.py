@@ -226,5 +226,5 @@ def _apply(operation: Operation, x: Float[Array, "batch *positions maps"]) -> Fl
         case WithinMapNorm():
             return ops.within_map_norm(x, operation)
         case MaxPool():
-            return ops.max_pool(x, operation.window, operation.stride, operation.rounding)
+            return ops.max_pool(x, operation.window, operation.stride, operation.rounding, operation.ties)
     raise TypeError(f"{operation} is no operation on one tower's array")

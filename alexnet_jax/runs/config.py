@@ -86,6 +86,7 @@ def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
             hidden_bias=model.hidden_bias,
             activation=activation,
             norm=norm,
+            ties=model.pool_ties,
         )
     else:
         net = _alexnet(config, classes, activation, norm)
@@ -114,7 +115,7 @@ def _alexnet(
         activation=activation,
         norm=norm,
         within_map=(architecture.WithinMapNorm(),) if model.within_map_norm else (),
-        pool=architecture.MaxPool(model.pool_window, model.pool_stride, model.pool_rounding),
+        pool=architecture.MaxPool(model.pool_window, model.pool_stride, model.pool_rounding, model.pool_ties),
         pool_before_activation=model.pool_before_activation,
         pool_before_norm=model.pool_before_norm,
         dropout=architecture.Dropout(model.dropout, rescales=model.dropout_scaling == "training"),
@@ -176,6 +177,7 @@ def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe
         schedule=schedule,
         centre_mean=config.augment.mean == "centre",
         channel_scale=_channel_scale(config.data.stddev_rgb),
+        keeps_short_batch=config.data.short_batch == "keep",
         seed=config.train.seed,
     )
 

@@ -29,6 +29,8 @@ ADDED: dict[str, Any] = {
     "data.colour_profiles": "ignore",
     "data.max_missing": 0.0,
     "data.order": "shuffled",
+    "data.short_batch": "drop",
+    "model.pool_ties": "first",
     "augment.offsets_inclusive": False,
     "augment.pictures_per_draw": 1,
     "augment.mean": "cropped",
