@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.name = variants.name("alexnet", variant)  # which row of the paper's tables the run belongs to
 
     config.model = ConfigDict()
-    config.model.network = "alexnet"  # or four_layers, that of Figure 1 (one tower, no dropout)
+    config.model.network = "alexnet"  # or, of one tower: four_layers, that of Figure 1; conv_local, section 3.3's
     config.model.towers = 2  # halves of every layer, 1 or 2
     config.model.kernels = (96, 256, 384, 384, 256)  # of conv1 to conv5, both towers together
     config.model.sixth_convolution = 0  # kernels of conv6, over the last pooling; 0: none
@@ -41,7 +41,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.cross_connections = True  # False: the towers read each other only at the classes
     config.model.activation = "relu"  # or tanh
     config.model.weight_stddev = 0.01  # of the initial weights
-    config.model.middle_stddev = 0.0  # of those of conv3 and later convolutions; 0: as weight_stddev
+    config.model.first_stddev = 0.0  # of those of conv1; 0: as weight_stddev
+    config.model.middle_stddev = 0.0  # of those of conv3 and later convolutions, local3 and local4; 0: as weight_stddev
     config.model.dense_stddev = 0.0  # of those of fc6 and fc7; 0: as weight_stddev
     config.model.hidden_bias = 1.0  # initial bias of conv2, conv4, conv5, conv6, fc6, fc7 (four_layers: conv2, conv3)
     config.model.start = "constants"  # the four above; fan_in: uniform within 1 / sqrt(a unit's inputs), biases too
@@ -102,6 +103,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.momentum = 0.9  # share of the velocity kept each step
     config.optimizer.weight_decay = 0.0005  # times rate and weight
     config.optimizer.decay_biases = True  # False: only kernels and dense weights decay
+    config.optimizer.decayed = "*"  # layers that decay, with * and ?, by commas
 
     config.schedule = ConfigDict()
     config.schedule.kind = "plateau"  # constant, steps, plateau or listed

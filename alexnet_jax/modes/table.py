@@ -80,6 +80,10 @@ ROWS = (
         base="ilsvrc2010",
         log=("145-half", 39.1680, 18.2287),
     ),
+    *(
+        Row("section 3.3", f"CIFAR-10, {what}", (name,), (error, None), "cifar10", "test", configs=("cifar10",))
+        for name, what, error in (("no_lrn", "no LRN", 13.0), ("lrn", "with LRN", 11.0))
+    ),
     Row("section 3.3", "no LRN", ("no_lrn",), (1.4, 1.2), relative=True, log=("148", 42.034, 19.362)),
     Row(
         "section 3.4",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.network import architecture, changes
+from alexnet_jax.network import architecture, changes, small
 from alexnet_jax.runs import fields
 from alexnet_jax.runs.earlier import ADDED, with_added_fields
 from alexnet_jax.runs.fields import flatten
@@ -46,6 +46,7 @@ def check_config(config: ConfigDict) -> None:
     net = network_of(config, classes=config.model.classes or 2)
     if config.schedule.kind == "listed":
         fields.check_rates(config.schedule.rates, [layer.name for layer in net.layers])
+    fields.check_decayed(config.optimizer.decayed, [layer.name for layer in net.layers])
 
 
 def check_batches(config: ConfigDict, slices: int) -> None:
@@ -77,19 +78,23 @@ def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
     alpha = model.lrn_alpha / model.lrn_n if model.lrn_alpha_over_n else model.lrn_alpha
     lrn = architecture.LRN(model.lrn_n, model.lrn_k, alpha, model.lrn_beta, model.lrn_across_towers)
     norm = (lrn,) if model.lrn else ()
-    if model.network == "four_layers":
-        net = architecture.four_layers(
+    if model.network == "alexnet":
+        net = _alexnet(config, classes, activation, norm)
+    else:
+        of_locals = {"local_stddev": model.middle_stddev or model.weight_stddev}
+        make = small.conv_local if model.network == "conv_local" else small.four_layers
+        net = make(
             kernels=tuple(model.kernels),
             classes=classes,
             input_size=config.data.crop,
             weight_stddev=model.weight_stddev,
+            first_stddev=model.first_stddev or None,
             hidden_bias=model.hidden_bias,
             activation=activation,
             norm=norm,
             ties=model.pool_ties,
+            **(of_locals if model.network == "conv_local" else {}),
         )
-    else:
-        net = _alexnet(config, classes, activation, norm)
     return changes.starting_by_fan_in(net) if model.start == "fan_in" else net
 
 
@@ -109,6 +114,7 @@ def _alexnet(
         first_padding=(model.first_padding[0], model.first_padding[1]),
         padding=tuple(model.padding),
         weight_stddev=model.weight_stddev,
+        first_stddev=model.first_stddev or None,
         middle_stddev=model.middle_stddev or model.weight_stddev,
         dense_stddev=model.dense_stddev or None,
         hidden_bias=model.hidden_bias,
@@ -174,6 +180,7 @@ def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         decay_biases=config.optimizer.decay_biases,
+        decayed=config.optimizer.decayed,
         schedule=schedule,
         centre_mean=config.augment.mean == "centre",
         channel_scale=_channel_scale(config.data.stddev_rgb),

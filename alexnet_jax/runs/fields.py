@@ -104,7 +104,7 @@ _CLASSES = Rule(lambda value: value == 0 or value >= 2, "0 (the dataset's number
 
 FIELDS = (
     Field("name", str),
-    Field("model.network", str, _one_of("alexnet", "four_layers")),
+    Field("model.network", str, _one_of("alexnet", "four_layers", "conv_local")),
     Field("model.towers", int, _one_of(1, 2)),
     Field("model.kernels", tuple, _WHOLE_NUMBERS),
     Field("model.sixth_convolution", int, _at_least(0)),
@@ -117,6 +117,7 @@ FIELDS = (
     Field("model.cross_connections", bool),
     Field("model.activation", str, _one_of("relu", "tanh")),
     Field("model.weight_stddev", float, _at_least(0)),
+    Field("model.first_stddev", float, _at_least(0)),
     Field("model.middle_stddev", float, _at_least(0)),
     Field("model.dense_stddev", float, _at_least(0)),
     Field("model.hidden_bias", float),
@@ -172,6 +173,7 @@ FIELDS = (
     Field("optimizer.momentum", float, _from_to_below(0, 1)),
     Field("optimizer.weight_decay", float, _at_least(0)),
     Field("optimizer.decay_biases", bool),
+    Field("optimizer.decayed", str),
     Field("schedule.kind", str, _one_of("constant", "steps", "plateau", "listed")),
     Field("schedule.factor", float, _between(0, 1)),
     Field("schedule.boundaries", tuple, _EPOCHS),
@@ -249,8 +251,10 @@ def check_together(config: ConfigDict) -> None:
         require(_are(model.kernels, 5, least=1), "model.kernels", "five numbers, of conv1 to conv5")
         require(_are(model.units, 2, least=1), "model.units", "two numbers, of fc6 and fc7")
     else:
-        require(model.towers == 1, "model.towers", "1 for the network of four layers")
-        require(_are(model.kernels, 3, least=1), "model.kernels", "three numbers")
+        count, needs = (3, "three numbers") if model.network == "four_layers" else (4, "four numbers")
+        layers = "four" if model.network == "four_layers" else "locally connected"
+        require(model.towers == 1, "model.towers", f"1 for the network of {layers} layers")
+        require(_are(model.kernels, count, least=1), "model.kernels", needs)
     first = "two numbers, of pixels before and after the picture"
     require(_are(model.first_padding, 2, least=0), "model.first_padding", first)
     require(_are(model.padding, 4, least=0), "model.padding", "four numbers, of conv2 to conv5")
@@ -281,6 +285,16 @@ def check_rates(rates: tuple[tuple[float, str, float], ...], layers: list[str]) 
             problem = problem or f"gives {name} no rate at epoch 0"
     if problem:
         raise UserError(f"config.schedule.rates {problem}; its lines are {LINE_OF_RATES}")
+
+
+def check_decayed(decayed: str, layers: list[str]) -> None:
+    """Raises UserError unless each pattern names a layer."""
+    for pattern in decayed.split(","):
+        if not any(fnmatchcase(layer, pattern.strip()) for layer in layers):
+            raise UserError(
+                f"config.optimizer.decayed names '{pattern.strip()}', and no layer is called so; the layers are "
+                f"{', '.join(layers)}, and * is all of them"
+            )
 
 
 def _require(holds: bool, config: ConfigDict, name: str, needs: str) -> None:

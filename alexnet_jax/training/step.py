@@ -36,6 +36,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 0.0005
     decay_biases: bool = True
+    decayed: str = "*"  # layers that decay at all
     schedule: optimizer.Schedule = optimizer.Schedule()
     centre_mean: bool = False  # ten views: subtract the centre of the mean image from all of them
     channel_scale: tuple[float, float, float] | None = None  # multiplies RGB less its mean; None: nothing does
@@ -45,7 +46,7 @@ class Recipe:
     @property
     def sgd(self) -> optax.GradientTransformationExtraArgs:
         """The optimiser."""
-        return optimizer.paper_sgd(self.momentum, self.weight_decay, self.decay_biases)
+        return optimizer.paper_sgd(self.momentum, self.weight_decay, self.decay_biases, self.decayed)
 
 
 @flax.struct.dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alexnet_jax.modes import table
 from alexnet_jax.runs.measured import Measured
-from configs import alexnet_2012, variants
+from configs import alexnet_2012, cifar10, variants
 from tests.conftest import launch, refusal, result
 
 
@@ -49,7 +49,7 @@ def test_the_logs_round_to_what_is_published() -> None:
 
 def test_every_member_is_a_variant_and_every_log_a_run() -> None:
     for row in table.ROWS:
-        assert set(row.members) <= {"", *variants.VARIANTS}
+        assert set(row.members) <= {"", *(cifar10.NORMS if row.configs == ("cifar10",) else variants.VARIANTS)}
         if row.log:
             assert alexnet_2012.RUNS[row.members[0]].log == row.log[0]
 
@@ -71,6 +71,7 @@ def test_a_result_goes_to_its_row_and_column() -> None:
         Measured(("alexnet:no_lrn",), "imagenet2012", "validation", 10, 41.5, 19.0, checkpoint="best"),
         Measured(("alexnet:one_gpu",), "synset_tars", "test", 10, 39.0, 18.0),
         Measured(("alexnet:ilsvrc2010",), "synset_tars", "test", 10, 37.5, 17.0),
+        Measured(("cifar10:lrn",), "cifar10", "test", 10, 11.5, 0.5),
         Measured(("alexnet_2012:fall2009",), "synset_tars", "validation", 10, 60.0, 40.0),
         Measured(("digits",), "digits", "validation", 1, 0.6, 0.0, "digits"),
     ]
@@ -86,6 +87,9 @@ def test_a_result_goes_to_its_row_and_column() -> None:
     assert isinstance(seven, dict) and seven["top1"] == 36.7
     assert found["5 CNNs"]["alexnet"] is None  # two of them are one
     assert found["Fall 2009"]["alexnet_2012"] is None  # that one is trained on the whole release
+    of_cifar = found["CIFAR-10, with LRN"]["alexnet"]
+    assert isinstance(of_cifar, dict) and of_cifar["top1"] == 11.5
+    assert found["CIFAR-10, with LRN"]["alexnet_2012"] is found["CIFAR-10, no LRN"]["alexnet"] is None
     one_gpu = found["one GPU"]["alexnet"]
     assert isinstance(one_gpu, dict) and (one_gpu["top1"], one_gpu["top5"]) == (1.5, 1.0)
     lines = table.markdown(measured).splitlines()

@@ -149,6 +149,14 @@ def test_a_group_that_is_none_is_a_sentence(value: Any) -> None:
         check_config(with_field(alexnet.get_config(), "data", value))
 
 
+def test_what_decays_is_named_by_layers_that_there_are() -> None:
+    check_config(cifar10.get_config("lrn"))
+    with pytest.raises(UserError, match=r"decayed names 'fc9', and no layer is called so; the layers are conv1, .*fc5"):
+        check_config(with_field(cifar10.get_config("lrn"), "optimizer.decayed", "local*, fc9"))
+    with pytest.raises(UserError, match=r"model\.kernels is \(8, 8\) and must be four numbers"):
+        check_config(with_field(cifar10.get_config("no_lrn"), "model.kernels", (8, 8)))
+
+
 def test_four_layers_have_one_tower_and_three_widths() -> None:
     with pytest.raises(UserError, match=r"model\.towers is 2 and must be 1 for the network of four layers"):
         check_config(with_field(cifar10.get_config(), "model.towers", 2))
