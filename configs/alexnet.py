@@ -66,7 +66,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.dtype = "float32"  # of activations: float32 or bfloat16; parameters are float32
 
     config.data = ConfigDict()
-    config.data.name = "imagenet2012"  # folder, synset_tars, digits or any image classification set of TFDS
+    config.data.name = "imagenet2012"  # folder, synset_tars, idx, digits or any image classification set of TFDS
     config.data.data_dir = ""  # where prepared datasets lie; '': TFDS's own folder in the home
     config.data.manual_dir = ""  # where the tars or the folders of pictures lie; needed once, to prepare
     config.data.prepared_dir = ""  # where the prepared pictures lie; '': in data_dir, by name and size
