@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from alexnet_jax.modes import table
 from alexnet_jax.runs.config import flatten, network_of, recipe_of
-from configs import alexnet, alexnet_2012, variants
+from configs import alexnet, alexnet_2012, cifar10, variants
 from configs.alexnet_2012 import RUNS
 
 TEXT = (Path(__file__).parent.parent / "docs" / "paper_and_source.md").read_text()
@@ -132,3 +133,30 @@ def test_every_hand_over_is_there() -> None:
 
 def test_every_run_is_there() -> None:
     assert sorted(row[0] for row in LOGGED) == sorted(run.log for run in RUNS.values())
+
+
+@pytest.mark.parametrize("row", rows("Rows of the paper's tables"), ids=lambda row: row[0])
+def test_the_rows_are_those_of_the_table(row: list[str]) -> None:
+    what, errors, members, files, where, base, log = row
+    (one,) = [one for one in table.ROWS if one.what == what and one.members]
+    assert errors == table.published(one)
+    times = [re.fullmatch(r"(?:(\d+) . )?(none|`(\w+)`)", part) for part in members.split(" + ")]
+    named = [name for found in times if found for name in [found[3] or ""] * int(found[1] or 1)]
+    assert tuple(named) == one.members
+    assert f"{one.data}, {one.split}, {one.views}" == where
+    assert (base != "", base.strip("`").removeprefix("none")) == (one.relative, one.base)
+    assert log == (one.log[0] if one.log else "")
+    for file in files.split(", "):
+        config = {"alexnet.py": alexnet, "alexnet_2012.py": alexnet_2012, "cifar10.py": cifar10}[file]
+        assert file.removesuffix(".py") in one.configs
+        for name in set(named):
+            data = config.get_config(name).data
+            # ILSVRC-2010, Fall 2009 and 2011 come as tars of synsets.
+            assert data.name == one.data, (file, name)
+    if log:
+        assert {RUNS[name].log for name in named} == {log}
+        assert "alexnet_2012.py" in files
+
+
+def test_every_row_with_networks_is_there() -> None:
+    assert [row[0] for row in rows("Rows of the paper's tables")] == [one.what for one in table.ROWS if one.members]
