@@ -23,15 +23,40 @@ SOURCE = {  # what all runs share, and where in the released code it is
     "model.lrn_alpha_over_n": True,  # layer.py:1183
     "model.within_map_norm": True,  # layers-145.cfg:107-117
     "model.pool_before_activation": True,  # layers-145.cfg:9-63
-    "data.order": "fixed",
+    "model.pool_ties": "all",  # cuda-convnet's undoing of a pooling: wherever a picture equals the maximum
+    "data.order": "fixed",  # convdata_jpeg.py:108
+    "data.short_batch": "keep",  # layer.cu:337
     "augment.offsets_inclusive": True,  # convdata_jpeg.py:239
     "augment.pictures_per_draw": 32,  # convdata_jpeg.py:77,238-246
     "augment.mean": "centre",  # convdata_jpeg.py:95
     "augment.lighting": "root",  # convdata_jpeg.py:65,155-179
     "optimizer.decay_biases": False,  # src/layer.cu:565
     "schedule.kind": "listed",
+    "train.init_checkpoint": "newest",  # initw.py
+    "evaluate.checkpoint": "newest",  # the logs' errors are those of the last state
 }
-Rates = tuple[tuple[float, str, float], ...]
+BATCH = 1024  # pictures in a batch of the logs, a file; gradient descent takes 128 of them at a time
+# Batches in a pass. Those of the two releases are the numbers of their pictures by that, which no log gives.
+FALL_2009, FALL_2011, ILSVRC_2012 = 8_800, 13_870, 1_281_167 / BATCH
+
+When = int | str  # of a log: 25, or as in "2.1600"
+Rates = tuple[tuple[When, str, float], ...]
+
+
+def passes(when: When, batches: float = 0.0) -> float:
+    """The passes over the training set that are done where a line of the logs stands.
+
+    The program prints the epoch, counted from 1, a dot, and the batch (convnet.py:120): no decimal. "2.1600" is the
+    second pass, at its batch 1,600. A whole number means after so many passes, as the program's own --epochs does.
+
+    Args:
+      when: a whole number of passes, or "EPOCH.BATCH".
+      batches: in a pass; where there is a batch.
+    """
+    if isinstance(when, int):
+        return float(when)
+    epoch, batch = when.split(".")
+    return int(epoch) - 1 + int(batch) / batches
 
 
 @dataclass(frozen=True)
@@ -39,17 +64,20 @@ class Run:
     """A run of the logs: its name there, its length, its learning rates, and what else is its own."""
 
     log: str
-    epochs: float
-    rates: Rates  # (epoch, parameters, rate); of lines that name a parameter the last one reached holds
-    lighting_until: float = 0.0  # epochs; 0: to the end
+    end: When
+    rates: Rates  # (when, parameters, rate); of lines that name a parameter the last one reached holds
+    batches: float = ILSVRC_2012  # in a pass
+    lighting_until: int = 0  # passes; 0: to the end
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-# The rate of the biases is not divided with the weights'. A rate of 0 is no update at all.
+# The rate of the biases starts at 0.02 and is not divided with the weights'; where a file that was left of a run has
+# 0.002 at its end, it was lowered at some drop, which a copy of run 147's file of epochs 23 to 51 shows was none before
+# 51. conv6 had 0.002 from its first file on. A rate of 0 is no update at all.
 RUNS = {
     "": Run(
         log="145",
-        epochs=91,
+        end=91,
         lighting_until=67,
         rates=(
             *((0, "*/kernel", 1e-2), (0, "*/bias", 0.02)),
@@ -60,29 +88,28 @@ RUNS = {
     ),
     "ilsvrc2010": Run(
         log="145-2010",
-        epochs=93,
+        end=93,
         lighting_until=68,
         rates=(
-            *((0, "*/kernel", 1e-2), (0, "*/bias", 0.002)),
-            *((23, "*/kernel", 1e-3), (51, "*/kernel", 1e-4)),
+            *((0, "*/kernel", 1e-2), (0, "*/bias", 0.02)),
+            *((23, "*/kernel", 1e-3), (51, "*/kernel", 1e-4), (51, "*/bias", 0.002)),
             *((68, "conv1/kernel", 1e-5), (72, "conv1/*", 0.0)),
             *((78, "*/kernel", 1e-5), (78, "conv1/*", 0.0)),
         ),
     ),
     "one_gpu": Run(
         log="145-half",
-        epochs=96,
+        end=96,
         lighting_until=66,
         rates=(
             *((0, "*/kernel", 1e-2), (0, "*/bias", 0.02), (0, "conv[12]/bias", 0.002)),
             *((20, "*/kernel", 1e-3), (48, "*/kernel", 1e-4)),
             *((66, "conv1/kernel", 1e-5), (72, "conv1/*", 0.0)),
         ),
-        changes={**variants.VARIANTS["ilsvrc2010"].changes},  # the log's errors are those of 2010
     ),
     "no_lrn": Run(
         log="148",
-        epochs=97,
+        end=97,
         lighting_until=69,
         rates=(
             *((0, "*/kernel", 1e-2), (0, "*/bias", 0.02)),
@@ -94,53 +121,63 @@ RUNS = {
     ),
     "nonoverlapping_pooling": Run(
         log="147",
-        epochs=90,
+        end=90,
         rates=(
-            *((0, "*/kernel", 1e-2), (0, "*/bias", 0.002)),
-            *((23, "*/kernel", 1e-3), (51, "*/kernel", 1e-4)),
+            *((0, "*/kernel", 1e-2), (0, "*/bias", 0.02)),
+            *((23, "*/kernel", 1e-3), (51, "*/kernel", 1e-4), (51, "*/bias", 0.002)),
             *((79, "*/kernel", 1e-5), (79, "conv1/*", 0.0)),
         ),
         changes={"model.padding": (1, 1, 1, 0), "model.pool_rounding": "up"},  # layers-147.cfg
     ),
     "fall2009": Run(
         log="146-2009",
-        epochs=6.65,
-        # The logs say until when the rates differ; that 0.001 holds after it is read from what 2011's do.
+        end="6.6491",
+        batches=FALL_2009,
         rates=(
-            *((0, "*/kernel", 1e-2), (0, "conv[1-5]/kernel", 1e-3), (0, "*/bias", 0.02)),
-            (2.16, "*/kernel", 1e-3),
+            *((0, "*/kernel", 1e-2), (0, "conv[1-5]/kernel", 1e-3)),
+            *((0, "*/bias", 0.02), (0, "conv6/bias", 0.002)),
+            ("2.1600", "*/kernel", 1e-3),
         ),
-        changes={"train.init_after": "configs/alexnet_2012.py"},
+        changes={
+            "data.validation_fraction": 0.01,  # it saw batches beyond half of the release
+            "train.init_after": "configs/alexnet_2012.py",
+            "train.init_except": "conv6, fc6, fc7, fc8",  # layers-146-2009.cfg:284-325 has no initWFunc there
+        },
     ),
     "fall2011": Run(
         log="146-2011",
-        epochs=8.11,
+        end="8.11295",
+        batches=FALL_2011,
         rates=(
-            *((0, "*/kernel", 1e-2), (0, "conv*/kernel", 1e-3), (0, "*/bias", 0.02)),
+            *((0, "*/kernel", 1e-2), (0, "conv*/kernel", 1e-3)),
+            *((0, "*/bias", 0.02), (0, "conv6/bias", 0.002)),
             (6, "*/kernel", 1e-3),
         ),
         changes={
             "model.classes": 21_843,  # as 10,921 + 10,922
             "model.bottleneck": 2048,  # layers-146-2011.cfg:344-374
+            "data.validation_fraction": 0.01,
             "train.init_after": "configs/alexnet_2012.py:fall2009",
+            "train.init_except": "fc6, fc7, bottleneck, fc8",  # nor layers-146-2011.cfg:288-374
         },
     ),
     "star": Run(
         log="146-2012-2011",
-        epochs=54,
+        end=54,
         lighting_until=38,
         rates=(
-            *((0, "*/kernel", 1e-3), (0, "conv1/kernel", 1e-4), (0, "*/bias", 0.02)),
-            (300 / 10_009, "fc8/kernel", 1e-2),  # after 300 batches of the 10,009 of an epoch
+            *((0, "*/kernel", 1e-3), (0, "conv1/kernel", 1e-4)),
+            *((0, "*/bias", 0.02), (0, "conv6/bias", 0.002)),
+            ("1.300", "fc8/kernel", 1e-2),  # "300 batches", 2,400 steps
             *((5, "conv1/kernel", 1e-5), (7, "conv1/*", 0.0), (9, "fc8/kernel", 1e-3)),
             *((22, "*/kernel", 1e-4), (22, "conv1/*", 0.0)),
             *((42, "*/kernel", 1e-5), (42, "conv1/*", 0.0)),
         ),
-        changes={"train.init_after": "configs/alexnet_2012.py:fall2011"},
+        changes={"train.init_after": "configs/alexnet_2012.py:fall2011"},  # and all but fc8, as variants.py has it
     ),
     "no_cross": Run(
         log="150",
-        epochs=92,
+        end=92,
         lighting_until=66,
         rates=(
             *((0, "*/kernel", 1e-2), (0, "*/bias", 0.02)),
@@ -161,8 +198,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config = alexnet.get_config(variant)
     config.name = variants.name("alexnet_2012", variant)
     config.update_from_flattened_dict(SOURCE)
-    config.schedule.rates = run.rates
+    config.schedule.rates = tuple((passes(when, run.batches), what, rate) for when, what, rate in run.rates)
     config.augment.lighting_until = float(run.lighting_until)
-    config.train.epochs = float(run.epochs)
+    config.train.epochs = passes(run.end, run.batches)
     config.update_from_flattened_dict(run.changes)
     return config

@@ -16,6 +16,7 @@ class Variant:
 
 
 _SYNSET_TARS = {"data.name": "synset_tars"}
+_ILSVRC_2010 = {**_SYNSET_TARS, "model.classes": 1000}
 _STAR = {"model.sixth_convolution": 256}
 _EPOCH = 5004  # whole batches of 256 in the 1,281,167 pictures of ILSVRC-2012
 
@@ -69,11 +70,11 @@ def _without(layer: str) -> Variant:
 VARIANTS = {
     "ilsvrc2010": Variant(
         "Table 1: the same network on ILSVRC-2010; --config.evaluate.split=test for the errors of the table",
-        {**_SYNSET_TARS, "model.classes": 1000},
+        _ILSVRC_2010,
     ),
     "one_gpu": Variant(
-        "section 3.2: one tower, half the kernels of conv1 to conv4, the same conv5 and dense layers",
-        {"model.towers": 1, "model.kernels": (48, 128, 192, 192, 256)},
+        "section 3.2: one tower on ILSVRC-2010, half the kernels of conv1 to conv4, the same conv5 and dense layers",
+        {**_ILSVRC_2010, "model.towers": 1, "model.kernels": (48, 128, 192, 192, 256)},
     ),
     "no_lrn": Variant("section 3.3: no response normalisation", {"model.lrn": False}),
     "nonoverlapping_pooling": Variant(
@@ -102,7 +103,12 @@ VARIANTS = {
     "star": Variant(
         "Table 2, CNN*: a sixth convolution, pretrained on Fall 2011 and fine-tuned on ILSVRC-2012",
         # The rate of fine-tuning is unsaid in the paper; the source's is 0.001 too, but on conv1.
-        {**_STAR, "train.init_after": "configs/alexnet.py:fall2011", "optimizer.learning_rate": 0.001},
+        {
+            **_STAR,
+            "train.init_after": "configs/alexnet.py:fall2011",
+            "train.init_except": "fc8",
+            "optimizer.learning_rate": 0.001,
+        },
     ),
     "no_cross": Variant(
         "not in the paper: towers that talk only at the classes, widths as ever", {"model.cross_connections": False}

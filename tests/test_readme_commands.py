@@ -62,8 +62,9 @@ SLOW = {
     ),
     "--config=configs/alexnet.py --config.data.manual_dir=FOLDER": (*TINY, "--config.data.max_missing=1.0"),
     "--config=configs/alexnet.py --mode=evaluate --config.evaluate.views=10": TINY[:4],
-    "--config=configs/alexnet.py:one_gpu --config.data.manual_dir=FOLDER": (*TINY, "--config.data.max_missing=1.0"),
-    "--config=configs/alexnet.py:one_gpu --mode=evaluate --config.evaluate.views=10": TINY[:4],
+    "--config=configs/alexnet.py:no_lrn --config.data.manual_dir=FOLDER": (*TINY, "--config.data.max_missing=1.0"),
+    "--config=configs/alexnet.py:no_lrn --mode=evaluate --config.evaluate.views=10 "
+    "--config.evaluate.checkpoint=newest": TINY[:4],
     "--config=configs/alexnet.py --config.data.name=cifar10 --config.evaluate.split=test --workdir=runs/cifar10": (
         *(*TINY, "--config.data.name=digits", "--config.evaluate.split=validation"),  # which needs no network
         "--config.data.encoding=raw",

@@ -22,7 +22,7 @@ class Batch:
     offset: PyTree  # int32 [b, 2], row and column of the first pixel of the part of the mean image to subtract
     reflected: PyTree  # bool [b], whether that part is mirrored left to right
     scale: PyTree  # float32 [b], a factor at the end
-    mask: PyTree = None  # bool [b], False for padding; in evaluation alone
+    mask: PyTree = None  # bool [b], False for padding; in evaluation, and where an epoch's short last batch is kept
 
 
 DTYPES: Mapping[str, type[np.generic]] = MappingProxyType(
@@ -38,9 +38,10 @@ DTYPES: Mapping[str, type[np.generic]] = MappingProxyType(
 )
 
 
-def described(batch_size: int, side: int) -> Batch:
+def described(batch_size: int, side: int, masked: bool = False) -> Batch:
     """The shapes and types of a batch of training, pictures of side x side, with no arrays."""
     shapes = {"image": (side, side, 3), "label": (), "lighting": (3,), "offset": (2,), "reflected": (), "scale": ()}
+    shapes |= {"mask": ()} if masked else {}
     leaves = {name: jax.ShapeDtypeStruct((batch_size, *rest), DTYPES[name]) for name, rest in shapes.items()}
     return Batch(**leaves)
 

@@ -25,9 +25,11 @@ OF_EVALUATION = tuple(DTYPES)
 OF_TRAINING = tuple(name for name in DTYPES if name != "mask")
 
 
-def steps_per_epoch(source: PreparedSet, split: str, batch_size: int) -> int:
-    """Whole batches in the split. Raises UserError if there is none."""
-    examples = source.examples(split)
+def steps_per_epoch(source: PreparedSet, config: ConfigDict) -> int:
+    """Batches of the training split: whole ones, and where it is kept a short last one. Raises UserError if none is."""
+    examples, batch_size = source.examples(config.data.train_split), config.train.batch_size
+    if config.data.short_batch == "keep":
+        return -(-examples // batch_size)
     if examples < batch_size:
         raise UserError(
             f"config.train.batch_size is {batch_size} and the training set has {examples} pictures; "
@@ -51,13 +53,13 @@ def training_batches(
       rows: of each global batch, those that are wanted; the others are not decoded.
 
     Yields:
-      See `Batch`; with no mask.
+      See `Batch`; with a mask where an epoch's short last batch is kept, which is filled up with its last picture.
 
     Raises:
       UserError: a file or record of the prepared set is damaged or not there.
     """
     data, seed = config.data, config.train.seed
-    batches = steps_per_epoch(source, data.train_split, config.train.batch_size)
+    batches, keeps_short = steps_per_epoch(source, config), data.short_batch == "keep"
     stored = StoredSquares(source, data.train_split)
     lighting = lighting_matrix(statistics, config.augment)
     wanted = np.arange(config.train.batch_size)[rows]
@@ -71,7 +73,8 @@ def training_batches(
     def batch(step: int) -> Batch:
         epoch, first = divmod(step, batches)
         order, draws = order_and_draws(epoch)
-        positions = first * config.train.batch_size + wanted
+        wished = first * config.train.batch_size + wanted
+        positions = np.minimum(wished, len(order) - 1)
         numbers = order[positions]
         drawn = draws.of(numbers, positions)
         images = aligned((len(numbers), data.crop, data.crop, 3))
@@ -79,9 +82,9 @@ def training_batches(
         if config.augment.mean == "centre":  # the source subtracts it from every crop (convdata_jpeg.py:95)
             drawn["offset"] = np.full_like(drawn["offset"], (data.resize - data.crop) // 2)
             drawn["reflected"] = np.zeros_like(drawn["reflected"])
-        return Batch(image=images, label=labels, **drawn)
+        return Batch(image=images, label=labels, mask=wished < len(order) if keeps_short else None, **drawn)
 
-    return Prefetcher(batch, first_step, last_step, OF_TRAINING)
+    return Prefetcher(batch, first_step, last_step, (*OF_TRAINING, *(["mask"] if keeps_short else [])))
 
 
 def evaluation_batches(source: PreparedSet, config: ConfigDict, split: str, whole: bool = False) -> Prefetcher:

@@ -17,6 +17,7 @@ from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError, say
 
 VERSION = "1.0.0"
+NAMED_BY_FOLDER = ("folder", "idx")  # sets that are called as the folder that they come from
 INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where its picture begins, and its class
 OF_PICTURES = ("max_pixels", "accept_damaged", "colour_profiles")  # fields by which pictures are taken, or not
 AS_BEFORE = {
@@ -135,8 +136,8 @@ def _for_tfds(classes: tuple[str, ...]) -> list[str]:
 def folders(data: ConfigDict) -> Iterator[Path]:
     """Where the prepared set may lie: where the config says, or with the data, or in the user's cache.
 
-    That of a folder of pictures is called as the folder is, with a digest of its path; where no folder is named it is
-    the only one that there is.
+    That of a folder of pictures or of idx files is called as the folder is, with a digest of its path; where no folder
+    is named it is the only one that there is.
     """
     if data.prepared_dir:
         named = Path(data.prepared_dir).expanduser().absolute()
@@ -146,11 +147,11 @@ def folders(data: ConfigDict) -> Iterator[Path]:
         yield own
     form = f"_{data.resize}" + ("" if data.square == "crop" else f"_{data.square}")
     beside = root(data) / f"{_plain(data.name)}{form}" / VERSION
-    if data.name == "folder" and data.manual_dir and not _is_earlier_versions(beside, data):
+    if data.name in NAMED_BY_FOLDER and data.manual_dir and not _is_earlier_versions(beside, data):
         pictures = os.path.realpath(Path(data.manual_dir).expanduser())
         digest = hashlib.blake2b(os.fsencode(pictures), digest_size=4).hexdigest()
         beside = root(data) / f"{_plain(Path(pictures).name)}-{digest}{form}" / VERSION
-    elif data.name == "folder" and not data.manual_dir:
+    elif data.name in NAMED_BY_FOLDER and not data.manual_dir:
         there = [*filter(is_whole, root(data).glob(f"*-{'[0-9a-f]' * 8}{form}/{VERSION}"))]
         beside = there[0] if len(there) == 1 else beside  # of several it is not known which is meant
     yield beside

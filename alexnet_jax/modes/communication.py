@@ -93,7 +93,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     size = config.train.batch_size
     say("compiling the training step")
     listed = count(lowered_step(recipe, mesh, size, config.data.resize).compile().as_text())
-    predicted = predict(recipe.architecture, mesh, size, recipe.dtype)
+    predicted = predict(recipe.architecture, mesh, size, recipe.dtype, recipe.keeps_short_batch)
     say(f"{'collective':<20}{'layer':<11}{'pass':<10}{'bytes':>13}")
     for one in listed:
         say(f"{one.op:<20}{one.layer:<11}{one.direction:<10}{one.bytes:>13,}")

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.runs import validation
-from alexnet_jax.runs.config import OF_PICTURES, OF_THE_NETWORK, check_batches, config_of, recipe_of
+from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.config import (
+    OF_PICTURES,
+    OF_THE_NETWORK,
+    OF_WHAT_IS_LEARNT,
+    check_batches,
+    config_of,
+    differences,
+    recipe_of,
+)
 from alexnet_jax.runs.folder import (
     Run,
     are_other_pictures,
@@ -93,10 +103,15 @@ def _source_of(config: ConfigDict, trained: Run) -> PreparedSet:
 
 def _what(config: ConfigDict, runs: list[Run], other_pictures: bool) -> dict[str, Any]:
     """What --mode=table has to know of an evaluation beside its numbers."""
-    members = [one.config["name"] for one in runs]
-    what = {"members": members, "data": config.data.name, "split": config.evaluate.split}
-    classes = len(runs[0].classes) or runs[0].config["model"]["classes"]
-    return {**what, "classes": classes, "other_pictures": other_pictures}
+    return {
+        "members": [one.config["name"] for one in runs],
+        "seeds": [one.config["train"]["seed"] for one in runs],
+        "data": config.data.name,
+        "split": config.evaluate.split,
+        "checkpoint": config.evaluate.checkpoint,
+        "classes": len(runs[0].classes) or runs[0].config["model"]["classes"],
+        "other_pictures": other_pictures,
+    }
 
 
 def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
@@ -108,6 +123,9 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
     Args:
       config: where the data lies and what of it is evaluated, how and on which mesh; None: as the
         first run's own config has it. The network and what is subtracted from a picture are each run's own.
+
+    Raises:
+      UserError: the runs' classes differ, or two of them are one and the same.
     """
     runs = [open_run(Path(folder).expanduser().absolute()) for folder in invocation.ensemble]
     for other in runs[1:]:
@@ -116,6 +134,8 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
                 f"--ensemble names {runs[0].workdir} and {other.workdir}, whose class lists (classes.txt) differ; "
                 "only networks of the same classes can be averaged"
             )
+    for one, other in combinations(runs, 2):
+        _require_different(one, other)
     ours = config or ConfigDict(runs[0].config)
     total: np.ndarray | None = None
     labels: list[np.ndarray] = []
@@ -146,6 +166,21 @@ def ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any
     result = {**_errors(sums, first), "views": ours.evaluate.views, "nets": nets}
     record_evaluation(invocation.workdir, {**result, **_what(ours, runs, others)})
     return result
+
+
+def _require_different(one: Run, other: Run) -> None:
+    """Raises UserError if two runs are one: of equal config, seed and pictures, so that their mean is each of them."""
+    are_one = one.workdir.resolve() == other.workdir.resolve()
+    # What was imported was trained elsewhere, by a config that is not there.
+    imported = all(Checkpoints(run.workdir).steps() == [0] for run in (one, other))
+    if not are_one and not imported and one.listing == other.listing:
+        are_one = not differences(config_of(one.config), other.config, OF_WHAT_IS_LEARNT, ("there", "there"))
+    if are_one:
+        raise UserError(
+            f"--ensemble names {one.workdir} and {other.workdir}, runs of equal configuration and seed "
+            f"({one.config['train']['seed']}), whose mean is no more than one of them; train one with another "
+            "--config.train.seed"
+        )
 
 
 def outputs(

@@ -146,7 +146,15 @@ def search(config: ConfigDict, workdir: Path) -> list[Path]:
     """Trains Figure 1's networks, each in a folder of `workdir`; finished ones stay.
 
     Both kinds of unit at every rate of the grid with the config's seed, and the fastest rate of each with more seeds.
+
+    Raises:
+      UserError: the config is of another network.
     """
+    if config.model.network != "four_layers":
+        raise UserError(
+            f"--figure=1 is of the network of four layers, and config.model.network is '{config.model.network}'; give "
+            "--config=configs/cifar10.py"
+        )
     folders = []
     for activation in figure1.ACTIVATIONS:
         seed = config.train.seed

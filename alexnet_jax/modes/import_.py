@@ -15,7 +15,8 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import IMPORTED, Invocation
 from alexnet_jax.network.architecture import LRN, Architecture, Conv, MaxPool
 from alexnet_jax.runs import config_file
-from alexnet_jax.runs.config import OF_THE_NETWORK, check_config, config_of, differences, network_of, with_added_fields
+from alexnet_jax.runs.config import OF_THE_NETWORK, check_config, config_of, differences, network_of
+from alexnet_jax.runs.earlier import with_added_fields
 from alexnet_jax.runs.imported import require_free, write_run
 from alexnet_jax.weights import caffe, caffe_export, caffe_geometry, class_names, own, pytorch
 from alexnet_jax.weights.mapping import Arrays, Foreign, foreign_shape, from_foreign, layer_rows

@@ -74,7 +74,7 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
             require_same_classes(this_run, source.classes, source.name)
             require_same_pictures(this_run, source.listing, source.folder)
         classes = _number_of_classes(config, source)
-        steps_per_epoch = pipeline.steps_per_epoch(source, config.data.train_split, config.train.batch_size)
+        steps_per_epoch = pipeline.steps_per_epoch(source, config)
         recipe = recipe_of(config, classes, steps_per_epoch)
 
         if invocation.restart and run_exists(workdir):

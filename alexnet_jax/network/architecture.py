@@ -14,6 +14,7 @@ from typing import Literal
 
 Reads = Literal["image", "own", "both"]
 Rounding = Literal["down", "up"]
+Ties = Literal["first", "all"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class MaxPool:
     window: int = 3
     stride: int = 2
     rounding: Rounding = "down"  # up: a last window may hang over the edge
+    ties: Ties = "first"  # of equal maxima, which has the gradient; all: each has it, as in the 2012 source
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Conv:
     stddev: float  # of the zero-mean Gaussian that the weights start from
     then: tuple[Operation, ...]
     by_fan_in: bool = False  # True: weights and biases start uniform within 1 / sqrt(inputs of a unit) instead
+
+
+@dataclass(frozen=True)
+class Local(Conv):
+    """A locally connected layer: a convolution whose weights and biases are other ones at each position."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,7 @@ def alexnet(
     first_padding: tuple[int, int] = (0, 3),
     padding: tuple[int, ...] = (2, 1, 1, 1),
     weight_stddev: float = 0.01,
+    first_stddev: float | None = None,
     middle_stddev: float = 0.01,
     dense_stddev: float | None = None,
     hidden_bias: float = 1.0,
@@ -153,7 +161,7 @@ def alexnet(
       padding: zeros on every side of what conv2 to conv5 read, pixels.
       weight_stddev: of the initial weights (section 5).
       middle_stddev: of those of conv3, conv4 and conv5; the source has 0.03 (layers-145.cfg:143,172,200).
-      dense_stddev: of those of fc6 and fc7, as weight_stddev if None; Caffe has 0.005.
+      first_stddev, dense_stddev: of conv1's; of fc6's and fc7's, where Caffe has 0.005. As weight_stddev if None.
       hidden_bias: initial biases of conv2, conv4, conv5, fc6 and fc7 (section 5); 0 elsewhere.
       norm: the response normalisation of layers 1 and 2, or none.
       within_map: a second normalisation in layer 2, or none.
@@ -161,8 +169,7 @@ def alexnet(
       pool_before_norm: layers 1 and 2 pool before they normalise, as Caffe's reference network.
     """
     one, std, mid, wide = hidden_bias, weight_stddev, middle_stddev, dense_stddev or weight_stddev
-    k1, k2, k3, k4, k5 = kernels
-    p2, p3, p4, p5 = padding
+    (k1, k2, k3, k4, k5), (p2, p3, p4, p5) = kernels, padding
     (u6, u7), act = units, activation
     norm_and_pool: tuple[Operation, ...] = (pool, *norm) if pool_before_norm else (*norm, pool)
     then1 = (*norm_and_pool, act) if pool_before_activation else (act, *norm_and_pool)
@@ -173,7 +180,7 @@ def alexnet(
         towers,
         (
             #     name   kernels size stride padding reads bias weights then
-            Conv("conv1", k1, 11, 4, first_padding, "image", 0.0, std, then1),
+            Conv("conv1", k1, 11, 4, first_padding, "image", 0.0, first_stddev or std, then1),
             Conv("conv2", k2, 5, 1, (p2, p2), "own", one, std, then2),
             Conv("conv3", k3, 3, 1, (p3, p3), "both", 0.0, mid, (act,)),
             Conv("conv4", k4, 3, 1, (p4, p4), "own", one, mid, (act,)),
@@ -181,38 +188,6 @@ def alexnet(
             Dense("fc6", u6, "both", one, wide, (act, dropout)),
             Dense("fc7", u7, "both", one, wide, (act, dropout)),
             Dense("fc8", classes, "both", 0.0, std, ()),
-        ),
-    )
-
-
-def four_layers(
-    *,
-    kernels: tuple[int, ...] = (32, 32, 64),
-    classes: int = 10,
-    input_size: int = 32,
-    weight_stddev: float = 0.01,
-    hidden_bias: float = 1.0,
-    activation: ReLU | Tanh = ReLU(),
-    norm: tuple[LRN, ...] = (),
-) -> Architecture:
-    """The small network of Figure 1: three convolutions and the classes, in one tower.
-
-    The paper says that it has four layers and no more; 5x5 kernels and pooling of 3 by 2, sizes
-    rounded up, are those of its authors' networks for the same 32x32 pictures.
-
-    Args:
-      weight_stddev: of the initial weights, as in the large network (section 5).
-      hidden_bias: initial biases of the hidden layers after the first, as there; 0 elsewhere.
-    """
-    std, then = weight_stddev, (activation, *norm, MaxPool(rounding="up"))
-    first, *later = kernels
-    return Architecture(
-        input_size,
-        1,
-        (
-            Conv("conv1", first, 5, 1, (2, 2), "image", 0.0, std, then),
-            *(Conv(f"conv{i}", width, 5, 1, (2, 2), "own", hidden_bias, std, then) for i, width in enumerate(later, 2)),
-            Dense("fc4", classes, "both", 0.0, std, ()),
         ),
     )
 
@@ -252,6 +227,8 @@ def table(architecture: Architecture) -> tuple[Row, ...]:
             weights = layer.size**2 * seen[-1] * layer.kernels
             flops = 2 * weights * side**2
             biases = layer.kernels
+            if isinstance(layer, Local):
+                weights, biases = weights * side**2, biases * side**2
         else:
             shape = (layer.units,)
             weights = math.prod(seen) * layer.units

@@ -22,6 +22,7 @@ from alexnet_jax.network.architecture import (
     Conv,
     Dense,
     Dropout,
+    Local,
     MaxPool,
     Operation,
     ReLU,
@@ -53,6 +54,11 @@ def _uniform(bound: float) -> nn.initializers.Initializer:
         return jax.random.uniform(key, tuple(shape), dtype, -bound, bound)
 
     return draw
+
+
+def _of_whole_numbers(draw: nn.initializers.Initializer) -> nn.initializers.Initializer:
+    """Takes a shape with NumPy's numbers in it, which Flax gives a locally connected layer's."""
+    return lambda key, shape, *rest, **named: draw(key, tuple(map(int, shape)), *rest, **named)
 
 
 class Layer(nn.Module):
@@ -165,7 +171,8 @@ class AlexNet(nn.Module):
         """
         for stage in some:
             if stage.operation is None:
-                parts = self._layer(stage.layer)(parts)
+                layer = stage.layer
+                parts = self._local(layer, parts) if isinstance(layer, Local) else self._layer(layer)(parts)
             elif isinstance(stage.operation, Dropout):
                 parts = self._dropout(stage, stage.operation, parts, examples, key)
             elif isinstance(stage.operation, LRN) and stage.operation.across_towers:
@@ -184,6 +191,22 @@ class AlexNet(nn.Module):
         outputs = layer.kernels if isinstance(layer, Conv) else net.padded_classes if is_last else layer.units
         towers_here = max(1, net.towers // self.shards)
         return Layer(layer, towers_here, outputs // self.shards, self.axis, self.dtype, is_last, name=layer.name)
+
+    def _local(self, layer: Local, parts: Parts) -> Made:
+        """A locally connected layer, in networks of one tower."""
+        (x,) = parts
+        local = nn.ConvLocal(
+            layer.kernels,
+            (layer.size, layer.size),
+            layer.stride,
+            [layer.padding] * 2,
+            kernel_init=_of_whole_numbers(_normal(layer.stddev)),
+            bias_init=nn.initializers.constant(layer.bias),
+            dtype=self.dtype,
+            param_dtype=jnp.promote_types(self.dtype, jnp.float32),
+            name=layer.name,
+        )
+        return [ops.gradient_once(local(x))]
 
     def _norm_across_towers(self, stage: Stage, lrn: LRN, parts: Parts) -> Parts:
         """Response normalisation over all maps; of the other device's, those that the window reaches are sent."""
@@ -226,5 +249,5 @@ def _apply(operation: Operation, x: Float[Array, "batch *positions maps"]) -> Fl
         case WithinMapNorm():
             return ops.within_map_norm(x, operation)
         case MaxPool():
-            return ops.max_pool(x, operation.window, operation.stride, operation.rounding)
+            return ops.max_pool(x, operation.window, operation.stride, operation.rounding, operation.ties)
     raise TypeError(f"{operation} is no operation on one tower's array")

@@ -38,7 +38,7 @@ ROOM = 1.05  # times the arrays' bytes: what a checkpoint needs on disk
 class Progress:
     """What the next step depends on beside the state."""
 
-    seen: list[list[float]] = field(default_factory=list)  # loss and top-1 error of each step since the last report
+    seen: list[list[float]] = field(default_factory=list)  # loss, top-1 error, examples of each step since a report
     skipped: int = 0  # batches that were left out, as one among them made numbers that are not finite
     rewinds: int = 0  # how often that was
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.network import architecture, changes
+from alexnet_jax.network import architecture, changes, small
 from alexnet_jax.runs import fields
+from alexnet_jax.runs.earlier import ADDED, with_added_fields
 from alexnet_jax.runs.fields import flatten
 
 if TYPE_CHECKING:
@@ -22,7 +23,16 @@ OF_TRAINING = (
     *("evaluate.split", "evaluate.views"),  # or errors of different kinds would be compared
     *("train.least_steps", "train.most_steps", "evaluate.least_steps"),  # which move the schedule's drops
 )
-OF_THE_START = ("train.init_from", "train.init_except")  # kept, too, until there is a checkpoint
+OF_WHAT_IS_LEARNT = (  # with equal ones, runs come to the same weights
+    *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed", "train.init_from"),
+    *("train.init_except", "train.init_checkpoint", "train.steps", "train.epochs"),
+    *("train.least_steps", "train.most_steps"),
+)
+OF_THE_START = (
+    "train.init_from",
+    "train.init_except",
+    "train.init_checkpoint",
+)  # kept, too, until there is a checkpoint
 OF_PICTURES = ("resize", "square", "crop", "mean_rgb", "stddev_rgb")  # of `data`: what the network is shown
 OF_THE_NETWORK = ("model", *(f"data.{field}" for field in OF_PICTURES))
 OF_PREPARING = ("data.max_missing", "data.max_rejected")  # whether a set is prepared, and not what it becomes
@@ -37,6 +47,7 @@ def check_config(config: ConfigDict) -> None:
     net = network_of(config, classes=config.model.classes or 2)
     if config.schedule.kind == "listed":
         fields.check_rates(config.schedule.rates, [layer.name for layer in net.layers])
+    fields.check_decayed(config.optimizer.decayed, [layer.name for layer in net.layers])
 
 
 def check_batches(config: ConfigDict, slices: int) -> None:
@@ -68,18 +79,23 @@ def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
     alpha = model.lrn_alpha / model.lrn_n if model.lrn_alpha_over_n else model.lrn_alpha
     lrn = architecture.LRN(model.lrn_n, model.lrn_k, alpha, model.lrn_beta, model.lrn_across_towers)
     norm = (lrn,) if model.lrn else ()
-    if model.network == "four_layers":
-        net = architecture.four_layers(
+    if model.network == "alexnet":
+        net = _alexnet(config, classes, activation, norm)
+    else:
+        of_locals = {"local_stddev": model.middle_stddev or model.weight_stddev}
+        make = small.conv_local if model.network == "conv_local" else small.four_layers
+        net = make(
             kernels=tuple(model.kernels),
             classes=classes,
             input_size=config.data.crop,
             weight_stddev=model.weight_stddev,
+            first_stddev=model.first_stddev or None,
             hidden_bias=model.hidden_bias,
             activation=activation,
             norm=norm,
+            ties=model.pool_ties,
+            **(of_locals if model.network == "conv_local" else {}),
         )
-    else:
-        net = _alexnet(config, classes, activation, norm)
     return changes.starting_by_fan_in(net) if model.start == "fan_in" else net
 
 
@@ -99,13 +115,14 @@ def _alexnet(
         first_padding=(model.first_padding[0], model.first_padding[1]),
         padding=tuple(model.padding),
         weight_stddev=model.weight_stddev,
+        first_stddev=model.first_stddev or None,
         middle_stddev=model.middle_stddev or model.weight_stddev,
         dense_stddev=model.dense_stddev or None,
         hidden_bias=model.hidden_bias,
         activation=activation,
         norm=norm,
         within_map=(architecture.WithinMapNorm(),) if model.within_map_norm else (),
-        pool=architecture.MaxPool(model.pool_window, model.pool_stride, model.pool_rounding),
+        pool=architecture.MaxPool(model.pool_window, model.pool_stride, model.pool_rounding, model.pool_ties),
         pool_before_activation=model.pool_before_activation,
         pool_before_norm=model.pool_before_norm,
         dropout=architecture.Dropout(model.dropout, rescales=model.dropout_scaling == "training"),
@@ -164,9 +181,11 @@ def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         decay_biases=config.optimizer.decay_biases,
+        decayed=config.optimizer.decayed,
         schedule=schedule,
         centre_mean=config.augment.mean == "centre",
         channel_scale=_channel_scale(config.data.stddev_rgb),
+        keeps_short_batch=config.data.short_batch == "keep",
         seed=config.train.seed,
     )
 
@@ -181,7 +200,7 @@ def _channel_scale(stddev_rgb: Sequence[float]) -> tuple[float, float, float] | 
 def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str], names: tuple[str, str]) -> list[str]:
     """Where the config and a run's saved one differ within the groups, one sentence part each."""
     ours = flatten(json.loads(config_to_json(config)))
-    theirs = {**fields.ADDED, **flatten(saved)}
+    theirs = {**ADDED, **flatten(saved)}
     return [
         f"{field} is {ours.get(field, 'absent')!r} {names[0]} and {theirs.get(field, 'absent')!r} {names[1]}"
         for field in sorted(ours.keys() | theirs.keys())
@@ -194,20 +213,6 @@ def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str]
 def config_to_json(config: ConfigDict) -> str:
     """The config as text, for `config.json`."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
-
-
-def with_added_fields(saved: dict[str, Any]) -> dict[str, Any]:
-    """A saved config; one of an earlier version with the fields that came later."""
-    complete = {name: dict(group) if isinstance(group, dict) else group for name, group in saved.items()}
-    for field, value in fields.ADDED.items():
-        group, name = field.split(".")
-        complete.setdefault(group, {}).setdefault(name, value)
-    model = complete["model"]
-    if type(n := model["lrn_n"]) is int and n > 0 and n % 2 == 0:  # which computed what one map more does
-        if model["lrn_alpha_over_n"]:
-            model["lrn_alpha"], model["lrn_alpha_over_n"] = model["lrn_alpha"] / n, False
-        model["lrn_n"] = n + 1
-    return complete
 
 
 def run_exists(workdir: Path) -> bool:

@@ -104,7 +104,7 @@ _CLASSES = Rule(lambda value: value == 0 or value >= 2, "0 (the dataset's number
 
 FIELDS = (
     Field("name", str),
-    Field("model.network", str, _one_of("alexnet", "four_layers")),
+    Field("model.network", str, _one_of("alexnet", "four_layers", "conv_local")),
     Field("model.towers", int, _one_of(1, 2)),
     Field("model.kernels", tuple, _WHOLE_NUMBERS),
     Field("model.sixth_convolution", int, _at_least(0)),
@@ -117,6 +117,7 @@ FIELDS = (
     Field("model.cross_connections", bool),
     Field("model.activation", str, _one_of("relu", "tanh")),
     Field("model.weight_stddev", float, _at_least(0)),
+    Field("model.first_stddev", float, _at_least(0)),
     Field("model.middle_stddev", float, _at_least(0)),
     Field("model.dense_stddev", float, _at_least(0)),
     Field("model.hidden_bias", float),
@@ -137,6 +138,7 @@ FIELDS = (
     Field("model.pool_window", int, _from_to(1, MOST_WINDOW)),
     Field("model.pool_stride", int, _at_least(1)),
     Field("model.pool_rounding", str, _one_of("down", "up")),
+    Field("model.pool_ties", str, _one_of("first", "all")),
     Field("model.dtype", str, _one_of("float32", "bfloat16")),
     Field("data.name", str),
     Field("data.data_dir", str),
@@ -157,6 +159,7 @@ FIELDS = (
     Field("data.colour_profiles", str, _one_of("ignore", "srgb")),
     Field("data.max_missing", float, _from_to(0, 1, "a share ")),
     Field("data.order", str, _one_of("shuffled", "fixed")),
+    Field("data.short_batch", str, _one_of("drop", "keep")),
     Field("data.shuffle_examples", int, _at_least(1)),
     Field("augment.crops", bool),
     Field("augment.offsets_inclusive", bool),
@@ -170,6 +173,7 @@ FIELDS = (
     Field("optimizer.momentum", float, _from_to_below(0, 1)),
     Field("optimizer.weight_decay", float, _at_least(0)),
     Field("optimizer.decay_biases", bool),
+    Field("optimizer.decayed", str),
     Field("schedule.kind", str, _one_of("constant", "steps", "plateau", "listed")),
     Field("schedule.factor", float, _between(0, 1)),
     Field("schedule.boundaries", tuple, _EPOCHS),
@@ -186,6 +190,7 @@ FIELDS = (
     Field("train.seed", int, _at_least(0)),
     Field("train.init_from", str),
     Field("train.init_except", str),
+    Field("train.init_checkpoint", str, _one_of("best", "newest")),
     Field("train.init_after", str),
     Field("train.log_every", int, _at_least(1)),
     Field("train.checkpoint_every", int, _at_least(0)),
@@ -199,59 +204,6 @@ FIELDS = (
     Field("evaluate.views", int, _one_of(1, 10, needs="1 (the centre) or 10 (corners, centre, reflections)")),
     Field("evaluate.checkpoint", str, _one_of("best", "newest")),
 )
-
-# Fields that came later, and what the runs before them did.
-ADDED: dict[str, Any] = {
-    "model.network": "alexnet",
-    "model.sixth_convolution": 0,
-    "model.padding": [2, 1, 1, 1],
-    "model.bottleneck": 0,
-    "model.removed": "",
-    "model.cross_connections": True,
-    "model.activation": "relu",
-    "model.middle_stddev": 0.0,
-    "model.lrn": True,
-    "model.lrn_alpha_over_n": False,
-    "model.within_map_norm": False,
-    "model.pool_before_activation": False,
-    "model.pool_window": 3,
-    "model.pool_stride": 2,
-    "model.pool_rounding": "down",
-    "data.prepared_dir": "",
-    "data.validation_fraction": 0.1,
-    "data.encoding": "jpeg",
-    "data.jpeg_quality": 95,
-    "data.max_pixels": 100_000_000,
-    "data.max_rejected": 0.01,
-    "data.accept_damaged": False,
-    "data.colour_profiles": "ignore",
-    "data.max_missing": 0.0,
-    "data.order": "shuffled",
-    "augment.offsets_inclusive": False,
-    "augment.pictures_per_draw": 1,
-    "augment.mean": "cropped",
-    "augment.lighting": "eigenvalue",
-    "augment.lighting_until": 0.0,
-    "optimizer.decay_biases": True,
-    "schedule.rates": [],
-    "train.init_from": "",
-    "train.init_except": "",
-    "train.init_after": "",
-    "train.checkpoint_minutes": 0.0,
-    "train.on_nan": "stop",
-    "train.rewinds": 0,
-    **dict.fromkeys(("train.least_steps", "train.most_steps", "evaluate.least_steps"), 0),
-    "data.square": "crop",
-    "data.mean_rgb": [],  # as JSON has it
-    "data.stddev_rgb": [],
-    "model.first_padding": [0, 3],
-    "model.dense_stddev": 0.0,
-    "model.start": "constants",
-    "model.dropout_place": "outputs",
-    "model.dropout_scaling": "test",
-    "model.lrn_across_towers": False,
-    "model.pool_before_norm": False,
-}
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -299,8 +251,10 @@ def check_together(config: ConfigDict) -> None:
         require(_are(model.kernels, 5, least=1), "model.kernels", "five numbers, of conv1 to conv5")
         require(_are(model.units, 2, least=1), "model.units", "two numbers, of fc6 and fc7")
     else:
-        require(model.towers == 1, "model.towers", "1 for the network of four layers")
-        require(_are(model.kernels, 3, least=1), "model.kernels", "three numbers")
+        count, needs = (3, "three numbers") if model.network == "four_layers" else (4, "four numbers")
+        layers = "four" if model.network == "four_layers" else "locally connected"
+        require(model.towers == 1, "model.towers", f"1 for the network of {layers} layers")
+        require(_are(model.kernels, count, least=1), "model.kernels", needs)
     first = "two numbers, of pixels before and after the picture"
     require(_are(model.first_padding, 2, least=0), "model.first_padding", first)
     require(_are(model.padding, 4, least=0), "model.padding", "four numbers, of conv2 to conv5")
@@ -331,6 +285,16 @@ def check_rates(rates: tuple[tuple[float, str, float], ...], layers: list[str]) 
             problem = problem or f"gives {name} no rate at epoch 0"
     if problem:
         raise UserError(f"config.schedule.rates {problem}; its lines are {LINE_OF_RATES}")
+
+
+def check_decayed(decayed: str, layers: list[str]) -> None:
+    """Raises UserError unless each pattern names a layer."""
+    for pattern in decayed.split(","):
+        if not any(fnmatchcase(layer, pattern.strip()) for layer in layers):
+            raise UserError(
+                f"config.optimizer.decayed names '{pattern.strip()}', and no layer is called so; the layers are "
+                f"{', '.join(layers)}, and * is all of them"
+            )
 
 
 def _require(holds: bool, config: ConfigDict, name: str, needs: str) -> None:

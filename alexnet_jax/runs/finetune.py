@@ -31,7 +31,8 @@ def donor(config: ConfigDict, net: Architecture) -> Run | None:
 
     Raises:
       UserError: it is not named though the config needs one; it is no run, has no checkpoint or
-        another number of towers; a layer that is to start anew does not exist.
+        another number of towers, or is of another config than the one that has to come first; a layer that is to
+        start anew does not exist.
     """
     folder, after = config.train.init_from, config.train.init_after
     if not folder:
@@ -53,6 +54,12 @@ def donor(config: ConfigDict, net: Architecture) -> Run | None:
     if not run_exists(path):
         raise UserError(f"config.train.init_from={path} holds no run; name the folder of one that was trained")
     one = open_run(path)
+    if after and one.config["name"] != _name_of(after):
+        raise UserError(
+            f"config.train.init_from={path} is a run of {one.config['name']}, and this configuration goes on from one "
+            f"of {_name_of(after)}, as its authors did; name such a run, or give --config.train.init_after= to go on "
+            "from this one all the same"
+        )
     theirs, ours = one.config["model"]["towers"], net.towers
     if theirs != ours:
         raise UserError(
@@ -70,6 +77,12 @@ def donor(config: ConfigDict, net: Architecture) -> Run | None:
             "config.model.units of that run"
         )
     return one
+
+
+def _name_of(after: str) -> str:
+    """How runs of a config that is named as FILE[:VARIANT] are called in their own."""
+    path, _, variant = after.partition(":")
+    return f"{Path(path).stem}:{variant}" if variant else Path(path).stem
 
 
 def _weights(net: Architecture) -> dict[str, tuple[int, ...]]:
@@ -90,8 +103,8 @@ def excepted(config: ConfigDict) -> list[str]:
 
 
 def params_from(start: Run, params: Params, config: ConfigDict, mesh: Mesh) -> Params:
-    """The parameters with those layers of the run's best checkpoint whose shapes agree; says which."""
-    at, theirs = restore_params(start, own_recipe(start), mesh, "best")
+    """The parameters with those layers of the run's checkpoint whose shapes agree; says which."""
+    at, theirs = restore_params(start, own_recipe(start), mesh, config.train.init_checkpoint)
     if other := differences(config, start.config, GEOMETRY, ("here", "there")):
         say(
             f"WARNING: the network of {start.workdir} is another one, though its layers may have the same shapes: "

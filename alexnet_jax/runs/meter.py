@@ -33,16 +33,18 @@ class Meter:
         self._batch_size = batch_size
         self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
         self._first_rate = 0.0  # with compilation; for want of a better one
-        self._seen: list[tuple[float, float]] = [(loss, error) for loss, error in seen]
-        self._start, self._steps = time.perf_counter(), 0
-        self._total_seconds, self._total_steps = 0.0, 0
+        # Loss, error and examples; earlier versions of the program saved the first two, of whole batches.
+        self._seen: list[tuple[float, ...]] = [(*one, batch_size)[:3] for one in seen]
+        self._start, self._images = time.perf_counter(), 0
+        self._total_seconds, self._total_images = 0.0, 0
         self.learning_rate = 0.0
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Takes a step that was dispatched, and waits for the one before it.
 
         Args:
-          metrics: float32 scalars, `loss`, `top1_error` and `learning_rate` among them.
+          metrics: float32 scalars, `loss`, `top1_error` and `learning_rate` among them; of a batch that may be
+            short `examples`, too.
 
         Raises:
           NotFinite: the loss of the step before is NaN or infinite.
@@ -59,34 +61,36 @@ class Meter:
         loss = float(numbers["loss"])
         if not math.isfinite(loss):
             raise NotFinite(step, f"the loss of step {step} is {loss}")
-        self._seen.append((loss, float(numbers["top1_error"])))
+        examples = int(numbers.get("examples", self._batch_size))
+        self._seen.append((loss, float(numbers["top1_error"]), examples))
         self.learning_rate = float(numbers["learning_rate"])
-        self._steps += 1
+        self._images += examples
         if not self._first_rate:
-            self._first_rate = self._batch_size / (time.perf_counter() - self._start)
+            self._first_rate = examples / (time.perf_counter() - self._start)
             self.pause()
 
     def take(self) -> tuple[dict[str, float], float]:
-        """The mean `loss` and `top1_error` and the images a second since the last call, which begin anew."""
+        """The mean `loss` and `top1_error` over the pictures, and these a second, since the last call; begins anew."""
         self.settle()
         seconds = time.perf_counter() - self._start
-        rate = self._steps * self._batch_size / seconds if self._steps else self._first_rate
-        self._total_seconds, self._total_steps = self._total_seconds + seconds, self._total_steps + self._steps
-        loss, top1_error = np.mean(self._seen, axis=0)
+        rate = self._images / seconds if self._images else self._first_rate
+        self._total_seconds, self._total_images = self._total_seconds + seconds, self._total_images + self._images
+        loss, top1_error, examples = np.transpose(self._seen)
+        means = {"loss": loss, "top1_error": top1_error}
         self._seen = []
         self.pause()
-        return {"loss": float(loss), "top1_error": float(top1_error)}, rate
+        return {name: float(np.average(values, weights=examples)) for name, values in means.items()}, rate
 
     def seen(self) -> list[list[float]]:
-        """Loss and top-1 error of each step since the last report, all that were taken."""
+        """Loss, top-1 error and examples of each step since the last report, all that were taken."""
         self.settle()
         return [list(one) for one in self._seen]
 
     def pause(self) -> None:
         """Begins the time anew: what came before was no training."""
-        self._start, self._steps = time.perf_counter(), 0
+        self._start, self._images = time.perf_counter(), 0
 
     @property
     def images_per_second(self) -> float:
         """Over all of the training so far; 0 before the first step."""
-        return self._total_steps * self._batch_size / self._total_seconds if self._total_steps else self._first_rate
+        return self._total_images / self._total_seconds if self._total_images else self._first_rate

@@ -20,13 +20,16 @@ class Collective:
     bytes: int
 
 
-def predict(net: architecture.Architecture, mesh: Mesh, batch_size: int, dtype: str) -> list[Collective]:
+def predict(
+    net: architecture.Architecture, mesh: Mesh, batch_size: int, dtype: str, masked: bool = False
+) -> list[Collective]:
     """The same by arithmetic: what the design needs, and nothing else.
 
     A layer that reads both towers gathers what it reads, and scatters the gradient back. A response
     normalisation over all maps exchanges those of each tower that the other's windows reach. The
     softmax reduces a maximum, a sum and the label's score of every picture, the rank a count.
-    Over `data` go the gradients of each device's own half, the mean loss and the two errors.
+    Over `data` go the gradients of each device's own half, the mean loss and the two errors, and of batches that
+    may be short, which are masked, the number of examples.
     """
     slices, devices = mesh.shape[towers.DATA], mesh.shape[towers.MODEL]
     examples, activation, number = batch_size // slices, jnp.dtype(dtype).itemsize, 4
@@ -48,7 +51,7 @@ def predict(net: architecture.Architecture, mesh: Mesh, batch_size: int, dtype: 
                 outputs = net.padded_classes if row.layer is net.layers[-1] else row.output_shape[-1]
                 held += row.parameters // row.output_shape[-1] * outputs // devices
         found.append(Collective("all-reduce", "gradients", "backward", held * number))
-        found.append(Collective("all-reduce", "softmax", "forward", number))
+        found += [Collective("all-reduce", "softmax", "forward", number)] * (2 if masked else 1)
         found.append(Collective("all-reduce", "rank", "forward", 2 * number))
     return found
 

@@ -6,7 +6,7 @@ are all one number.
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -149,16 +149,26 @@ def _velocity(momentum: float) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(optax.trace(momentum).init, update)
 
 
-def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool = True) -> optax.GradientTransformationExtraArgs:
+def paper_sgd(
+    momentum: float, weight_decay: float, decay_biases: bool = True, decayed: str = "*"
+) -> optax.GradientTransformationExtraArgs:
     """Computes v <- momentum v - weight_decay rate w - rate gradient; w <- w + v (section 5).
 
     The rate is inside the velocity, so that a drop of the rate leaves the gathered velocity as it
     is (`optax.sgd` has it outside). `update` takes the rates as `learning_rate=`, a tree like the
     parameters. Without `decay_biases` only kernels decay, as in the 2012 source (src/layer.cu:565).
+
+    Args:
+      decayed: the layers that decay, with * and ?, by commas.
     """
+    patterns = [pattern.strip() for pattern in decayed.split(",")]
 
     def decays(params: PyTree) -> PyTree[bool]:
-        return jax.tree_util.tree_map_with_path(lambda path, _: decay_biases or path[-1].key == "kernel", params)
+        def does(path: tuple[Any, ...], _: Scalar) -> bool:
+            of_layer = decayed == "*" or any(fnmatchcase(path[0].key, pattern) for pattern in patterns)
+            return of_layer and (decay_biases or path[-1].key == "kernel")
+
+        return jax.tree_util.tree_map_with_path(does, params)
 
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask=decays), _scale_by_given_rate(), _velocity(momentum)

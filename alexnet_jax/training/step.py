@@ -36,15 +36,17 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 0.0005
     decay_biases: bool = True
+    decayed: str = "*"  # layers that decay at all
     schedule: optimizer.Schedule = optimizer.Schedule()
     centre_mean: bool = False  # ten views: subtract the centre of the mean image from all of them
     channel_scale: tuple[float, float, float] | None = None  # multiplies RGB less its mean; None: nothing does
+    keeps_short_batch: bool = False  # an epoch's last, so that batches of training have masks
     seed: int = 0
 
     @property
     def sgd(self) -> optax.GradientTransformationExtraArgs:
         """The optimiser."""
-        return optimizer.paper_sgd(self.momentum, self.weight_decay, self.decay_biases)
+        return optimizer.paper_sgd(self.momentum, self.weight_decay, self.decay_biases, self.decayed)
 
 
 @flax.struct.dataclass
@@ -59,7 +61,7 @@ class TrainState:
 
 def abstract_batch(recipe: Recipe, batch_size: int) -> Batch:
     """The shapes and types of what crosses to the devices for one step of training."""
-    return described(batch_size, recipe.architecture.input_size)
+    return described(batch_size, recipe.architecture.input_size, recipe.keeps_short_batch)
 
 
 def abstract_state(recipe: Recipe, mesh: Mesh) -> TrainState:
@@ -124,19 +126,49 @@ def _loss_and_rank(
     return run(params, batch, examples, mean_image, key)
 
 
+def examples_of(batch: Batch) -> Int32[Array, ""] | int:
+    """How many of a batch are real. Counted once in a step, as over `data` it is an exchange."""
+    if batch.mask is None:
+        return len(batch.label)
+    with jax.named_scope("softmax"):
+        count: Int32[Array, ""] = batch.mask.sum(dtype=jnp.int32)
+        return count
+
+
 def loss_and_gradients(
-    recipe: Recipe, mesh: Mesh, state: TrainState, batch: Batch, mean_image: MeanImage
+    recipe: Recipe,
+    mesh: Mesh,
+    state: TrainState,
+    batch: Batch,
+    mean_image: MeanImage,
+    examples: Int32[Array, ""] | int | None = None,
 ) -> tuple[Float[Array, ""], Int32[Array, " batch"], Params]:
-    """The mean loss in nats, every example's rank (0: the label scores highest), and the loss's gradients."""
+    """The mean loss in nats, every example's rank (0: the label scores highest), and the loss's gradients.
+
+    A short batch is filled up, and its mean is over its own size, as in the 2012 source (layer.cu:337).
+
+    Args:
+      examples: what `examples_of` has counted, if it has.
+    """
+    count = examples_of(batch) if examples is None else examples
     key = jax.random.fold_in(jax.random.key(recipe.seed + 1), state.step)
 
     def mean_loss(params: Params) -> tuple[Float[Array, ""], Int32[Array, " batch"]]:
         losses, rank = _loss_and_rank(recipe, mesh, params, batch, mean_image, key)
         with jax.named_scope("softmax"):
-            return losses.mean(), rank
+            return _mean(losses, batch.mask, count), rank
 
     (mean, rank), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     return mean, rank, gradients
+
+
+def _mean(
+    values: Float[Array, " batch"] | Bool[Array, " batch"],
+    mask: Bool[Array, " batch"] | None,
+    count: Int32[Array, ""] | int,
+) -> Float[Array, ""]:
+    """The mean over the real examples, of which there are `count`."""
+    return values.mean() if mask is None else jnp.where(mask, values, 0).sum() / count
 
 
 def train_step(
@@ -149,14 +181,19 @@ def train_step(
 
     Returns:
       The next state, and scalars: `loss` in nats before the update, `top1_error` and
-      `top5_error` as fractions of the batch, `learning_rate`, the highest of any kernel.
+      `top5_error` as fractions of the batch, `learning_rate`, the highest of any kernel; of a batch with a
+      mask `examples`, how many are real.
     """
-    mean, rank, gradients = loss_and_gradients(recipe, mesh, state, batch, mean_image)
+    examples = examples_of(batch)
+    mean, rank, gradients = loss_and_gradients(recipe, mesh, state, batch, mean_image, examples)
     rates = optimizer.learning_rates(recipe.schedule, state.step, state.plateau, state.params)
     updates, opt_state = recipe.sgd.update(gradients, state.opt_state, state.params, learning_rate=rates)
     params = optax.apply_updates(state.params, updates)
     with jax.named_scope("rank"):
-        metrics = {"loss": mean, "top1_error": (rank >= 1).mean(), "top5_error": (rank >= TOP_K).mean()}
+        wrong = {"top1_error": rank >= 1, "top5_error": rank >= TOP_K}
+        metrics = {"loss": mean, **{name: _mean(one, batch.mask, examples) for name, one in wrong.items()}}
+        if isinstance(examples, Array):
+            metrics["examples"] = examples
     return (
         TrainState(state.step + 1, params, opt_state, state.plateau),
         {**metrics, "learning_rate": optimizer.highest_rate(rates)},

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.network.architecture import Architecture, Conv, MaxPool, Row, table
+from alexnet_jax.network.architecture import Architecture, Conv, Local, MaxPool, Row, table
 
 Arrays = Mapping[str, Mapping[str, Float32[np.ndarray, "..."]]]  # {layer: {kernel, bias}}, maps last
 
@@ -43,9 +43,16 @@ def foreign_shape(row: Row) -> tuple[int, ...]:
 def own_shape(row: Row) -> tuple[int, ...]:
     """Of the layer's kernel, maps last, without the padding of the classes."""
     layer = row.layer
+    if isinstance(layer, Local):  # as flax.linen.ConvLocal has it
+        return *row.output_shape[:2], layer.size**2 * row.input_shape[-1], layer.kernels
     if isinstance(layer, Conv):
         return layer.size, layer.size, row.input_shape[-1], layer.kernels
     return math.prod(row.input_shape), row.output_shape[-1]
+
+
+def own_bias_shape(row: Row) -> tuple[int, ...]:
+    """Of the layer's bias, without the padding of the classes."""
+    return row.output_shape if isinstance(row.layer, Local) else row.output_shape[-1:]
 
 
 def from_foreign(net: Architecture, layers: Sequence[Foreign], file: str, network: str) -> Arrays:
@@ -81,7 +88,17 @@ def from_foreign(net: Architecture, layers: Sequence[Foreign], file: str, networ
 
 
 def to_foreign(net: Architecture, arrays: Arrays) -> list[Foreign]:
-    """The network's layers in their order, maps first, without the padding of the classes."""
+    """The network's layers in their order, maps first, without the padding of the classes.
+
+    Raises:
+      UserError: one is locally connected, which PyTorch and Caffe have no layer for.
+    """
+    for layer in net.layers:
+        if isinstance(layer, Local):
+            raise UserError(
+                f"{layer.name} is locally connected, and neither PyTorch nor Caffe has such a layer; export it with "
+                "--format=safetensors or --format=stablehlo"
+            )
     arrays = unpadded(net, arrays)
     return [
         Foreign(row.name, _maps_first(arrays[row.name]["kernel"], row.input_shape), arrays[row.name]["bias"])

@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.network.architecture import Architecture
-from alexnet_jax.weights.mapping import Arrays, layer_rows, own_shape, padded, unpadded
+from alexnet_jax.weights.mapping import Arrays, layer_rows, own_bias_shape, own_shape, padded, unpadded
 
 KEY = "alexnet_jax"
 GROUPS = ("model", "data", "augment", "optimizer", "schedule", "mesh", "train", "evaluate")  # of a config
@@ -90,7 +90,7 @@ def parameters(net: Architecture, arrays: Mapping[str, Mapping[str, np.ndarray]]
     names = [row.name for row in layer_rows(net)]
     more = [name for name in arrays if name not in names]
     for row in layer_rows(net):
-        ours = {"kernel": own_shape(row), "bias": own_shape(row)[-1:]}
+        ours = {"kernel": own_shape(row), "bias": own_bias_shape(row)}
         theirs = {name: array.shape for name, array in arrays.get(row.name, {}).items()}
         if theirs != ours:
             raise UserError(

@@ -56,6 +56,29 @@ def test_a_narrow_network_in_float64_is_the_same_on_every_mesh() -> None:
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), other_params, params)
 
 
+def test_a_short_batch_that_is_filled_up_is_the_short_batch(quick_compile: None) -> None:
+    """Its loss, errors and update are the means over its own five examples (layer.cu:337)."""
+    recipe, mean = Recipe(NARROW, dtype="float64", schedule=DROP), np.full((72, 72, 3), 120, "float64")
+    whole = random_batch(8, 7, 64, 72)
+    short = jax.tree.map(lambda x: x[:5], whole)
+    masked = dataclasses.replace(whole, mask=np.arange(8) < 5)
+    with jax.enable_x64(True):
+        alone, _ = compiled_steps(recipe, towers.make_mesh(1, 1))
+        expected, of_short = alone(create_state(recipe, towers.make_mesh(1, 1)), short, jnp.asarray(mean))
+        for mesh_shape in ((1, 1), (2, 2)):
+            mesh = towers.make_mesh(*mesh_shape)
+            update, _ = compiled_steps(recipe, mesh)
+            state, mean_image = create_state(recipe, mesh), towers.replicate(mean, mesh)
+            after, found = update(state, towers.put_batch(masked, mesh), mean_image)
+            assert int(found["examples"]) == 5
+            for name, value in of_short.items():
+                assert float(found[name]) == pytest.approx(float(value), rel=1e-7), name
+            assert float(found["loss"]) == pytest.approx(float(of_short["loss"]), rel=1e-12)
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), after.params, expected.params
+            )
+
+
 @pytest.mark.slow
 def test_the_full_network_is_the_same_on_every_mesh() -> None:
     recipe = Recipe(schedule=DROP)

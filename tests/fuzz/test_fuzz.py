@@ -1,20 +1,12 @@
 """Whatever chance makes of command lines, configs, pictures, indexes and files: a sentence, or it is taken."""
 
 import io
-import json
-import math
-import multiprocessing
 import os
 import pickle
 import random
-import re
-import resource
 import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,16 +15,14 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
-from hypothesis import HealthCheck, assume, event, given, seed, settings
+from hypothesis import given, seed
 from hypothesis import strategies as st
-from ml_collections import ConfigDict
 from PIL import Image
 
 from alexnet_jax import command_line
 from alexnet_jax.data import pictures, prepare
 from alexnet_jax.data.prepared_set import DIGESTS, labels_of_split, open_set
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, evaluate, train
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import check_config
 from alexnet_jax.runs.fields import FIELDS
@@ -41,10 +31,8 @@ from alexnet_jax.runs.report import read_metrics
 from alexnet_jax.training.step import abstract_state
 from configs import digits
 from tests.conftest import SMALL, launch, result
+from tests.fuzz.chance import BYTES, examples, peak_bytes, put
 
-EXAMPLES = int(os.environ.get("FUZZ", 0))
-
-TYPES = {field.name: field.type for field in FIELDS}
 NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70),
     st.integers(-5, 20),
@@ -72,26 +60,7 @@ FLAGS = st.one_of(
 )
 
 
-def examples(quick: int, most: int = 10_000) -> Any:
-    """So many in the short form, seeded, and no deadline: machines differ.
-
-    Args:
-      most: of what takes long.
-    """
-    return settings(
-        max_examples=min(EXAMPLES, most) or quick,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
 SECONDS = 10  # of the processor's, for one example
-BYTES = 2 << 30  # by which the process may grow, for all
-
-
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -145,91 +114,6 @@ def test_every_config_is_taken_or_refused_in_a_sentence(changes: list[tuple[Any,
             check_config(config)
     except UserError as error:
         assert "config." in str(error)
-
-
-def put(config: ConfigDict, name: str, value: Any) -> None:
-    """A whole number for a real one becomes one, as on the command line."""
-    if TYPES[name] is float and type(value) is int:
-        value = float(value)
-    group, _, last = name.rpartition(".")
-    with config.ignore_type(), config.unlocked():
-        (config[group] if group else config)[last] = value
-
-
-# Names of folders and sets are no matter of chance.
-GIVEN = ("name", "data.name", "data.data_dir", "data.manual_dir", "data.prepared_dir", "train.init_from", "train.steps")
-
-
-@st.composite
-def likely_change(draw: Any) -> tuple[str, Any]:
-    """A field's name, and a value of the right kind that is not too large to be tried."""
-    field = draw(st.sampled_from([field for field in FIELDS if field.name not in GIVEN]))
-    now = digits.get_config()
-    for part in field.name.split("."):
-        now = now[part]
-    if field.type is bool:
-        return field.name, not now
-    if field.type is str:
-        listed = re.split(", | or ", field.rule.needs) if field.rule else ["train", "validation", "conv*", "fc8", ""]
-        return field.name, draw(st.sampled_from(listed))
-    numbers = st.integers(0, 24) if field.type is int else st.floats(0, 2)
-    if field.type is tuple:
-        return field.name, tuple(draw(st.lists(st.integers(0, 24), min_size=len(now), max_size=len(now))))
-    return field.name, draw(numbers)
-
-
-def train_and_evaluate(changes: list[tuple[str, Any]], data_dir: Path, folder: Path) -> tuple[str, int]:
-    """In a process of its own, whose memory is then that of one training.
-
-    Returns:
-      The sentence with which it was refused, or none; the bytes by which the process grew.
-    """
-    before = peak_bytes()
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        config, invocation = narrow_config(changes, data_dir), Invocation(folder / "run", restart=False)
-        trained = train.run(config, invocation, page=False)
-        assert trained["step"] == 2
-        assert math.isfinite(trained["loss"])
-        evaluated = evaluate.run(config, invocation)
-        assert 0 <= evaluated["top1_error"] <= 1
-        json.dumps(evaluated, allow_nan=False)
-    except UserError as error:
-        assert str(error).strip()
-        return str(error), peak_bytes() - before
-    return "", peak_bytes() - before
-
-
-def narrow_config(changes: list[tuple[str, Any]], data_dir: Path) -> ConfigDict:
-    config = digits.get_config()
-    config.model.kernels, config.model.units, config.data.data_dir = (8, 16, 16, 16, 8), (16, 16), str(data_dir)
-    config.train.steps, config.train.batch_size, config.train.log_every, config.evaluate.batch_size = 2, 8, 1, 180
-    for name, value in changes:
-        put(config, name, value)
-    return config
-
-
-@pytest.fixture(scope="module")
-def one_each() -> Iterator[ProcessPoolExecutor]:
-    """A process for each thing asked of it."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"), max_tasks_per_child=1) as pool:
-        yield pool
-
-
-@seed(6)
-@examples(2, most=200)
-@given(st.lists(likely_change(), min_size=1, max_size=4))
-def test_every_config_that_passes_the_door_trains_and_is_evaluated(
-    data_dir: Path, one_each: ProcessPoolExecutor, changes: list[tuple[str, Any]]
-) -> None:
-    try:
-        check_config(narrow_config(changes, data_dir))
-    except UserError:
-        assume(False)
-    with tempfile.TemporaryDirectory() as folder:
-        refused, grown = one_each.submit(train_and_evaluate, changes, data_dir, Path(folder)).result(timeout=300)
-    event(refused[:60])
-    assert grown < BYTES
 
 
 def picture(kind: str, mode: str) -> bytes:

@@ -45,6 +45,16 @@ def test_the_towers_talk_only_where_the_paper_says(mesh_shape: tuple[int, int]) 
     assert reduced == {"softmax", "rank"} | ({"gradients"} if mesh_shape[0] > 1 else set())
 
 
+@pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 2)])
+def test_a_batch_that_may_be_short_is_counted_once(mesh_shape: tuple[int, int]) -> None:
+    recipe, mesh = Recipe(NARROW, keeps_short_batch=True), towers.make_mesh(*mesh_shape)
+    found = communication.count(communication.lowered_step(recipe, mesh, 8, 72).compile().as_text())
+    assert sizes(found) == sizes(communication.predict(NARROW, mesh, 8, recipe.dtype, masked=True))
+    count = 4 if mesh_shape[0] > 1 else 0  # one number, where the batch is divided
+    usual = communication.predict(NARROW, mesh, 8, recipe.dtype)
+    assert sum(one.bytes for one in found) == sum(one.bytes for one in usual) + count
+
+
 def test_bytes_by_hand() -> None:
     found = listed((1, 2))
     maps = {"conv3": 13 * 13 * 256, "fc6": 6 * 6 * 256, "fc7": 4096, "fc8": 4096}

@@ -17,7 +17,7 @@ from tests.test_launch import imported_by
 EVERY = [
     *(("alexnet", variant) for variant in ("", *variants.VARIANTS)),
     *(("alexnet_2012", variant) for variant in alexnet_2012.RUNS),
-    *(("cifar10", variant) for variant in ("", *cifar10.ACTIVATIONS)),
+    *(("cifar10", variant) for variant in ("", *cifar10.ACTIVATIONS, *cifar10.NORMS)),
     *(("photos", variant) for variant in ("", *photos.VARIANTS)),
     ("digits", ""),
 ]

@@ -17,6 +17,7 @@ from alexnet_jax.modes import Invocation, evaluate, table, train
 from alexnet_jax.runs import finetune
 from alexnet_jax.runs.config import check_config, network_of
 from alexnet_jax.runs.folder import open_run, own_recipe, restore_params
+from alexnet_jax.runs.measured import measured
 from configs import alexnet, alexnet_2012
 from tests.conftest import launch, narrowed, refusal
 from tests.photographs import write_folder
@@ -72,7 +73,7 @@ def test_an_ensemble_of_one_is_that_one(trained: dict[str, Path], tmp_path: Path
 
 
 def test_the_table_shows_what_was_measured(trained: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
-    result = ensemble(tmp_path, *[trained["two"]] * 5)
+    result = ensemble(tmp_path, trained["two"], trained["one"])
     folders = tuple(map(str, (tmp_path, trained["one"])))
     found_table = table.run(None, Invocation(tmp_path, restart=False, runs=folders))
     rows = {row["row"]: row for row in found_table["rows"]}
@@ -81,8 +82,10 @@ def test_the_table_shows_what_was_measured(trained: dict[str, Path], tmp_path: P
     assert rows["5 CNNs"]["views"] == 10 and five is None  # and so is the ensemble's
     assert rows["one GPU"]["published"] == [1.7, 1.2] and rows["one GPU"]["relative"]
     line = json.loads((tmp_path / "evaluations.jsonl").read_text())
-    assert line["members"] == ["alexnet"] * 5 and line["top1_error"] == result["top1_error"]
-    (tmp_path / "evaluations.jsonl").write_text(json.dumps({**line, "views": 10, "top1_error": 0.381}) + "\n")
+    assert line["members"] == ["alexnet", "alexnet:one_gpu"] and line["top1_error"] == result["top1_error"]
+    assert (line["seeds"], line["checkpoint"]) == ([0, 0], "best")
+    line = {**line, "members": ["alexnet"] * 5, "seeds": [0, 1, 2, 3, 4], "views": 10, "top1_error": 0.381}
+    (tmp_path / "evaluations.jsonl").write_text(json.dumps(line) + "\n")
     found_table = table.run(None, Invocation(tmp_path, restart=False, runs=(str(tmp_path),)))
     five = next(row for row in found_table["rows"] if row["row"] == "5 CNNs")["alexnet"]
     assert five is None  # digits are no row's data
@@ -91,7 +94,41 @@ def test_the_table_shows_what_was_measured(trained: dict[str, Path], tmp_path: P
     assert (other["top1"], other["top5"]) == (pytest.approx(38.1), 100 * line["top5_error"])
     printed = capsys.readouterr()
     assert not printed.out
-    assert "5 networks" in printed.err and "38.1 / " in printed.err and "digits, validation, 10 views" in printed.err
+    assert "5 networks" in printed.err and "38.1 / " in printed.err
+    assert "digits, validation, 10 views, best" in printed.err
+
+
+def test_the_mean_of_a_run_and_itself_is_refused(trained: dict[str, Path], tmp_path: Path) -> None:
+    copied = shutil.copytree(trained["two"], tmp_path / "copied")
+    for other in (trained["two"], copied):
+        with pytest.raises(UserError, match=r"equal configuration and seed \(0\), .*with another --config.train.seed"):
+            ensemble(tmp_path / "none", trained["one"], trained["two"], other)
+    saved = json.loads((copied / "config.json").read_text())
+    saved["train"]["seed"] = 1
+    saved["train"]["log_every"] = 7  # which changes no weight
+    (copied / "config.json").write_text(json.dumps(saved))
+    ensemble(tmp_path / "other", trained["two"], copied)
+    saved["train"]["seed"] = 0
+    (copied / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(UserError, match="equal configuration and seed"):
+        ensemble(tmp_path / "none", trained["two"], copied)
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_a_folder_holds_is_of_its_newest_and_of_its_best_checkpoint(
+    trained: dict[str, Path], tmp_path: Path
+) -> None:
+    workdir = shutil.copytree(trained["two"], tmp_path / "run")
+    (workdir / "evaluations.jsonl").unlink(missing_ok=True)
+    (of_newest, of_best) = measured(workdir)
+    assert (of_newest.checkpoint, of_best.checkpoint) == ("newest", "best")  # of one step
+    assert of_newest.top1 == of_best.top1
+    line = {"members": ["alexnet"], "seeds": [0], "data": "digits", "split": "validation", "views": 10}
+    lines = [{**line, "step": step, "top1_error": step / 10, "top5_error": 0.0} for step in (1, 2)]
+    (workdir / "evaluations.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    found = {(one.views, one.checkpoint): one.top1 for one in measured(workdir)}
+    assert found[10, "newest"] == found[10, "best"] == pytest.approx(20)
+    assert found[10, "step 1"] == pytest.approx(10)  # a state that is no longer either
 
 
 def test_class_lists_must_be_the_same(trained: dict[str, Path], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from alexnet_jax.network import ops
-from alexnet_jax.network.architecture import Architecture, Conv, Dense, Rounding, WithinMapNorm
+from alexnet_jax.network.architecture import Architecture, Conv, Dense, MaxPool, Rounding, WithinMapNorm
 from alexnet_jax.network.model import AlexNet
 from alexnet_jax.runs.config import network_of
 from configs import alexnet, alexnet_2012
@@ -86,6 +86,38 @@ def test_pooling_by_rounding(window: int, stride: int, side: int, rounding: Roun
     a = np.random.default_rng(2).normal(-50, 1, (2, side, side, 3))  # below 0: a zero at the edge would win
     mine = ops.max_pool(jnp.asarray(a, jnp.float32), window, stride, rounding)
     np.testing.assert_allclose(mine, pooled(a, window, stride, rounding), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("window", "stride", "side"), [(3, 2, 8), (2, 2, 9), (3, 3, 10), (2, 1, 5)])
+@pytest.mark.parametrize("rounding", ["up", "down"])
+def test_of_positions_that_tie_each_has_the_gradient(window: int, stride: int, side: int, rounding: Rounding) -> None:
+    """cuda-convnet's undoing of a pooling: a position has the gradient of each window whose maximum it equals."""
+    rng = np.random.default_rng(3)
+    a = rng.integers(0, 4, (2, side, side, 3)).astype(np.float64)  # few values: most windows tie
+    maxima = pooled(a, window, stride, rounding)
+    weights = rng.integers(1, 9, maxima.shape).astype(np.float64)
+    expected = np.zeros_like(a)
+    ties = 0
+    for b, i, j, c in np.ndindex(*maxima.shape):
+        rows = range(i * stride, min(i * stride + window, side))
+        columns = range(j * stride, min(j * stride + window, side))
+        equal = [(row, column) for row in rows for column in columns if a[b, row, column, c] == maxima[b, i, j, c]]
+        ties += len(equal) > 1
+        for row, column in equal:
+            expected[b, row, column, c] += weights[b, i, j, c]
+    assert ties > maxima.size / 8
+    x = jnp.asarray(a, jnp.float32)
+    np.testing.assert_array_equal(ops.max_pool(x, window, stride, rounding, "all"), maxima)
+    mine = jax.grad(lambda x: (ops.max_pool(x, window, stride, rounding, "all") * weights).sum())(x)
+    np.testing.assert_array_equal(mine, expected)
+    first = jax.grad(lambda x: (ops.max_pool(x, window, stride, rounding) * weights).sum())(x)
+    assert first.sum() == weights.sum() < expected.sum()
+
+
+def test_the_configs_say_which_of_those_that_tie() -> None:
+    for get_config, ties in ((alexnet.get_config, "first"), (alexnet_2012.get_config, "all")):
+        poolings = [step for step in first_layer(get_config()).then if isinstance(step, MaxPool)]
+        assert [pooling.ties for pooling in poolings] == [ties]
 
 
 def first_layer(config: ConfigDict) -> Conv:

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.network import architecture
-from alexnet_jax.runs import fields
 from alexnet_jax.runs.config import (
     OF_TRAINING,
     check_config,
@@ -19,8 +18,8 @@ from alexnet_jax.runs.config import (
     flatten,
     network_of,
     recipe_of,
-    with_added_fields,
 )
+from alexnet_jax.runs.earlier import ADDED, with_added_fields
 from alexnet_jax.runs.fields import FIELDS
 from alexnet_jax.runs.memory import check_memory, evaluation_bytes
 from configs import alexnet, alexnet_2012, cifar10
@@ -150,6 +149,14 @@ def test_a_group_that_is_none_is_a_sentence(value: Any) -> None:
         check_config(with_field(alexnet.get_config(), "data", value))
 
 
+def test_what_decays_is_named_by_layers_that_there_are() -> None:
+    check_config(cifar10.get_config("lrn"))
+    with pytest.raises(UserError, match=r"decayed names 'fc9', and no layer is called so; the layers are conv1, .*fc5"):
+        check_config(with_field(cifar10.get_config("lrn"), "optimizer.decayed", "local*, fc9"))
+    with pytest.raises(UserError, match=r"model\.kernels is \(8, 8\) and must be four numbers"):
+        check_config(with_field(cifar10.get_config("no_lrn"), "model.kernels", (8, 8)))
+
+
 def test_four_layers_have_one_tower_and_three_widths() -> None:
     with pytest.raises(UserError, match=r"model\.towers is 2 and must be 1 for the network of four layers"):
         check_config(with_field(cifar10.get_config(), "model.towers", 2))
@@ -162,7 +169,7 @@ def test_four_layers_have_one_tower_and_three_widths() -> None:
 def test_a_run_from_before_a_field_did_what_was_done_then() -> None:
     config = alexnet.get_config()
     saved = json.loads(config_to_json(config))
-    for name in fields.ADDED:
+    for name in ADDED:
         group, _, field = name.partition(".")
         del saved[group][field]
     assert differences(config, saved, OF_TRAINING, ("here", "there")) == []

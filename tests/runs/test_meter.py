@@ -28,6 +28,17 @@ def test_means_are_those_since_the_last_report() -> None:
     assert meter.take()[0] == {"loss": 8.0, "top1_error": 1.0}
 
 
+def test_a_short_batch_counts_for_what_it_holds() -> None:
+    meter = Meter(batch_size=8, seen=[[1.0, 0.5]])  # as an earlier version of the program saved a whole one
+    meter.add(2, {**metrics(2.5, 0.75), "examples": jnp.int32(8)})
+    meter.add(3, {**metrics(4.5, 0.0), "examples": jnp.int32(2)})
+    assert meter.seen() == [[1.0, 0.5, 8], [2.5, 0.75, 8], [4.5, 0.0, 2]]
+    assert Meter(batch_size=8, seen=meter.seen()).seen() == meter.seen()
+    means, _ = meter.take()
+    assert means["loss"] == pytest.approx((8 * 1.0 + 8 * 2.5 + 2 * 4.5) / 18)
+    assert means["top1_error"] == pytest.approx((8 * 0.5 + 8 * 0.75) / 18)
+
+
 def test_a_step_is_read_once_and_while_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     device_get = jax.device_get

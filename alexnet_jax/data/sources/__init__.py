@@ -1,4 +1,4 @@
-"""Where pictures come from: TFDS sets, the official tars, tars of synsets, folders, the digits.
+"""Where pictures come from: TFDS sets, the official tars, tars of synsets, folders, idx files, the digits.
 
 Every source lists its pictures as a whole, in an order of its own that never changes, with label, file
 name and size, and what it leaves out. Nothing is decoded here.
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.data.sources import idx
 from alexnet_jax.data.sources.folder import open_folder
 from alexnet_jax.data.sources.source import LeftOut, Source, Split, has_own_splits, manual_dir, root
 from alexnet_jax.data.sources.synset_tars import open_synset_tars
@@ -28,6 +29,8 @@ def open_source(data: ConfigDict) -> Source:
             return open_folder(manual_dir(data), data.validation_fraction, data.max_missing)
         if data.name == "synset_tars":
             return open_synset_tars(manual_dir(data), data.validation_fraction)
+        if data.name == "idx":
+            return idx.open_idx(manual_dir(data))
         builder = tfds_set.builder_of(data)
         if data.name == "imagenet2012" and not builder.is_prepared():
             return imagenet.open_imagenet(data, builder)
@@ -57,6 +60,8 @@ def class_names(data: ConfigDict) -> tuple[str, ...]:
 
     if data.name in ("folder", "synset_tars"):
         return open_source(data).classes
+    if data.name == "idx":
+        return idx.class_names(manual_dir(data))
     return tfds_set.keys_and_classes(data.name, tfds_set.builder_of(data))[2]
 
 
@@ -70,12 +75,14 @@ def is_there(data: ConfigDict) -> bool:
         return True
     if data.name == "imagenet2012":
         return bool(data.manual_dir) and all((folder / tar).is_file() for tar in (TRAIN_TAR, VALIDATION_TAR))
+    if data.name == "idx":
+        return bool(data.manual_dir) and all((folder / name).is_file() for pair in idx.FILES.values() for name in pair)
     return bool(data.manual_dir) and data.name in ("folder", "synset_tars") and folder.is_dir()
 
 
 def is_of_tfds(name: str) -> bool:
     """Whether TFDS knows of such a set; what may be one of our own, by its name, it may know too."""
-    return name not in ("folder", "synset_tars")
+    return name not in ("folder", "synset_tars", "idx")
 
 
 def stamp(data: ConfigDict) -> str:
@@ -90,13 +97,15 @@ def stamp(data: ConfigDict) -> str:
     from alexnet_jax.data.sources.tfds_set import builder_of
 
     digest = hashlib.blake2b(digest_size=16)
-    folder, official = Path(data.manual_dir).expanduser(), data.name == "imagenet2012"
+    folder, named = Path(data.manual_dir).expanduser(), {"imagenet2012": [TRAIN_TAR, VALIDATION_TAR]}
+    named["idx"] = [name for pair in idx.FILES.values() for name in pair]
+    alone = named.get(data.name)  # of the files in the folder, those that are the set
     if is_of_tfds(data.name) and (builder := builder_of(data)).is_prepared():
-        folder, official = Path(builder.data_dir), False
+        folder, alone = Path(builder.data_dir), None
     for inside, folders, names in os.walk(folder):
-        if official:
+        if alone:
             folders.clear()
-            names = [TRAIN_TAR, VALIDATION_TAR]
+            names = alone
         folders.sort()
         for name in sorted(names):
             path = os.path.join(inside, name)

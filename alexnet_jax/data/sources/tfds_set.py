@@ -28,7 +28,7 @@ def builder_of(data: ConfigDict) -> tfds.core.DatasetBuilder:
         raise UserError(
             f"config.data.name is '{data.name}', which is no dataset of TFDS, or has no such version; set "
             "--config.data.name to one of its image classification sets, such as imagenet2012, or to folder, "
-            "synset_tars or digits"
+            "synset_tars, idx or digits"
         ) from error
     except OSError as error:
         raise _unwritable(error) from error

@@ -1,0 +1,130 @@
+"""The four files of the MNIST family, as they are distributed: MNIST, Fashion-MNIST, KMNIST.
+
+An idx file is two zeros, a byte for its type (8: unsigned bytes), one for its number of axes, the length of each axis
+as four bytes, the highest first, and then the bytes themselves; here it is in gzip.
+"""
+
+import gzip
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from alexnet_jax.data.pictures import Picture
+from alexnet_jax.data.sources.source import Source, Split, split_of
+from alexnet_jax.messages import UserError
+
+FILES = {  # of each split, its pictures and its labels
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+OF_PICTURES, OF_LABELS = 0x803, 0x801  # the first four bytes: unsigned bytes along three axes, or along one
+MOST = 1 << 31  # bytes of a file that is read: what a header asks for is not taken on trust
+
+
+def open_idx(folder: Path) -> Source:
+    """The pictures of the four files in `folder`; the classes are called as their numbers are, 0, 1 and so on.
+
+    Raises:
+      UserError: a file is missing, cut short or of another kind; pictures and labels are of different counts; there
+        is one class, or a label that training has no picture of.
+    """
+    for name in (name for pair in FILES.values() for name in pair):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"'{folder}' lacks {name}; put the set's four files there as they are distributed, in gzip and by "
+                "these names"
+            )
+    splits: dict[str, Split] = {}
+    classes = 0
+    for split, (pictures, labels) in FILES.items():
+        pixels, of_each = read_idx(folder / pictures, OF_PICTURES), read_idx(folder / labels, OF_LABELS)
+        if len(pixels) != len(of_each):
+            raise UserError(
+                f"'{folder / pictures}' has {len(pixels):,} pictures and {labels} {len(of_each):,} labels; get both "
+                "anew, of the same set"
+            )
+        if split == "train":
+            classes = _number_of_classes(of_each, folder / labels)
+        elif unknown := sorted(set(of_each.tolist()) - set(range(classes))):
+            raise UserError(
+                f"'{folder / labels}' has the label {unknown[0]}, and training those from 0 to {classes - 1}; get the "
+                "four files anew, of the same set"
+            )
+        # Their numbers are as wide as the largest, so that names in order are pictures in order.
+        wide = len(str(len(pixels) - 1))
+        splits[split] = split_of(
+            [
+                Picture(f"{split}/{number:0{wide}d}.png", int(label), size=len(png), data=png)
+                for number, (label, png) in enumerate(zip(of_each, map(_png, pixels), strict=True))
+            ]
+        )
+    met = sum(split.count for split in splits.values())
+    return Source("idx", tuple(str(label) for label in range(classes)), splits, met=met)
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """The classes, by the labels of training alone. Raises UserError if these cannot be read."""
+    path = folder / FILES["train"][1]
+    if not path.is_file():
+        raise UserError(f"'{folder}' lacks {path.name}; put the set's four files there as they are distributed")
+    return tuple(str(label) for label in range(_number_of_classes(read_idx(path, OF_LABELS), path)))
+
+
+def _number_of_classes(labels: UInt8[np.ndarray, " pictures"], path: Path) -> int:
+    there = np.unique(labels)
+    if len(there) < 2:
+        raise UserError(f"'{path}' has labels of {len(there)} class{'' if len(there) == 1 else 'es'}; two are needed")
+    lacking = sorted(set(range(int(there[-1]) + 1)) - set(there.tolist()))
+    if lacking:
+        raise UserError(
+            f"'{path}' has labels up to {there[-1]} and none is {lacking[0]}, a class without pictures; get it anew"
+        )
+    return len(there)
+
+
+def read_idx(path: Path, magic: int) -> UInt8[np.ndarray, "..."]:
+    """The array in an idx file, unsigned bytes.
+
+    Args:
+      magic: what its first four bytes have to be; the last of them is the number of axes.
+
+    Raises:
+      UserError: they are other ones; or the file is cut short, longer than it says, damaged, or no gzip.
+    """
+    axes = magic & 0xFF
+    what = "pictures" if axes == 3 else "labels"
+    try:
+        with gzip.open(path) as file:
+            head = file.read(4 * (1 + axes))
+            found = struct.unpack(">I", head[:4])[0] if len(head) >= 4 else None
+            if found is not None and found != magic:
+                raise UserError(
+                    f"'{path}' is no idx file of {what}: it begins with {found:#06x} and should with {magic:#06x}; get "
+                    "it anew"
+                )
+            if len(head) < 4 * (1 + axes):
+                raise EOFError
+            shape = struct.unpack(f">{axes}I", head[4:])
+            size = int(np.prod(shape, dtype=np.float64))
+            if size >= MOST:
+                raise UserError(f"'{path}' says that it holds {what} of shape {shape}, which is too much; get it anew")
+            content = file.read(size + 1)
+    except EOFError:
+        raise UserError(f"'{path}' is cut short; get it anew") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"'{path}' is damaged, or no gzip file ({error}); get it anew") from error
+    if len(content) != size:
+        how = f"cut short: {len(content):,} bytes of" if len(content) < size else "longer than"
+        raise UserError(f"'{path}' is {how} {what} of shape {shape} in it; get it anew")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _png(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
