@@ -57,10 +57,10 @@ class Plan:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: float = 2.0
-    boundaries: tuple[float, ...] = (1.4, 1.8)
+    epochs: float = 1.8
+    boundaries: tuple[float, ...] = (1.25, 1.6)
     rates: tuple[float, ...] = (0.003, 0.01, 0.03)
-    figure_epochs: float = 0.4
+    figure_epochs: float = 0.35
     figure_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
     steps: int = 0
 
