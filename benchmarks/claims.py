@@ -57,10 +57,10 @@ class Plan:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: float = 2.0
-    boundaries: tuple[float, ...] = (1.4, 1.8)
+    epochs: float = 1.8
+    boundaries: tuple[float, ...] = (1.25, 1.6)
     rates: tuple[float, ...] = (0.003, 0.01, 0.03)
-    figure_epochs: float = 0.4
+    figure_epochs: float = 0.35
     figure_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
     steps: int = 0
 
@@ -87,19 +87,19 @@ class Claim:
 
 CLAIMS = (
     Claim("no_lrn", "no response normalisation", "3.3", "+1.4", {"model.lrn": False}),
-    Claim("pooling", "pooling 2/2, without overlap", "3.4", "+0.4", {"model.pool_window": 2}),
+    Claim("pooling", "pooling 2/2 without overlap", "3.4", "+0.4", {"model.pool_window": 2}),
     Claim("no_dropout", "no dropout", "4.2", "+, overfitting", {"model.dropout": 0.0}),
     Claim("no_crops", "no crops", "4.1", "+, overfitting", {"augment.crops": False}),
     Claim("no_cross", "no cross connections", "run 150", "+1.2", {"model.cross_connections": False}),
     Claim(
         "one_tower",
-        "one tower, half the kernels of conv1 to conv4",
+        "one tower with half the kernels of conv1 to conv4",
         "3.2",
         "+1.7",
         {"model.towers": 1, "model.kernels": (12, 32, 48, 48, 64)},
     ),
 )
-TANH = Claim("tanh", "tanh units, each at its best rate", "3.1", "+, slower", {"model.activation": "tanh"})
+TANH = Claim("tanh", "tanh units at their best rate", "3.1", "+, slower", {"model.activation": "tanh"})
 
 
 def two_towers(plan: Plan, changes: dict[str, Any], rate: float, seed: int) -> ConfigDict:

@@ -53,7 +53,7 @@ def test_the_table_has_means_and_spreads() -> None:
 def test_the_summary_says_what_does_not_show_too() -> None:
     said = claims_table.summary(RECORD)
     assert "as in the paper: no response normalisation;" in said
-    assert "not told apart by three seeds: pooling 2/2, without overlap;" in said
+    assert "not told apart by three seeds: pooling 2/2 without overlap;" in said
     assert "with a lower error for every seed: no dropout." in said
     lines = claims_table.readme(RECORD).splitlines()
     assert "51 minutes" in lines[0] and "2.0 with biases of 0 (paper: 6)" in lines[-1]
@@ -94,7 +94,8 @@ def claim(manual_dir: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         f"--folder={folder}",
         "--quick",
     ]
-    return subprocess.run(command, cwd=ROOT, env=environment_of_a_user(), capture_output=True, text=True)
+    environment = {**environment_of_a_user(), "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # which compiles sooner
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.slow
