@@ -142,6 +142,7 @@ FIELDS = (
     Field("data.data_dir", str),
     Field("data.manual_dir", str),
     Field("data.prepared_dir", str),
+    Field("data.shared", bool),
     Field("data.train_split", str),
     Field("data.validation_fraction", float, _between(0, 1)),
     Field("data.resize", int, _at_least(1)),
@@ -218,6 +219,7 @@ ADDED: dict[str, Any] = {
     "model.pool_stride": 2,
     "model.pool_rounding": "down",
     "data.prepared_dir": "",
+    "data.shared": True,
     "data.validation_fraction": 0.1,
     "data.encoding": "jpeg",
     "data.jpeg_quality": 95,
@@ -242,13 +244,10 @@ ADDED: dict[str, Any] = {
     "train.rewinds": 0,
     **dict.fromkeys(("train.least_steps", "train.most_steps", "evaluate.least_steps"), 0),
     "data.square": "crop",
-    "data.mean_rgb": [],  # as JSON has it
-    "data.stddev_rgb": [],
+    **{"data.mean_rgb": [], "data.stddev_rgb": []},  # as JSON has it
     "model.first_padding": [0, 3],
     "model.dense_stddev": 0.0,
-    "model.start": "constants",
-    "model.dropout_place": "outputs",
-    "model.dropout_scaling": "test",
+    **{"model.start": "constants", "model.dropout_place": "outputs", "model.dropout_scaling": "test"},
     "model.lrn_across_towers": False,
     "model.pool_before_norm": False,
 }

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from PIL import Image
 
-from alexnet_jax import command_line
+from alexnet_jax import command_line, defined_flags
 from alexnet_jax.data import pictures, prepare
 from alexnet_jax.data.prepared_set import DIGESTS, labels_of_split, open_set
 from alexnet_jax.messages import UserError
@@ -94,7 +94,7 @@ def peak_bytes() -> int:
 @pytest.fixture(scope="module", autouse=True)
 def defined() -> Iterator[None]:
     if "config" not in flags.FLAGS:
-        command_line._define_flags()
+        defined_flags.define_flags()
     before = peak_bytes()
     yield
     assert peak_bytes() - before < BYTES
