@@ -128,12 +128,12 @@ def _run(argv: Sequence[str]) -> None:
     _silence_libraries()
     if flags.FLAGS.mode in READ_DATA:
         say("starting TensorFlow and JAX")  # which takes seconds
-    _join()
+    mode = importlib.import_module(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
+    _join()  # with all imported: on a slow disk that takes longer than a process may be silent
     if cluster.count() > 1:
         from alexnet_jax.runs.alike import require_same_command
 
         require_same_command(flag.value, {"mode": flags.FLAGS.mode, **vars(invocation)})
-    mode = importlib.import_module(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
     result = mode.run(flag.value, invocation)
     if cluster.index() == 0:
         print(as_json(result), flush=True)

@@ -123,8 +123,14 @@ def _require_free(coordinator: str) -> None:
     """Raises UserError if this host cannot listen at the address."""
     bound = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", coordinator)
     host, port = _address(bound)
+    several = os.environ.get("SLURM_STEP_NUM_NODES", "1") != "1"
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        if several and str(where[0]).startswith("127."):
+            raise UserError(
+                f"'{host}' is {where[0]} on its own host (/etc/hosts), where no other host reaches it; set "
+                f"JAX_COORDINATOR_BIND_ADDRESS=ADDRESS:{port} in the environment"
+            )
         with socket.socket(family) as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind(where)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-TAIL = 2000  # characters of what a library printed last
+TAIL = 8000  # characters of what a library printed last
 
 
 class _Kept:

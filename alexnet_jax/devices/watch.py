@@ -15,7 +15,7 @@ from typing import Any
 from alexnet_jax.messages import say_error
 
 BEAT = 2.0  # seconds
-SILENT = 20.0  # seconds without a sign of life, after which a process counts as dead
+SILENT = 35.0  # seconds without a sign of life, after which a process counts as dead; libraries may hold Python up
 HUNG = 40.0  # seconds in which the others wait for a process that lives, between two steps of training
 PARTING = 10.0  # seconds that whoever ends first waits until the others have heard of it
 

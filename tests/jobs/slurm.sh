@@ -49,6 +49,13 @@ ours() { # the number of the daemon $1 that was started here, if it still runs
 	grep -qa "$dir" "/proc/$pid/cmdline" 2> /dev/null && echo "$pid"
 }
 
+launch() { # the daemon $1; what it says goes to a file, lest it hold the caller's pipe open
+	"$@" > "$dir/$1.out" 2>&1 < /dev/null || {
+		cat "$dir/$1.out" >&2
+		exit 1
+	}
+}
+
 start() {
 	[[ $(getent ahostsv4 "$host") == 127.0.0.1* ]] || {
 		echo "'$host' is not 127.0.0.1 in /etc/hosts" >&2
@@ -58,10 +65,10 @@ start() {
 	mkdir -p "$dir/state" "$dir/spool"
 	(umask 077 && head -c 1024 /dev/urandom > "$dir/munge.key")
 	configure "$((20000 + RANDOM % 10000))"
-	munged --key-file="$dir/munge.key" --socket="$dir/munge.socket" --pid-file="$dir/munged.pid" \
-		--log-file="$dir/munged.log" --seed-file="$dir/munged.seed" > "$dir/munged.out" 2>&1 < /dev/null
-	slurmctld -c -f "$SLURM_CONF" > "$dir/slurmctld.out" 2>&1 < /dev/null
-	slurmd -c -f "$SLURM_CONF" > "$dir/slurmd.out" 2>&1 < /dev/null
+	launch munged --key-file="$dir/munge.key" --socket="$dir/munge.socket" --pid-file="$dir/munged.pid" \
+		--log-file="$dir/munged.log" --seed-file="$dir/munged.seed"
+	launch slurmctld -c -f "$SLURM_CONF"
+	launch slurmd -c -f "$SLURM_CONF"
 	for _ in {1..120}; do
 		[[ $(sinfo -h -p main -o %T 2> /dev/null) == idle ]] && return
 		sleep 0.5
