@@ -23,12 +23,16 @@ def main() -> None:
         given = launchers.of_flags(place[0], int(place[1]), int(place[2]))
         assert given is not None
         cluster.join(given)
+    mesh = towers.make_mesh(int(data), int(model))
+    as_sent = Recipe(NARROW) if size == "narrow" else Recipe()  # in float32, of which the prediction is
+    lowered = communication.lowered_step(as_sent, mesh, 16, 256 if size == "full" else 72)
+    sent = sum(one.bytes for one in communication.count(str(lowered.compile().as_text())))
+    predicted = sum(one.bytes for one in predict(as_sent.architecture, mesh, 16, "float32"))
     if size == "narrow":
         jax.config.update("jax_enable_x64", True)
         recipe, batch_size, resize = Recipe(NARROW, dtype="float64", schedule=Schedule("steps", boundaries=(5,))), 8, 72
     else:
-        recipe, batch_size, resize = Recipe(), 16, 256
-    mesh = towers.make_mesh(int(data), int(model))
+        recipe, batch_size, resize = as_sent, 16, 256
     update, _ = compiled_steps(recipe, mesh)
     state, losses = create_state(recipe, mesh), []
     mean = towers.replicate(np.full((resize, resize, 3), 120, recipe.dtype), mesh)
@@ -36,15 +40,12 @@ def main() -> None:
     for step in range(10):
         whole = random_batch(batch_size, net.classes, net.input_size, resize, seed=step % 3)
         batch = towers.put_batch(jax.tree.map(lambda x: x[rows], whole), mesh)
-        if step == 0:
-            found = communication.count(str(update.lower(state, batch, mean).compile().as_text()))
         state, metrics = update(state, batch, mean)
         losses.append(float(metrics["loss"]))
     params = towers.on_host(state.params)
     if cluster.index() == 0:
         named = {f"{name}/{kind}": x for name, layer in params.items() for kind, x in layer.items()}
-        predicted = sum(one.bytes for one in predict(net, mesh, batch_size, recipe.dtype))
-        sizes = np.array([sum(one.bytes for one in found), predicted, rows.stop - rows.start])
+        sizes = np.array([sent, predicted, rows.stop - rows.start])
         np.savez(path, losses=np.array(losses), sizes=sizes, **named)
     cluster.end()
 

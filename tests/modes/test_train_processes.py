@@ -120,6 +120,7 @@ def test_four_processes_go_on_on_one_and_on_two_and_the_other_way_round(
             {},
             "asks for 4 devices (data 2 x model 2) and the 2 processes have 2",
             id="too few devices",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             2, (), {1: ("--config.train.seed=3",)}, "config.train.seed is 3 in process 1 on ", id="other configs"
@@ -130,6 +131,7 @@ def test_four_processes_go_on_on_one_and_on_two_and_the_other_way_round(
             {},
             "config.train.batch_size is 63",
             id="a batch that cannot be divided",
+            marks=pytest.mark.slow,
         ),
         pytest.param(3, (), {}, "an odd number for 2 towers, and leaves process 2 without any", id="an odd number"),
     ],
@@ -143,6 +145,7 @@ def test_what_cannot_be_is_said_by_all_in_a_sentence(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_workdir_that_one_process_alone_sees_is_named_with_the_file(data_dir: Path, tmp_path: Path) -> None:
     # Each process has a folder of its own under the same name, as hosts that share no disk have.
     config = f"--config={ROOT / 'configs' / 'digits.py'}"
