@@ -53,7 +53,7 @@ def main() -> None:
         app.run(_run, flags_parser=parse_command_line)
     except signals.Stopped as error:
         say_of_the_end(str(error))
-        cluster.end()
+        cluster.end(signals.STATUS)
         sys.exit(signals.STATUS)
     except UserError as error:
         say_error(str(error))

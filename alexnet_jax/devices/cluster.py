@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ class _Here:
     watch: Watch | None = None
     hosts: Sequence[str] = ()
     talks = itertools.count()
+    status: int | None = None  # with which it ends, once all are done
 
 
 def index() -> int:
@@ -147,6 +149,8 @@ def _aborted(printed: str) -> None:
     """JAX's runtime, or another library, ends this process; `printed` is what it has to say."""
     place = _Here.place
     assert place is not None
+    if _Here.status is not None:  # process 0 was gone before this one
+        os._exit(_Here.status)
     if WORDS_OF_THE_RUNTIME not in printed:
         say_of_the_end(printed)
         say_error("a library aborted; its last words stand above")
@@ -277,14 +281,21 @@ def stands_at(step: int, steady: bool) -> None:
         _Here.watch.stands_at(step, steady)
 
 
-def end() -> None:
-    """All is done here: waits for the others, and leaves the cluster; process 0, which holds it together, last."""
+def end(status: int = 0) -> None:
+    """All is done here: waits for the others, and leaves the cluster; process 0, which holds it together, last.
+
+    Args:
+      status: with which the program is about to end.
+    """
     if _Here.watch is None:
         return
     import jax
 
     gathered("end", "", PREPARE_SECONDS)
     _Here.watch.close()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    _Here.status = status
     jax.distributed.shutdown()
 
 

@@ -85,8 +85,9 @@ class Watch:
             thread.join(SILENT)
 
     def lost(self, process: int) -> None:
-        """Ends this process, as that one is dead or hangs."""
+        """Ends this process, as that one is dead or hangs; without a word, where it was about to end anyway."""
         self._conclude(self._sentence_of_the_dead(process, "does not answer"))
+        _end()
 
     def _named(self, process: int, sentence: str) -> str:
         return f"process {process} on {self._hosts[process]}: {sentence}"
