@@ -14,15 +14,14 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import cache, signals
+from alexnet_jax.defined_flags import define_flags
+from alexnet_jax.devices import cluster, launchers
 from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
-from alexnet_jax.messages import UserError, as_json, say
+from alexnet_jax.messages import UserError, as_json, say, say_error, say_of_the_end
 from alexnet_jax.modes import (
-    EXPORTED,
-    FIGURES,
     FILES,
     FLAGS,
-    IMPORTED,
-    MODES,
+    OF_A_CLUSTER,
     OF_A_RUN,
     OF_FILES,
     READ_DATA,
@@ -40,7 +39,6 @@ WRONG = {  # what absl's parsers say of a value, and what it must be
     r"Non-boolean argument": "true or false",
     r"as a ConfigDict": "one of its fields, with a dot: a group has no value of its own",
 }
-flags.disclaim_key_flags()  # they are those of the program that calls `main`, and its --help shows them
 
 
 def main() -> None:
@@ -51,18 +49,24 @@ def main() -> None:
     """
     _make_up_for_what_is_missing()
     signals.listen()
-    _define_flags()
+    define_flags()
     try:
         app.run(_run, flags_parser=parse_command_line)
     except signals.Stopped as error:
-        say(str(error))
+        say_of_the_end(str(error))
+        cluster.end(signals.STATUS)
         sys.exit(signals.STATUS)
     except UserError as error:
-        say(f"error: {error}")
+        say_error(str(error))
+        cluster.fail(str(error))
         sys.exit(1)
     except BrokenPipeError:  # nobody reads the result
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        if cluster.count() > 1:
+            cluster.fail_by(error)
+        raise
 
 
 def _make_up_for_what_is_missing() -> None:
@@ -79,39 +83,6 @@ def _make_up_for_what_is_missing() -> None:
     except RuntimeError:
         os.environ["HOME"] = str(Path(tempfile.gettempdir(), f"home-of-{os.getuid()}"))
         say(f"this user has no home folder: {os.environ['HOME']} stands for it")
-
-
-def _define_flags() -> None:
-    config_flags.DEFINE_config_file(
-        "config", None, "The config file, FILE[:VARIANT]; change a field with --config.KEY=VALUE."
-    )
-    flags.DEFINE_enum("mode", "train", list(MODES), "\n".join(f"{name}: {what}." for name, what in MODES.items()))
-    flags.DEFINE_string("workdir", None, "The run's folder; runs/<config>[-<variant>] by default.")
-    flags.DEFINE_bool("restart", False, "Set aside a run that is in the folder and begin anew.")
-    flags.DEFINE_bool(
-        "compilation_cache", True, "Keep compiled programs in the user's cache: the next start is faster."
-    )
-    flags.DEFINE_list("ensemble", [], "evaluate: folders of runs, with commas between; their softmax is averaged.")
-    flags.DEFINE_list("runs", [], "figures, table: folders of runs, with commas between.")
-    flags.DEFINE_bool("dry_run", False, "prepare: say what is there and what is left out, and decode nothing.")
-    flags.DEFINE_string("figure", "1", "figures: " + "; ".join(f"{name}, {what}" for name, what in FIGURES.items()))
-    flags.DEFINE_string(
-        "format", "", f"import: {', '.join(IMPORTED)}; export: {', '.join(EXPORTED)}; of the file --weights."
-    )
-    flags.DEFINE_string("weights", "", "import: the file that is read; export: the file that is made.")
-    flags.DEFINE_string("mean", "", "import of caffe: what is subtracted, a .binaryproto or three numbers B,G,R.")
-    flags.DEFINE_string("classes", "", "import: a file with the name of a class a line.")
-    flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "export of stablehlo: what the program is to run on.")
-    flags.DEFINE_list("layer", [], "features: stages of the network, with commas between: conv1, conv1/pool, fc7.")
-    flags.DEFINE_string(
-        "output",
-        None,
-        "predict: FILE.csv or .jsonl; features: the folder to make; neighbours, figures: FILE.png (.html); table: .md.",
-    )
-    flags.DEFINE_bool("overwrite", False, "With --output: replace what is there.")
-    flags.DEFINE_enum("reduce", None, ["mean"], "features: the mean over positions.")
-    flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "features: of the numbers in the files.")
-    flags.DEFINE_string("features", None, "neighbours: the folder of features to look among.")
 
 
 def _run(argv: Sequence[str]) -> None:
@@ -152,13 +123,35 @@ def _run(argv: Sequence[str]) -> None:
         reduce=flags.FLAGS.reduce or "",
         dtype=flags.FLAGS.dtype,
         features=flags.FLAGS.features or "",
+        devices_per_host=flags.FLAGS.devices_per_host,
     )
     cache.keep_compiled_programs(flags.FLAGS.compilation_cache)
     _silence_libraries()
     if flags.FLAGS.mode in READ_DATA:
         say("starting TensorFlow and JAX")  # which takes seconds
     mode = importlib.import_module(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
-    print(as_json(mode.run(flag.value, invocation)), flush=True)
+    _join()  # with all imported: on a slow disk that takes longer than a process may be silent
+    if cluster.count() > 1:
+        from alexnet_jax.runs.alike import require_same_command
+
+        require_same_command(flag.value, {"mode": flags.FLAGS.mode, **vars(invocation)})
+    result = mode.run(flag.value, invocation)
+    if cluster.index() == 0:
+        print(as_json(result), flush=True)
+    cluster.end()
+
+
+def _join() -> None:
+    """Joins the other processes, if the flags or a cluster's launcher say that there are some."""
+    place = launchers.of_flags(flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process)
+    if flags.FLAGS.processes is None:
+        place = launchers.found(os.environ)
+    if place is None:
+        return
+    if flags.FLAGS.mode not in OF_A_CLUSTER or flags.FLAGS.ensemble:
+        what = "--ensemble" if flags.FLAGS.ensemble else f"--mode={flags.FLAGS.mode}"
+        raise UserError(f"{what} is of one process, and {place.processes} were started; start one")
+    cluster.join(place)
 
 
 def _silence_libraries() -> None:

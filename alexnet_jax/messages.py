@@ -13,16 +13,38 @@ class UserError(Exception):
     """A mistake of the user's: one sentence that names the flag, field or file, and the remedy."""
 
 
+class _Quiet:
+    """Whether this is one of many processes that do the same, and another one says it."""
+
+    on = False
+
+
+def leave_it_to_another() -> None:
+    """From now on this process says nothing but why it ends: it does what another one does, and says."""
+    _Quiet.on = True
+
+
 def say(text: str) -> None:
     """Prints a line for people; standard output is kept for the result.
 
     What a file's name may hold and no line can, such as a line break or a terminal's command, is escaped.
     """
+    if not _Quiet.on:
+        say_of_the_end(text)
+
+
+def say_error(sentence: str) -> None:
+    """Prints why the program ends, if that is not as it should."""
+    say_of_the_end(f"error: {sentence}")
+
+
+def say_of_the_end(text: str) -> None:
+    """Prints a line in any case."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:  # whoever listened has gone, as head does; what was begun goes on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def as_json(value: Any) -> str:
@@ -54,7 +76,7 @@ class Advance:
         self._first, self._start, self._said = done, time.monotonic(), time.monotonic()
         self.done = done
         shape = {"total": total, "initial": done, "desc": what, "unit": f" {unit}"}
-        self._bar = tqdm(**shape, disable=None, file=sys.stderr, smoothing=0.1, leave=False)
+        self._bar = tqdm(**shape, disable=True if _Quiet.on else None, file=sys.stderr, smoothing=0.1, leave=False)
 
     def add(self, count: int = 1) -> None:
         """So many more."""

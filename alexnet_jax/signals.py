@@ -6,6 +6,7 @@ there is nothing to save, the process ends at once, whatever it is doing.
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,8 @@ def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
 def _heard(number: int) -> None:
     name, stop = signal.Signals(number).name, _Listening.stop
     if stop is None or stop.name:
-        os.write(2, f"error: stopped at once by {name}\n".encode())  # the main thread may be within a print
+        # The main thread may be within a print.
+        os.write(sys.stderr.fileno(), f"error: stopped at once by {name}\n".encode())
         os._exit(128 + number)
     stop.name = name
 

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
         pictures = given.pictures_of([str(root / "photographs")])
 
         def evaluated(count: int) -> int:
-            with validation.batches_of(config, source) as batches:
+            with validation.batches_of(config, source, net.mesh) as batches:
                 some = islice(batches, -(-count // flags.FLAGS.batch))
                 return int(validation.whole_set(eval_step, net.params, some, mean_image, net.mesh)["examples"])
 

@@ -70,6 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.data_dir = ""  # where prepared datasets lie; '': TFDS's own folder in the home
     config.data.manual_dir = ""  # where the tars or the folders of pictures lie; needed once, to prepare
     config.data.prepared_dir = ""  # where the prepared pictures lie; '': in data_dir, by name and size
+    config.data.shared = True  # whether the hosts of a cluster share the disk where data lies; False: each has its own
     config.data.train_split = "train"  # a split of the set, slices such as 'train[:90%]' included
     config.data.validation_fraction = 0.1  # of a folder or of tars that have no pictures for validation
     config.data.resize = 256  # pixels of the square's side

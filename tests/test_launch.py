@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alexnet_jax import command_line
+from alexnet_jax import command_line, defined_flags
 from alexnet_jax.messages import say
 from alexnet_jax.modes import MODES
 from alexnet_jax.runs.config import check_config, config_to_json, flatten, load_saved
@@ -121,7 +121,7 @@ def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir:
 def test_the_default_workdir_is_the_configs_name() -> None:
     from absl import flags
 
-    command_line._define_flags()
+    defined_flags.define_flags()
     flags.FLAGS(["launch.py"])
     assert command_line._workdir("configs/digits.py") == Path.cwd() / "runs" / "digits"
     assert command_line._workdir("configs/alexnet.py:one_gpu") == Path.cwd() / "runs" / "alexnet-one_gpu"

@@ -18,9 +18,10 @@ from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
 
 from benchmarks import own_pictures
-from tests.conftest import ROOT, launch, result
+from tests.conftest import ROOT, Launched, launch, result
 from tests.modes.test_import import state_dict, torchvision_layers
 from tests.photographs import write_folder, write_imagenet
+from tests.processes import free_port
 from tests.weights.files import binaryproto, caffemodel, random_layers
 
 README = (ROOT / "README.md").read_text()
@@ -57,6 +58,10 @@ SLOW = {
     "--mode=figures --figure=page --workdir=runs/digits": (),
     "--mode=export --format=stablehlo --weights=digits.stablehlo --workdir=runs/digits": ("--platforms=cpu",),
     "--config=configs/alexnet.py --mode=communication": TINY,
+    (
+        "--config=configs/alexnet.py --mode=communication --config.mesh.data=512 --config.mesh.model=2 "
+        "--config.train.batch_size=65536 --config.evaluate.batch_size=65536 --devices_per_host=8"
+    ): (),
     "--config=configs/alexnet.py --mode=prepare --config.data.manual_dir=FOLDER": (
         *("--config.data.resize=72", "--config.data.crop=64", "--config.data.max_missing=1.0"),
     ),
@@ -93,6 +98,10 @@ SLOW = {
         "--config.evaluate.split=validation --config.train.log_every=2 --config.train.epochs=8 --workdir=runs/figure1"
     ): FIGURE,
 }
+TOGETHER = (  # two processes of one program
+    "--config=configs/digits.py --coordinator=127.0.0.1:8476 --processes=2 --process=0 &",
+    "--config=configs/digits.py --coordinator=127.0.0.1:8476 --processes=2 --process=1",
+)
 FORMS = ("--config=FILE --mode=MODE",)  # what stands for many commands
 
 
@@ -109,7 +118,7 @@ def launched() -> list[str]:
 
 
 def test_every_command_is_one_that_is_run() -> None:
-    assert sorted(launched()) == sorted((*QUICK, *SLOW, *FORMS))
+    assert sorted(launched()) == sorted((*QUICK, *SLOW, *TOGETHER, *FORMS))
 
 
 def test_no_command_is_broken_over_lines_and_all_are_in_blocks_of_the_shell() -> None:
@@ -184,3 +193,14 @@ def test_the_other_commands_run(place: Path) -> None:
     save_file(state_dict(layers), place / "torchvision.safetensors")
     for command, more in SLOW.items():
         run(place, command, more)
+
+
+@pytest.mark.slow
+def test_two_processes_of_one_program_run(place: Path) -> None:
+    more = (*DIGITS, f"--coordinator=127.0.0.1:{free_port()}", f"--workdir={place / 'pair'}")
+    started = [
+        Launched(*shlex.split(one.removesuffix("&")), *more, cwd=place, TFDS_DATA_DIR=str(place / "data"))
+        for one in TOGETHER
+    ]
+    first, second = (one.ended() for one in started)
+    assert result(first)["step"] == 22 and (second.returncode, second.stdout) == (0, "")

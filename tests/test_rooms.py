@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "alexnet_jax"
 FLOORS = (  # from the top down; a file beside the rooms is named as itself
-    ("command_line",),
+    ("command_line", "defined_flags"),
     ("modes",),
     ("figures",),
     ("runs",),

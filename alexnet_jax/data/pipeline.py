@@ -87,11 +87,14 @@ def training_batches(
     return Prefetcher(batch, first_step, last_step, (*OF_TRAINING, *(["mask"] if keeps_short else [])))
 
 
-def evaluation_batches(source: PreparedSet, config: ConfigDict, split: str, whole: bool = False) -> Prefetcher:
+def evaluation_batches(
+    source: PreparedSet, config: ConfigDict, split: str, whole: bool = False, rows: slice = slice(None)
+) -> Prefetcher:
     """Every picture of the split once; the last batch is padded. To be closed by the caller.
 
     Args:
       whole: the whole square of each picture instead of its central crop.
+      rows: of each global batch, those that are wanted; the others are not decoded.
 
     Yields:
       See `Batch`; with no lighting, and with a mask.
@@ -99,23 +102,25 @@ def evaluation_batches(source: PreparedSet, config: ConfigDict, split: str, whol
     Raises:
       UserError: a file or record of the prepared set is damaged or not there; or a picture has no label.
     """
-    data, size = config.data, config.evaluate.batch_size
+    data, wanted = config.data, np.arange(config.evaluate.batch_size)[rows]
+    size = len(wanted)
     stored, examples = StoredSquares(source, split), source.examples(split)
     first = 0 if whole else (data.resize - data.crop) // 2
     side = data.resize if whole else data.crop
     alike = nothing_drawn(size, first)
 
     def batch(number: int) -> Batch:
-        numbers = np.arange(number * size, min((number + 1) * size, examples))
+        numbers = number * config.evaluate.batch_size + wanted
+        numbers = numbers[numbers < examples]
         images = aligned((size, side, side, 3))
         images[len(numbers) :] = 0
         labels = stored.cut(images, numbers, alike["offset"], alike["reflected"])
-        if labels.min() < 0 or labels.max() >= len(source.classes):
+        if len(labels) and (labels.min() < 0 or labels.max() >= len(source.classes)):
             raise UserError(f"the split '{split}' of '{source.name}' has pictures without a label; name another split")
         padded = np.concatenate([labels, np.zeros(size - len(labels), np.int32)])
         return Batch(image=images, label=padded, mask=np.arange(size) < len(labels), **alike)
 
-    return Prefetcher(batch, 0, -(-examples // size), OF_EVALUATION)
+    return Prefetcher(batch, 0, -(-examples // config.evaluate.batch_size), OF_EVALUATION)
 
 
 def squares(source: PreparedSet, split: str) -> Iterator[UInt8[np.ndarray, "batch resize resize 3"]]:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int32, PyTree, Shaped
@@ -21,11 +22,12 @@ from alexnet_jax.jax_version import MOST_CPU_DEVICES
 from alexnet_jax.messages import UserError, say
 
 DATA, MODEL = "data", "model"
+MOST_DESCRIBED_DEVICES = 4096  # virtual ones that a program is compiled for; some hundreds cannot run it
 Tree = TypeVar("Tree")  # of arrays
 Returned = TypeVar("Returned")
 
 
-def make_mesh(data: int, model: int, towers: int = 2) -> Mesh:
+def make_mesh(data: int, model: int, towers: int = 2, described: bool = False) -> Mesh:
     """A data x model mesh of the machine's devices; 0 chooses.
 
     `model` 0 is one device a tower where there are that many devices, else 1; `data` 0 is the
@@ -34,12 +36,19 @@ def make_mesh(data: int, model: int, towers: int = 2) -> Mesh:
     variable JAX_NUM_CPU_DEVICES gives their number. Must come before anything else that uses a
     device.
 
+    Args:
+      described: nothing is to be run: where there are fewer devices than asked for, virtual CPU devices stand for them.
+
     Raises:
       UserError: more devices asked for than there are.
     """
-    _virtual_cpu_devices((data or 1) * (model or towers))
+    _virtual_cpu_devices((data or 1) * (model or towers), MOST_DESCRIBED_DEVICES if described else MOST_CPU_DEVICES)
     try:
+        # By process: the two towers of a pair lie on neighbouring devices of one host, where that can be.
         devices = jax.devices()
+        if described and (data or 1) * (model or 1) > len(devices):
+            devices = jax.devices("cpu")
+        devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     except RuntimeError as error:
         asked = os.environ.get("JAX_PLATFORMS", "")
         remedy = (
@@ -51,12 +60,21 @@ def make_mesh(data: int, model: int, towers: int = 2) -> Mesh:
     chosen_model = model or (towers if len(devices) >= towers else 1)
     chosen_data = data or max(1, len(devices) // chosen_model)
     needed = chosen_data * chosen_model
+    processes = jax.process_count()
     if needed > len(devices):
         kind = devices[0].device_kind
+        whose = "this machine has" if processes == 1 else f"the {processes} processes have"
         raise UserError(
-            f"config.mesh asks for {needed} devices (data {chosen_data} x model {chosen_model}) and this machine "
-            f"has {len(devices)} ({kind}); set --config.mesh.data and --config.mesh.model to fewer, or to 0 to have "
+            f"config.mesh asks for {needed} devices (data {chosen_data} x model {chosen_model}) and {whose} "
+            f"{len(devices)} ({kind}); set --config.mesh.data and --config.mesh.model to fewer, or to 0 to have "
             "them chosen"
+        )
+    if idle := sorted(set(range(processes)) - {device.process_index for device in devices[:needed]}):
+        odd = f", an odd number for {towers} towers," if chosen_model == 2 and len(devices) % 2 else ""
+        raise UserError(
+            f"config.mesh (data {chosen_data} x model {chosen_model}) takes {needed} of the {len(devices)} devices"
+            f"{odd} and leaves process {idle[0]} without any; start fewer processes, or set --config.mesh.data and "
+            "--config.mesh.model so that each has a part"
         )
     say(
         f"mesh: data {chosen_data} x model {chosen_model} on {needed} of {len(devices)} {devices[0].platform} devices"
@@ -73,11 +91,11 @@ def mesh_of(devices: Sequence[jax.Device], data: int, model: int) -> Mesh:
     return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def _virtual_cpu_devices(wanted: int) -> None:
+def _virtual_cpu_devices(wanted: int, most: int) -> None:
     # Not config.read, which refuses this one, nor the attribute, of which type checkers know nothing up to jax 0.10.
     given = jax.config.values["jax_num_cpu_devices"] != -1
     if not given and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", min(wanted, MOST_CPU_DEVICES))
+        jax.config.update("jax_num_cpu_devices", min(wanted, most))
 
 
 def on_cpu(mesh: Mesh) -> bool:
@@ -132,16 +150,73 @@ def batch_spec(mesh: Mesh) -> P:
     return P(data_axis(mesh))
 
 
+def rows(mesh: Mesh, batch_size: int) -> slice:
+    """Which examples of a global batch this process's devices hold: all of them, unless other processes share it.
+
+    Processes with the two towers of a pair hold the same.
+    """
+    here = jax.process_index()
+    mine = [place for place, pair in enumerate(mesh.devices) if any(one.process_index == here for one in pair)]
+    size = batch_size // mesh.shape[DATA]
+    return slice(mine[0] * size, (mine[-1] + 1) * size)
+
+
 def put_batch(batch: PyTree, mesh: Mesh) -> PyTree[Array]:
-    """Host arrays on the devices, their examples divided over `data`."""
-    placed: PyTree[Array] = jax.device_put(batch, NamedSharding(mesh, batch_spec(mesh)))
+    """Host arrays on the devices, their examples divided over `data`.
+
+    Args:
+      batch: this process's `rows` of the global batch.
+    """
+    sharding = NamedSharding(mesh, batch_spec(mesh))
+    if jax.process_count() == 1:
+        placed: PyTree[Array] = jax.device_put(batch, sharding)
+        return placed
+    part = rows(mesh, mesh.shape[DATA])
+    slices = part.stop - part.start
+
+    def whole(x: np.ndarray) -> Array:
+        each = len(x) // slices
+        return _of_parts((each * mesh.shape[DATA], *x.shape[1:]), sharding, x, each * part.start)
+
+    placed = jax.tree.map(whole, batch)
     return placed
+
+
+def _of_parts(shape: tuple[int, ...], sharding: NamedSharding, here: np.ndarray, first: int) -> Array:
+    """The array of that shape over all processes.
+
+    Args:
+      here: the rows from `first` on, among which those of this process's devices are.
+    """
+    parts = []
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        assert index is not None
+        start, stop, _ = index[0].indices(shape[0]) if shape else (0, 0, 1)
+        parts.append(jax.device_put(here[start - first : stop - first] if shape else here, device))
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree[Array]:
-    """Host arrays whole on each device."""
-    placed: PyTree[Array] = jax.device_put(tree, NamedSharding(mesh, P()))
+    """Host arrays, alike on all processes, whole on each device."""
+    sharding = NamedSharding(mesh, P())
+    if jax.process_count() == 1:
+        placed: PyTree[Array] = jax.device_put(tree, sharding)
+        return placed
+    placed = jax.tree.map(lambda x: _of_parts(np.shape(x), sharding, np.asarray(x), 0), tree)
     return placed
+
+
+def on_host(tree: PyTree[Array]) -> PyTree:
+    """Arrays as NumPy has them, whole on every process; all processes must ask for them."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+
+    def whole(x: Array) -> np.ndarray:
+        if x.is_fully_replicated or x.is_fully_addressable:
+            return np.asarray(jax.device_get(x))
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+    return jax.tree.map(whole, tree)
 
 
 def all_gather(x: Shaped[Array, "*positions local"], axis: str | None) -> Shaped[Array, "*positions all_of_them"]:

@@ -45,7 +45,12 @@ class Pictured:
 
 
 def make(
-    workdir: Path, config: ConfigDict | None, source: PreparedSet | None, why_not: str, place: Place
+    workdir: Path,
+    config: ConfigDict | None,
+    source: PreparedSet | None,
+    why_not: str,
+    place: Place,
+    net: Net | None = None,
 ) -> dict[str, Any]:
     """Writes the page of a run.
 
@@ -53,12 +58,13 @@ def make(
       config: the run's own, with what is to be changed of it; None: as it is.
       source: the run's pictures; None where they cannot be had.
       why_not: why they cannot.
+      net: the run's, if it is open already.
 
     Raises:
       UserError: there is no run or no checkpoint in it, or the page cannot be written.
     """
     started = time.monotonic()
-    net = open_net(workdir, config, "drawn")
+    net = net or open_net(workdir, config, "drawn")
     pictured = _pictured(net, source) if source else Pictured([], [], None, "", {}, why_not)
     text = _text(net, pictured)
     with drawing.whole(place, place.picture) as unfinished:

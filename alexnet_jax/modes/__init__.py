@@ -35,6 +35,7 @@ FIGURES = {  # name: what it shows
 PAGE = "report.html"  # in the run's folder
 OF_SEVERAL_RUNS = ("1", "3", "curves")  # figures that --runs is for
 TRAINED = ("1",)  # figures whose runs are trained where none are named
+OF_A_CLUSTER = ("train", "prepare", "evaluate")  # are done by many processes together, where there are many
 FLAGS = {  # that some modes alone have, and which
     "dry_run": ("prepare",),
     "format": ("import", "export"),
@@ -48,6 +49,8 @@ FLAGS = {  # that some modes alone have, and which
     "reduce": ("features",),
     "dtype": ("features",),
     "features": ("neighbours",),
+    "devices_per_host": ("communication",),
+    **dict.fromkeys(("coordinator", "processes", "process"), OF_A_CLUSTER),
 }
 IMPORTED = ("caffe", "torchvision", "safetensors")
 EXPORTED = ("torch", "caffe", "safetensors", "stablehlo")
@@ -75,6 +78,7 @@ class Invocation:
     reduce: str = ""  # mean: of activations, over positions
     dtype: str = "float32"  # of activations that are written, or float16
     features: str = ""  # the folder of features to look among
+    devices_per_host: int = 0  # of a mesh that is only described; 0: not said
 
 
 def require_figure(name: str) -> None:

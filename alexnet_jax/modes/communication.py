@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.devices import towers
-from alexnet_jax.messages import say
+from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation, describe
 from alexnet_jax.runs.config import check_batches, recipe_of
 from alexnet_jax.training.collectives import Collective, predict
@@ -55,16 +56,32 @@ def count(text: str) -> list[Collective]:
         for place, size in enumerate(arrays):
             origin = names[place] if len(names) == len(arrays) else names[0]
             sizes[_origin(origin, match[2])] += size * scale
-        found += [Collective(match[2], layer, direction, size) for (layer, direction), size in sizes.items()]
+        groups = groups_of(line)
+        found += [Collective(match[2], layer, direction, size, groups) for (layer, direction), size in sizes.items()]
     return found
 
 
 def _group_size(line: str) -> int:
-    explicit = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
+    return len(groups_of(line)[0])
+
+
+def groups_of(line: str) -> tuple[tuple[int, ...], ...]:
+    """The groups of devices that exchange something side by side, as XLA's text of a collective has them.
+
+    Either all of them, {{0,1},{2,3}}, or [groups,size]<=[shape]T(order): all numbers in an array of that shape, its
+    axes in that order, cut into groups. Of a permute's pairs {{0,1},{1,0}} those that send to each other are a group.
+    """
+    explicit = re.search(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", line)
     if explicit:
-        return len(explicit[1].split(","))
-    iota = re.search(r"replica_groups=\[\d+,(\d+)\]", line)
-    return int(iota[1]) if iota else 2  # a permute names pairs
+        named = [tuple(int(one) for one in group.split(",")) for group in re.findall(r"\{([\d,]+)\}", explicit[1])]
+        return tuple(dict.fromkeys(tuple(sorted(group)) for group in named))
+    iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
+    if iota is None:
+        return ((0, 1),)
+    shape, sides = ([int(one) for one in part.split(",")] for part in (iota[1], iota[2]))
+    numbers = np.arange(math.prod(sides)).reshape(sides)
+    order = [int(one) for one in iota[3].split(",")] if iota[3] else range(len(sides))
+    return tuple(map(tuple, numbers.transpose(order).reshape(shape).tolist()))
 
 
 def array_bytes(type_text: str) -> list[int]:
@@ -85,26 +102,51 @@ def _origin(name: str, op: str) -> tuple[str, str]:
     return layer[1] if layer else name, direction
 
 
+def _devices_per_host(invocation: Invocation, mesh: Mesh) -> int:
+    """0 where it is not said. Raises UserError if the mesh does not fill its hosts."""
+    per_host = invocation.devices_per_host
+    if per_host < 0 or (per_host and mesh.size > per_host and mesh.size % per_host):
+        raise UserError(
+            f"--devices_per_host is {per_host}, which the {mesh.size} devices of the mesh do not fill; name a divisor "
+            "of their number"
+        )
+    return per_host
+
+
 def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     """`--mode=communication`: compiles the step for the config's mesh and lists what crosses."""
-    mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
+    mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers, described=True)
+    per_host = _devices_per_host(invocation, mesh)
     check_batches(config, mesh.shape[towers.DATA])
     recipe = recipe_of(config, describe.classes(config), steps_per_epoch=1)
     size = config.train.batch_size
     say("compiling the training step")
     listed = count(lowered_step(recipe, mesh, size, config.data.resize).compile().as_text())
     predicted = predict(recipe.architecture, mesh, size, recipe.dtype, recipe.keeps_short_batch)
-    say(f"{'collective':<20}{'layer':<11}{'pass':<10}{'bytes':>13}")
+    of_links = f"{'of a device':>14}{'on a link':>14}"
+    say(f"{'collective':<20}{'layer':<11}{'pass':<10}{'bytes':>13}{of_links}{'  between' if per_host else ''}")
+    rows: list[dict[str, Any]] = []
     for one in listed:
-        say(f"{one.op:<20}{one.layer:<11}{one.direction:<10}{one.bytes:>13,}")
+        on_a_link, crosses = one.on_a_link(per_host or mesh.size)
+        row: dict[str, Any] = {"op": one.op, "layer": one.layer, "pass": one.direction, "bytes": one.bytes}
+        row |= {"devices": len(one.groups[0]), "bytes_per_device": one.sent_by_a_device, "bytes_per_link": on_a_link}
+        between = ("  hosts" if crosses else "  devices") if per_host else ""
+        say(
+            f"{one.op:<20}{one.layer:<11}{one.direction:<10}{one.bytes:>13,}{one.sent_by_a_device:>14,.0f}"
+            f"{on_a_link:>14,.0f}{between}"
+        )
+        rows.append({**row, "crosses_hosts": crosses} if per_host else row)
     result: dict[str, Any] = {
         "mesh": dict(mesh.shape),
-        "collectives": [
-            {"op": one.op, "layer": one.layer, "pass": one.direction, "bytes": one.bytes} for one in listed
-        ],
+        "collectives": rows,
+        "bytes_per_device": sum(one["bytes_per_device"] for one in rows),
         "bytes_per_step": sum(one.bytes for one in listed),
         "predicted_bytes_per_step": sum(one.bytes for one in predicted),
     }
+    if per_host:
+        across = sum(one["bytes_per_link"] for one in rows if one["crosses_hosts"])
+        result |= {"devices_per_host": per_host, "bytes_between_two_hosts": across}
+        say(f"{across:,.0f} bytes a step from a host to its neighbour, of {mesh.size // per_host or 1} hosts")
     say(f"{result['bytes_per_step']:,} bytes a step; predicted {result['predicted_bytes_per_step']:,}")
     slices, devices = mesh.shape[towers.DATA], mesh.shape[towers.MODEL]
     if slices > 1:

@@ -14,10 +14,11 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import prepare
 from alexnet_jax.data.prepared_set import PreparedSet
-from alexnet_jax.devices import towers
+from alexnet_jax.devices import cluster, towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.runs import validation
+from alexnet_jax.runs.alike import require_same_data
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import (
     OF_PICTURES,
@@ -56,7 +57,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
     if towers.on_cpu(mesh):
-        check_memory(config, len(trained.classes), training=False)
+        check_memory(config, len(trained.classes), training=False, share=cluster.share_of_this_host())
     source = _source_of(config, trained)
     recipe = recipe_of(config, config.model.classes or len(trained.classes), steps_per_epoch=1)
     at, params = restore_params(trained, recipe, mesh, config.evaluate.checkpoint)
@@ -64,14 +65,16 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     say_of_mirrors(config, config_of(trained.config))
     _, eval_step = compiled_steps(recipe, mesh, config.evaluate.views)
     mean_image = towers.replicate(trained.statistics.mean_image, mesh)
-    with validation.batches_of(config, source) as batches:
-        shown = validation.counted(batches, source.examples(config.evaluate.split), "evaluation")
+    with validation.batches_of(config, source, mesh) as batches:
+        examples = source.examples(config.evaluate.split)
+        shown = validation.counted(batches, examples, config.evaluate.batch_size, "evaluation")
         errors, by_class = validation.with_classes(eval_step, params, shown, mean_image, mesh)
     worst = _worst_classes(source.classes, by_class)
     _say_worst(worst, len(source.classes))
     result = {**errors, "views": config.evaluate.views, "step": at, "workdir": str(trained.workdir)}
-    others = are_other_pictures(trained, source.listing)
-    record_evaluation(trained.workdir, {**result, **_what(config, [trained], others)})
+    if cluster.index() == 0:
+        others = are_other_pictures(trained, source.listing)
+        record_evaluation(trained.workdir, {**result, **_what(config, [trained], others)})
     return {**result, "worst_classes": worst}
 
 
@@ -94,7 +97,8 @@ def _say_worst(worst: list[dict[str, Any]], classes: int) -> None:
 
 
 def _source_of(config: ConfigDict, trained: Run) -> PreparedSet:
-    source = prepare.open_or_prepare(config)
+    source = cluster.one_first(config.data.shared, "prepares the pictures", lambda: prepare.open_or_prepare(config))
+    require_same_data(source, [config.evaluate.split])
     require_same_classes(trained, source.classes, source.name)
     say_of_other_pictures(trained, source.listing, source.folder)
     source.examples(config.evaluate.split)
@@ -201,8 +205,9 @@ def outputs(
     )
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        with validation.batches_of(config, source) as of_split:
-            for batch in validation.counted(of_split, source.examples(config.evaluate.split), "evaluation"):
+        size, examples = config.evaluate.batch_size, source.examples(config.evaluate.split)
+        with validation.batches_of(config, source, mesh) as of_split:
+            for batch in validation.counted(of_split, examples, size, "evaluation"):
                 real = int(batch.mask.sum())
                 whole = jax.device_get(probabilities(params, towers.put_batch(batch, mesh), mean_image))
                 yield whole[:real, : len(trained.classes)], batch.label[:real]

@@ -7,8 +7,10 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import prepare
 from alexnet_jax.data.listing import left_out, load_summary, say_summary
-from alexnet_jax.data.prepared_set import REJECTED
+from alexnet_jax.data.prepared_set import REJECTED, PreparedSet
 from alexnet_jax.data.sheet import draw_sheet
+from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.devices import cluster
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
 
@@ -17,8 +19,14 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
     """`--mode=prepare`: the dataset and its statistics, ready for training."""
     if invocation.dry_run:
         return _listed(config)
-    prepared = prepare.open_or_prepare(config, anew=True)
-    statistics = prepare.measured_statistics(prepared, config)
+
+    def work() -> tuple[PreparedSet, Statistics]:
+        made = prepare.open_or_prepare(config, anew=True)
+        return made, prepare.measured_statistics(made, config)
+
+    prepared, statistics = cluster.one_first(config.data.shared, "prepares the pictures", work)
+    if cluster.index():
+        return {}
     say(f"{prepared.name} is ready in {prepared.folder}")
     sheet = draw_sheet(prepared, config.data)
     summary = load_summary(prepared.folder)

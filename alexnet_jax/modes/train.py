@@ -1,9 +1,11 @@
 """`--mode=train`: where a run stands, and from there on."""
 
+import json
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -11,15 +13,17 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared_set import PreparedSet, labels_of_split
-from alexnet_jax.devices import towers
+from alexnet_jax.devices import cluster, towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import PAGE, Invocation
 from alexnet_jax.runs import finetune
+from alexnet_jax.runs.alike import require_same_data
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.runs.config import OF_THE_START, OF_TRAINING, check_batches, network_of, recipe_of, run_exists
 from alexnet_jax.runs.folder import (
     Run,
     create_run,
+    file_sizes,
     keep_config,
     only_writer,
     open_run,
@@ -28,6 +32,7 @@ from alexnet_jax.runs.folder import (
     require_same_pictures,
     require_writable,
     set_run_aside,
+    unlike_files,
 )
 from alexnet_jax.runs.guessing import OneAnswer, entropy
 from alexnet_jax.runs.loop import Training, programs_of
@@ -43,6 +48,11 @@ from alexnet_jax.training.step import (
     create_state,
 )
 
+if TYPE_CHECKING:
+    from alexnet_jax.runs.net import Net
+
+SEEN_SECONDS = 20.0  # until a file that process 0 has written is seen by the others
+
 
 def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[str, Any]:
     """`--mode=train`: a new run, or a run gone on with from its newest checkpoint.
@@ -56,9 +66,11 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
     if towers.on_cpu(mesh):
-        check_memory(config, config.model.classes or 2, training=True)
+        check_memory(config, config.model.classes or 2, training=True, share=cluster.share_of_this_host())
     with ExitStack() as held:
-        held.enter_context(only_writer(workdir))
+        if cluster.index() == 0:
+            held.enter_context(only_writer(workdir))
+        cluster.from_process(0, "takes the run's folder")
         this_run = _run_to_go_on_with(config, invocation)
         starts = this_run is None or not Checkpoints(workdir).steps()
         # Asked before the pictures are prepared, for hours perhaps; the number of classes changes no layer's name.
@@ -68,8 +80,9 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
                 f"--config.train.init_from is the run in --workdir={workdir} itself; name another --workdir"
             )
 
-        source = prepare.open_or_prepare(config)
+        source = cluster.one_first(config.data.shared, "prepares the pictures", lambda: prepare.open_or_prepare(config))
         source.examples(config.evaluate.split)
+        require_same_data(source, [config.data.train_split, config.evaluate.split])
         if this_run:
             require_same_classes(this_run, source.classes, source.name)
             require_same_pictures(this_run, source.listing, source.folder)
@@ -77,21 +90,55 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
         steps_per_epoch = pipeline.steps_per_epoch(source, config)
         recipe = recipe_of(config, classes, steps_per_epoch)
 
-        if invocation.restart and run_exists(workdir):
-            set_run_aside(workdir)
-            held.enter_context(only_writer(workdir))
-        if this_run is None:
-            this_run = create_run(
-                workdir, config, prepare.training_statistics(source, config), source.classes, source.listing
-            )
+        if cluster.index() == 0:
+            if invocation.restart and run_exists(workdir):
+                set_run_aside(workdir)
+                held.enter_context(only_writer(workdir))
+            if this_run is None:
+                statistics = prepare.training_statistics(source, config)
+                this_run = create_run(workdir, config, statistics, source.classes, source.listing)
+        this_run = _seen_by_all(this_run, workdir)
         result = _trained(config, this_run, source, recipe, mesh, donor, steps_per_epoch)
         if page:
             with stop_signals():  # all is saved: what comes now ends well
-                _leave_page(this_run.workdir, source)
+                net = _net_of_the_page(workdir, mesh)
+                if cluster.index() == 0:
+                    _leave_page(this_run.workdir, source, net)
         return result
 
 
-def _leave_page(workdir: Path, source: PreparedSet) -> None:
+def _seen_by_all(this_run: Run | None, workdir: Path) -> Run:
+    """The run that process 0 has made or opened, as this process reads it.
+
+    Raises:
+      UserError: another process does not see it, or not the same; says which file.
+    """
+    told = cluster.from_process(0, "makes the run's folder", json.dumps(file_sizes(workdir)))
+    if cluster.index():
+        end = time.monotonic() + SEEN_SECONDS  # disks that are shared may show a file late
+        while (missing := unlike_files(workdir, json.loads(told))) and time.monotonic() < end:
+            time.sleep(1)
+        if missing:
+            raise UserError(
+                f"'{workdir / missing}' is not there, or is another one, on this host, and process 0 has written it: "
+                "--workdir must lie on a disk that all hosts share"
+            )
+        this_run = open_run(workdir)
+    cluster.gathered("opens the run", "")
+    assert this_run is not None
+    return this_run
+
+
+def _net_of_the_page(workdir: Path, mesh: Mesh) -> "Net | None":
+    """The network that many processes have trained, for the one that makes the page; None where there is one."""
+    if cluster.count() == 1:
+        return None
+    from alexnet_jax.runs.net import on_own_device
+
+    return on_own_device(workdir, mesh)
+
+
+def _leave_page(workdir: Path, source: PreparedSet, net: "Net | None") -> None:
     """The run on one page, if it has none since it was last trained. Whatever goes wrong with it is said, and no more.
 
     What it needs is imported here, when training has ended.
@@ -103,7 +150,7 @@ def _leave_page(workdir: Path, source: PreparedSet) -> None:
         from alexnet_jax.figures import page
         from alexnet_jax.figures.drawing import Place
 
-        page.make(workdir, None, source, "", Place(there))
+        page.make(workdir, None, source, "", Place(there), net)
     except Exception as error:
         sentence = str(error).partition("\n")[0] or type(error).__name__
         say(f"the run has no page ({sentence}); --mode=figures --figure=page --workdir={workdir} makes one")
@@ -150,7 +197,8 @@ def _trained(
     if training.has_ended():
         say(f"the run in {workdir} is finished at step {step}; --restart begins anew")
     else:
-        keep_config(this_run, config)
+        if cluster.index() == 0:
+            keep_config(this_run, config)
         say(f"{'going on with the' if step else 'a new'} run in {workdir} from step {step}")
         say("compiling the training step, unless it was kept")
         training.train()

@@ -12,9 +12,7 @@ import json
 import math
 import os
 import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,8 +22,11 @@ import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from alexnet_jax.devices import cluster
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.runs.seals import DIGESTS, PROGRESS, damage_of, run_of, seal
+from alexnet_jax.runs import parts
+from alexnet_jax.runs.holding import held, leave_out_what_fails_late
+from alexnet_jax.runs.seals import PROGRESS, damage_of, run_of, seal
 
 Tree = TypeVar("Tree")  # of arrays, or of what stands for them
 NEWEST = 3
@@ -69,14 +70,18 @@ class Checkpoints:
         self._folder, self._damaged = workdir / "checkpoints", workdir / "damaged"
         self._run = run_of(workdir)
         self._said: set[int] = set()  # steps whose damage was named
-        self._writes = writes
+        self._writes = writes and cluster.index() == 0  # all but each process's own part of the arrays
         self._writer: ocp.AsyncCheckpointer | None = None
         self._saving: int | None = None  # the step that is being written
         if writes:
             self._require_writable()
-            self._remove_unfinished()
-            options = ocp.options.AsyncOptions(post_finalization_callback=partial(seal, self._folder, self._run))
-            _leave_out_what_fails_late()
+            if self._writes:
+                self._remove_unfinished()
+            options = ocp.options.AsyncOptions(
+                post_finalization_callback=partial(seal, self._folder, self._run),
+                barrier_sync_fn=parts.barrier(self._folder),
+            )
+            leave_out_what_fails_late()
             self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
 
     def _require_writable(self) -> None:
@@ -144,21 +149,29 @@ class Checkpoints:
         assert self._writer is not None
         self.finish()
         target = self._folder / str(step)
-        if target.exists():
-            if damage_of(target, self._run) is None:
-                return
-            self._set_aside(step)
+        if cluster.from_process(0, "looks for a checkpoint", self._there(target)):
+            return
         needed = ROOM * sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self._folder).free
         if needed > free:
             raise OSError(f"it needs {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free")
-        beside = self._folder / f".{PROGRESS}"  # put into the checkpoint before that gets its name
-        beside.write_text(json.dumps({"step": step, **asdict(progress)}))
+        if cluster.index() == 0:
+            beside = self._folder / f".{PROGRESS}"  # put into the checkpoint before that gets its name
+            beside.write_text(json.dumps({"step": step, **asdict(progress)}))
         self._saving = step
         try:
             self._writer.save(target, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
         except Exception as error:
             raise self._not_saved(error) from error
+
+    def _there(self, target: Path) -> str:
+        """Whether the checkpoint is there, as it was written; one that is not is set aside. Not empty: it is."""
+        if cluster.index() or not target.exists():
+            return ""
+        if damage_of(target, self._run) is None:
+            return "yes"
+        self._set_aside(int(target.name))
+        return ""
 
     def finish(self) -> None:
         """Waits until all is written, and removes what is not to be kept. Raises OSError if it could not be written."""
@@ -172,8 +185,11 @@ class Checkpoints:
         self._prune()
 
     def _not_saved(self, error: Exception) -> OSError:
+        """Raises what it is where another process is the cause."""
         self._saving = None
-        for path in self._folder.glob("*orbax-checkpoint-tmp*"):
+        if cluster.is_of_another(error):
+            raise error
+        for path in self._folder.glob("*orbax-checkpoint-tmp*") if self._writes else ():
             shutil.rmtree(path, ignore_errors=True)
         strerror = getattr(error, "strerror", None)
         full = "RESOURCE_EXHAUSTED" in str(error)
@@ -182,7 +198,7 @@ class Checkpoints:
     def validated(self, step: int, metrics: dict[str, float]) -> None:
         """Writes down what a validation of the step's checkpoint came to. Raises OSError if that cannot be."""
         self.finish()
-        if not (self._folder / str(step)).is_dir():
+        if not self._writes or not (self._folder / str(step)).is_dir():
             return
         found: dict[str, Any] = {"step": step, **{name: metrics[name] for name in OF_VALIDATION}}
         unfinished = self._folder / str(step) / f".{VALIDATION}"
@@ -195,9 +211,9 @@ class Checkpoints:
 
     def _prune(self) -> None:
         """Removes all but the newest and the best; not what somebody is reading, whose time comes later."""
-        steps = self.steps()
+        steps = self.steps() if self._writes else []
         for step in set(steps) - {*steps[-NEWEST:], self.best_step()}:
-            with _held(self._folder / str(step), fcntl.LOCK_EX) as free:
+            with held(self._folder / str(step), fcntl.LOCK_EX) as free:
                 if free:
                     removed = self._folder / f".removed-{step}"
                     with suppress(OSError):
@@ -215,16 +231,14 @@ class Checkpoints:
           UserError: there is none, and the damaged ones stay where they are; or it is of another network.
         """
         damaged: list[int] = []
-        while left := [step for step in self.steps()[::-1] if step not in damaged]:
-            best = self.best_step() if which == "best" else None
-            step = best if best in left else left[0]
-            assert step is not None
+        while (step := self._next(which, damaged)) is not None:
             folder = self._folder / str(step)
-            with _held(folder, fcntl.LOCK_SH):  # so that nobody removes it meanwhile
-                damage = damage_of(folder, self._run)
+            with held(folder, fcntl.LOCK_SH):  # so that nobody removes it meanwhile
+                damage = self._damage(folder)
                 if damage is None:
                     # Asked before Orbax reads: of a read that fails it leaves parts behind that print tracebacks.
-                    state, damage = self._read(folder, step, abstract_state)
+                    state, here = self._read(folder, step, abstract_state)
+                    damage = next(filter(None, cluster.gathered("reads a checkpoint", here or "")), None)
                 if damage is None:
                     if damaged:
                         say(f"going back to the checkpoint of step {step}")
@@ -233,12 +247,25 @@ class Checkpoints:
                     return Checkpoint(step, state, progress, *self._validation(step))
             if folder.is_dir():
                 say(f"the checkpoint of step {step} is damaged ({damage})")
-                damaged.append(step)
+            damaged.append(step)
         raise UserError(
             f"no checkpoint in {self._folder} can be read; --restart sets the run aside and begins anew"
             if damaged
             else f"there is no checkpoint in {self._folder}; train first, or name another run"
         )
+
+    def _next(self, which: str, damaged: list[int]) -> int | None:
+        """The step of the checkpoint to try, which process 0 chooses; None where there is none left."""
+        left = [step for step in self.steps()[::-1] if step not in damaged] if cluster.index() == 0 else []
+        best = self.best_step() if left and which == "best" else None
+        chosen = best if best in left else next(iter(left), None)
+        named = cluster.from_process(0, "chooses a checkpoint", "" if chosen is None else str(chosen))
+        return int(named) if named else None
+
+    def _damage(self, folder: Path) -> str | None:
+        """What is wrong with the checkpoint, if anything is, as process 0 finds it."""
+        found = damage_of(folder, self._run) if cluster.index() == 0 else None
+        return cluster.from_process(0, "looks at a checkpoint", found or "") or None
 
     def _read(self, folder: Path, step: int, abstract_state: Tree) -> tuple[Tree | None, str | None]:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
@@ -293,36 +320,6 @@ def _require_same_network(checkpoint: Path, abstract_state: Any) -> None:
 def _shapes(params: PyTree) -> dict[str, tuple[int, ...]]:
     named, _ = jax.tree_util.tree_flatten_with_path(params)
     return {jax.tree_util.keystr(keys, simple=True, separator="/"): tuple(x.shape) for keys, x in named}
-
-
-@contextmanager
-def _held(checkpoint: Path, how: int) -> Iterator[bool]:
-    """Whether the checkpoint is held while within; also where it, or a lock, is not to be had, it goes on."""
-    try:
-        file = open(checkpoint / DIGESTS)
-    except OSError:
-        yield True
-        return
-    with file:
-        try:
-            fcntl.flock(file, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass
-        yield True
-
-
-def _leave_out_what_fails_late() -> None:
-    """Of a save that fails, as on a full disk, many parts do: all but the first are told to nobody, in tracebacks."""
-    before = sys.unraisablehook
-
-    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        if (unraisable.exc_type, str(unraisable.exc_value)) != (RuntimeError, "Event loop is closed"):
-            before(unraisable)
-
-    sys.unraisablehook = hook
 
 
 def _progress_of(checkpoint: Path) -> Progress:

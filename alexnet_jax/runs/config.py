@@ -35,7 +35,11 @@ OF_THE_START = (
 )  # kept, too, until there is a checkpoint
 OF_PICTURES = ("resize", "square", "crop", "mean_rgb", "stddev_rgb")  # of `data`: what the network is shown
 OF_THE_NETWORK = ("model", *(f"data.{field}" for field in OF_PICTURES))
-OF_PREPARING = ("data.max_missing", "data.max_rejected")  # whether a set is prepared, and not what it becomes
+OF_PREPARING = (
+    "data.max_missing",
+    "data.max_rejected",
+    "data.shared",
+)  # whether a set is prepared, and not what it becomes
 MOST_STEPS = 2**31 - 1  # the step is counted in 32 bits
 PLACES = ("data.data_dir", "data.manual_dir", "data.prepared_dir")  # where things lie, which may change
 

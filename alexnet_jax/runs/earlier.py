@@ -21,6 +21,7 @@ ADDED: dict[str, Any] = {
     "model.pool_stride": 2,
     "model.pool_rounding": "down",
     "data.prepared_dir": "",
+    "data.shared": True,
     "data.validation_fraction": 0.1,
     "data.encoding": "jpeg",
     "data.jpeg_quality": 95,

@@ -144,6 +144,7 @@ FIELDS = (
     Field("data.data_dir", str),
     Field("data.manual_dir", str),
     Field("data.prepared_dir", str),
+    Field("data.shared", bool),
     Field("data.train_split", str),
     Field("data.validation_fraction", float, _between(0, 1)),
     Field("data.resize", int, _at_least(1)),

@@ -28,7 +28,7 @@ from alexnet_jax.runs.config import (
     run_exists,
 )
 from alexnet_jax.runs.outputs import whole, why_not_writable
-from alexnet_jax.runs.seals import changed_files, let_change, name_run
+from alexnet_jax.runs.seals import RUN, changed_files, let_change, name_run
 from alexnet_jax.training.step import Recipe, abstract_state
 
 LISTING = "pictures.txt"  # the digest of their listing
@@ -208,6 +208,18 @@ def keep_config(run: Run, config: ConfigDict) -> None:
             let_change(run.workdir, "config.json", unfinished)
     except OSError as error:
         raise _unwritable(run.workdir, error.strerror) from error
+
+
+def file_sizes(workdir: Path) -> dict[str, int]:
+    """Bytes of the files that make a run, by name; of those that are there."""
+    names = ("config.json", "preprocessing.npz", "classes.txt", LISTING, RUN)
+    return {name: (workdir / name).stat().st_size for name in names if (workdir / name).is_file()}
+
+
+def unlike_files(workdir: Path, sizes: dict[str, int]) -> str:
+    """The first file that is not here as it is where the sizes were taken; '' where all are."""
+    here = file_sizes(workdir)
+    return next((name for name, size in sizes.items() if here.get(name) != size), "")
 
 
 @contextmanager

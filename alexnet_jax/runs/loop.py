@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.batch import Batch
 from alexnet_jax.data.prepared_set import PreparedSet
-from alexnet_jax.devices import towers
+from alexnet_jax.devices import cluster, towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs import validation
 from alexnet_jax.runs.checkpoint import Checkpoint, Checkpoints, Progress
@@ -22,10 +22,11 @@ from alexnet_jax.runs.config import last_step_of
 from alexnet_jax.runs.folder import Run
 from alexnet_jax.runs.guessing import OneAnswer
 from alexnet_jax.runs.meter import Meter, NotFinite
-from alexnet_jax.runs.report import Report, read_metrics
+from alexnet_jax.runs.orders import Orders
+from alexnet_jax.runs.report import Report, Unheard, read_metrics
 from alexnet_jax.runs.saving import Saver
 from alexnet_jax.runs.showing import Showing
-from alexnet_jax.signals import Stop, stop_signals
+from alexnet_jax.signals import stop_signals
 from alexnet_jax.training import optimizer
 from alexnet_jax.training.step import Recipe, TrainState, abstract_state, compiled_steps, dead_units, finite_layers
 
@@ -99,10 +100,11 @@ class Training:
         workdir = self.this_run.workdir
         try:
             with closing(self.checkpoints), stop_signals() as stop:
+                orders = Orders(stop, lambda: self.saver.time_is_up())
                 while True:
                     try:
                         with closing(self._report_from_here()) as report:
-                            self._loop(report, stop)
+                            self._loop(report, orders)
                         break
                     except NotFinite as bad:
                         self._rewind(bad)
@@ -113,38 +115,46 @@ class Training:
                 "or mend the folder, and the same command goes on"
             ) from error
 
-    def _report_from_here(self) -> Report:
+    def _report_from_here(self) -> Report | Unheard:
+        if cluster.index():
+            return Unheard()
         return Report(
             *(self.this_run.workdir, self.step, self.last_step, self.steps_per_epoch, self.validated),
             *(self.recipe.architecture.classes, self.checkpoints.best_step),
         )
 
-    def _loop(self, report: Report, stop: Stop) -> None:
+    def _loop(self, report: Report | Unheard, orders: Orders) -> None:
         """A batch, an update; report, validation and checkpoint where they are due; the end."""
         statistics, first, last = self.this_run.statistics, self.step + self.skipped, self.last_step + self.skipped
+        rows = towers.rows(self.mesh, self.config.train.batch_size)
         # Nothing crosses between host and devices unasked, from the first step's compilation to the last checkpoint:
         # batches go by `device_put`, numbers come by `device_get`.
         with (
-            pipeline.training_batches(self.source, self.config, statistics, first, last) as batches,
+            pipeline.training_batches(self.source, self.config, statistics, first, last, rows) as batches,
             jax.transfer_guard("disallow"),
         ):
             # A run that was cut off in a validation has it first.
-            if self.step and self._validation_is_due() and not self.validated and self._validate(report, stop):
+            if self.step and self._validation_is_due() and not self.validated and self._validate(report, orders):
                 return
+            begun = self.step
             for on_host in batches:
                 batch = towers.put_batch(on_host, self.mesh)
                 self._update(batch)
                 report.stepped()
-                if self._validation_is_due() or self.step % self.config.train.log_every == 0:
+                stop, time_is_up = orders.at_next_place()
+                reports = self._validation_is_due() or self.step % self.config.train.log_every == 0
+                saves = stop is not None or time_is_up or self.saver.is_due(self.step)
+                cluster.stands_at(self.step, steady=self.step > begun + 1 and not (reports or saves))
+                if reports:
                     self._report(report, batch)
                 if self._validation_is_due():
-                    if self._validate(report, stop):
+                    if self._validate(report, orders, time_is_up):
                         return
-                elif stop.name or self.saver.is_due(self.step):
+                elif saves:
                     self._save()
-                if stop.name:
+                if stop:
                     self._save()
-                    raise self.saver.stopped(stop.name)
+                    raise self.saver.stopped(stop)
 
     def _epochs_end(self) -> bool:
         """Whether as many epochs end here as are validated together."""
@@ -193,7 +203,7 @@ class Training:
         self.saver = Saver(self.checkpoints, self.config, self.state, self.step)
         self.take_validation(found)
 
-    def _report(self, report: Report, batch: Batch) -> None:
+    def _report(self, report: Report | Unheard, batch: Batch) -> None:
         self.saver.keep_within(self.step)
         means, images_per_second = self.meter.take()
         batch_size = self.config.train.batch_size
@@ -213,10 +223,10 @@ class Training:
 
     def _dead_units(self, batch: Batch) -> dict[str, float]:
         """The share of each layer's units that are zero on the whole batch; of layers with ReLUs."""
-        dead = jax.device_get(self.programs.dead_units(self.state.params, batch, self.mean_image))
+        dead = towers.on_host(self.programs.dead_units(self.state.params, batch, self.mean_image))
         return {name: float(share) for name, share in dead.items()}
 
-    def _say_stall(self, report: Report, batch: Batch, loss: float, guess: float) -> None:
+    def _say_stall(self, report: Report | Unheard, batch: Batch, loss: float, guess: float) -> None:
         dead = self._dead_units(batch)
         shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items())
         of_relus = f" Units that are zero on a whole batch: {shares}." if shares else ""
@@ -230,7 +240,7 @@ class Training:
         )
         self.meter.pause()
 
-    def _validate(self, report: Report, stop: Stop) -> bool:
+    def _validate(self, report: Report | Unheard, orders: Orders, time_is_up: bool = False) -> bool:
         """Loss and errors on the whole split; at the end of an epoch the plateau rule gets them.
 
         It is saved first, where that is worth it, so that nothing is lost with a validation that is cut off.
@@ -238,19 +248,20 @@ class Training:
         Returns:
           Whether the plateau rule ends training.
         """
-        if self.step == self.last_step or self.saver.is_due_at_validation(self.step):
+        if self.step == self.last_step or time_is_up or self.saver.is_due_at_validation(self.step):
             self._save()
 
         def until_stopped(batches: Iterable[Batch]) -> Iterator[Batch]:
             for batch in batches:
-                if stop.name:
+                stop, _ = orders.at_next_place()
+                if stop:
                     self._save()
-                    raise self.saver.stopped(stop.name)
+                    raise self.saver.stopped(stop)
                 yield batch
 
-        with validation.batches_of(self.config, self.source) as batches:
-            examples = self.source.examples(self.config.evaluate.split)
-            some = until_stopped(validation.counted(batches, examples, "validation"))
+        with validation.batches_of(self.config, self.source, self.mesh) as batches:
+            examples, size = self.source.examples(self.config.evaluate.split), self.config.evaluate.batch_size
+            some = until_stopped(validation.counted(batches, examples, size, "validation"))
             metrics = validation.whole_set(self.programs.eval_step, self.state.params, some, self.mean_image, self.mesh)
         report.validation(self.step, metrics)
         report.pictures(self.step, self.showing.pictures(self.state.params))

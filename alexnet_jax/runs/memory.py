@@ -14,17 +14,18 @@ from alexnet_jax.runs.config import network_of
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
 
 
-def check_memory(config: ConfigDict, classes: int, training: bool) -> None:
+def check_memory(config: ConfigDict, classes: int, training: bool, share: float = 1.0) -> None:
     """Raises UserError if a step takes more than this machine's memory; for devices that share it.
 
     Args:
       training: whether it trains, too, or evaluates alone.
+      share: of the step that this machine does.
     """
     net = network_of(config, classes)
     needs = {"evaluate": evaluation_bytes(net, config.evaluate.batch_size)}
     if training:
         needs["train"] = architecture.training_bytes(net, config.train.batch_size)
-    group, needed = max(needs.items(), key=lambda item: item[1])
+    group, needed = max(((name, share * size) for name, size in needs.items()), key=lambda item: item[1])
     if needed > (there := memory()):
         parameters = sum(row.parameters for row in architecture.table(net))
         raise UserError(

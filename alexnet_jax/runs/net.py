@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -312,6 +312,13 @@ def open_net(workdir: Path, config: ConfigDict | None, done: str, mesh: Mesh | N
     step, params = restore_params(run, recipe, mesh, config.evaluate.checkpoint)
     classes = _named(run, recipe.architecture.classes)
     return Net(workdir, step, classes, params, config, recipe, mesh, run.statistics.mean_image)
+
+
+def on_own_device(workdir: Path, mesh: Mesh) -> Net:
+    """The network of a run that many processes have trained on the mesh, on this one's first device. All must ask."""
+    net = open_net(workdir, None, "used", mesh)
+    own = towers.mesh_of(jax.local_devices()[:1], 1, 1)
+    return replace(net, params=towers.replicate(towers.on_host(net.params), own), mesh=own)
 
 
 def _named(run: Run, count: int) -> tuple[str, ...]:

@@ -188,6 +188,30 @@ class Report:
             board.flush()
 
 
+class Unheard:
+    """In place of a `Report`, of a process that computes what another one reports."""
+
+    def stepped(self) -> None:
+        """Nothing."""
+
+    def training(
+        self, step: int, means: dict[str, float], learning_rate: float, images_per_second: float, batch: int
+    ) -> None:
+        """Nothing."""
+
+    def validation(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
+    def pictures(self, step: int, named: dict[str, np.ndarray]) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _by_series(line: Line) -> dict[str, Line]:
     """What of the line is shown in which series: all but the epoch, whose curve says nothing."""
     by_series: dict[str, Line] = {}

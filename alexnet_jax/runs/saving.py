@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from alexnet_jax.devices import cluster
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.signals import Stopped
@@ -19,7 +20,7 @@ BYTES_A_PICTURE = 100_000
 class Saver:
     """Saves a run: at every `checkpoint_every`-th step, at validations, and every `checkpoint_minutes`.
 
-    A disk that is full ends no training: it is said, and saving is tried again.
+    A disk that is full ends no training of one process: it is said, and saving is tried again.
     """
 
     def __init__(self, checkpoints: Checkpoints, config: ConfigDict, state: Any, step: int) -> None:
@@ -32,9 +33,14 @@ class Saver:
         self._failed = ""  # why the last try did
 
     def is_due(self, step: int) -> bool:
-        """By the number of steps, or by the time."""
-        every, minutes = self._train.checkpoint_every, self._train.checkpoint_minutes
-        return (every > 0 and step % every == 0) or (minutes > 0 and time.monotonic() - self._time > 60 * minutes)
+        """By the number of steps."""
+        every = self._train.checkpoint_every
+        return every > 0 and step % every == 0
+
+    def time_is_up(self) -> bool:
+        """Whether it is due by this process's clock."""
+        minutes = self._train.checkpoint_minutes
+        return minutes > 0 and time.monotonic() - self._time > 60 * minutes
 
     def is_due_at_validation(self, step: int) -> bool:
         """Also if the last checkpoint is so many steps back that another one is worth its writing."""
@@ -92,6 +98,12 @@ class Saver:
 
     def _fail(self, error: OSError) -> None:
         reason = error.strerror or str(error)
+        if cluster.count() > 1:  # the others' parts of the checkpoint wait for this one's
+            there = self._checkpoints.steps()
+            raise UserError(
+                f"a checkpoint could not be written ({reason}); make room, and the same command goes on from step "
+                f"{there[-1] if there else 0}"
+            ) from error
         if not self._failed:
             say(f"a checkpoint could not be written ({reason}): training goes on, and it is tried again")
         self._failed = reason

@@ -6,7 +6,9 @@ import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from alexnet_jax.runs import parts
 from alexnet_jax.runs.outputs import whole
 
 PROGRESS, DIGESTS, RUN = "progress.json", "digests.json", "run.txt"
@@ -18,7 +20,7 @@ def name_run(workdir: Path, files: Mapping[str, Path]) -> None:
     Args:
       files: where each lies now, by its name in the run.
     """
-    digests = [f"{_digest(path)}  {name}" for name, path in files.items()]
+    digests = [f"{digest_of(path)}  {name}" for name, path in files.items()]
     (workdir / RUN).write_text("\n".join([uuid.uuid4().hex, *digests, ""]))
 
 
@@ -31,7 +33,7 @@ def let_change(workdir: Path, name: str, to: Path) -> None:
     if not first:
         return
     held = [line for line in others if line and not line.endswith(f"  {name}")]
-    now = [f"{_digest(path)}  {name}" for path in (workdir / name, to)]
+    now = [f"{digest_of(path)}  {name}" for path in (workdir / name, to)]
     with whole(workdir / RUN) as unfinished:
         unfinished.write_text("\n".join([first, *held, *now, ""]))
 
@@ -52,7 +54,7 @@ def changed_files(workdir: Path) -> list[str]:
 
 def _is_one_of(path: Path, digests: list[str]) -> bool:
     try:
-        return _digest(path) in digests
+        return digest_of(path) in digests
     except (OSError, ValueError):  # no file can have such a name
         return False
 
@@ -64,8 +66,8 @@ def _lines_of(workdir: Path) -> list[str]:
         return [""]
 
 
-def _digest(path: Path) -> str:
-    """Raises OSError."""
+def digest_of(path: Path) -> str:
+    """Of a file's bytes. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
@@ -75,15 +77,18 @@ def seal(folder: Path, run: str) -> None:
     for unfinished in folder.glob("*orbax-checkpoint-tmp*"):
         os.replace(folder / f".{PROGRESS}", unfinished / PROGRESS)
         step = int(unfinished.name.partition(".")[0])
-        (unfinished / DIGESTS).write_text(json.dumps({"step": step, "run": run, "files": _digests(unfinished)}))
+        files = digests_in(unfinished, parts.of_others(step))
+        (unfinished / DIGESTS).write_text(json.dumps({"step": step, "run": run, "files": files}))
 
 
-def _digests(checkpoint: Path) -> dict[str, str]:
+def digests_in(checkpoint: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Of each file of a checkpoint; those that are known are taken, and their files not read. Raises OSError."""
     digests = {}
     # Beside the folders lies what Orbax changes later.
     for path in [*sorted(checkpoint.glob("*/**/*")), checkpoint / PROGRESS]:
+        name = str(path.relative_to(checkpoint))
         if path.is_file():
-            digests[str(path.relative_to(checkpoint))] = _digest(path)
+            digests[name] = known[name] if name in known else digest_of(path)
     return digests
 
 
@@ -95,7 +100,7 @@ def damage_of(checkpoint: Path, run: str) -> str | None:
         files, step = (written["files"], written["step"]) if "step" in written else (written, None)
         if not files or not all(isinstance(digest, str) for digest in files.values()):
             raise ValueError(f"{DIGESTS} names no files")
-        present = _digests(checkpoint)
+        present = digests_in(checkpoint)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its files cannot be read: {error}"
     if step is not None and str(step) != checkpoint.name:

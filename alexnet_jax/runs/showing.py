@@ -42,10 +42,12 @@ class Showing:
     def pictures(self, params: Params) -> dict[str, np.ndarray]:
         """`kernels` and `predictions`, uint8 [height, width, 3] each, by the parameters as they are."""
         batch = self._batch or self._read()
-        found = jax.device_get(self._program(params, towers.put_batch(batch, self._mesh), self._mean_image))
+        rows = towers.rows(self._mesh, len(batch.label))
+        here = towers.put_batch(jax.tree.map(lambda x: x[rows], batch), self._mesh)
+        found = towers.on_host(self._program(params, here, self._mean_image))
         first = self._recipe.architecture.layers[0].name
         predictions = sheet(self._images, self._labels, found[: len(self._images)], self._classes)
-        return {"kernels": _kernels(jax.device_get(params[first]["kernel"]), self._recipe), "predictions": predictions}
+        return {"kernels": _kernels(towers.on_host(params[first]["kernel"]), self._recipe), "predictions": predictions}
 
     def _read(self) -> Batch:
         """The eight pictures, in a batch that all devices have a share of."""

@@ -45,23 +45,27 @@ def with_classes(
     for batch in batches:  # the next one is on its way while a batch's sums are waited for
         waiting.append(eval_step(params, towers.put_batch(batch, mesh), mean_image))
         if len(waiting) > 1:
-            sums.append(jax.device_get(waiting.popleft()))
-    sums += jax.device_get(list(waiting))
+            sums.append(towers.on_host(waiting.popleft()))
+    sums += towers.on_host(list(waiting))
     by_class: np.ndarray = np.stack([one.pop("by_class") for one in sums]).sum(axis=0, dtype=np.int64)
     total = jax.tree.map(lambda *parts: sum(part.item() for part in parts), *sums)
     seen = total.pop("examples")
     return {"examples": seen, **{name: value / seen for name, value in total.items()}}, by_class
 
 
-def counted(batches: Iterable[Batch], examples: int, what: str) -> Iterator[Batch]:
+def counted(batches: Iterable[Batch], examples: int, batch_size: int, what: str) -> Iterator[Batch]:
     """The batches, while it is shown how many of the examples have been evaluated."""
     with Advance(what, examples, "pictures") as advance:
         for batch in batches:
             yield batch
-            advance.add(int(batch.mask.sum()))
+            advance.add(min(batch_size, examples - advance.done))
 
 
-def batches_of(config: ConfigDict, source: PreparedSet) -> Prefetcher:
-    """The split to evaluate on: centre crops, or whole squares for ten views. To be closed by the caller."""
+def batches_of(config: ConfigDict, source: PreparedSet, mesh: Mesh) -> Prefetcher:
+    """The split to evaluate on: centre crops, or whole squares for ten views. To be closed by the caller.
+
+    Of each batch those examples that this process's devices hold.
+    """
     whole = config.evaluate.views == views.VIEWS
-    return pipeline.evaluation_batches(source, config, config.evaluate.split, whole)
+    rows = towers.rows(mesh, config.evaluate.batch_size)
+    return pipeline.evaluation_batches(source, config, config.evaluate.split, whole, rows)

@@ -1,7 +1,8 @@
 """What crosses between the devices in one training step, by arithmetic."""
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -18,6 +19,28 @@ class Collective:
     layer: str  # of the network, or softmax, rank, gradients
     direction: str  # forward or backward
     bytes: int
+    groups: tuple[tuple[int, ...], ...] = field(default=(), compare=False)  # of devices, side by side; (): not known
+
+    @property
+    def sent_by_a_device(self) -> float:
+        """Bytes, where a group hands what it exchanges around in a ring, as libraries do with large arrays."""
+        size = len(self.groups[0])
+        rounds = 2 * (size - 1) if self.op == "all-reduce" else size - 1  # a reduction, and a gathering of it
+        return self.bytes * rounds / size
+
+    def on_a_link(self, devices_per_host: int) -> tuple[float, bool]:
+        """Bytes over the link that carries most, one way, and whether that is a link between hosts.
+
+        Devices of a host have their numbers one after the other. Between two of them lies a link of their own; between
+        two hosts one, which all rings share that go from the one to the other.
+        """
+        rings: Counter[tuple[int, int]] = Counter()
+        for group in self.groups:
+            hosts = [device // devices_per_host for device in group]
+            for here, there in zip(hosts, [*hosts[1:], hosts[0]], strict=True):
+                rings[here, there] += here != there
+        shared = max(rings.values(), default=0)
+        return self.sent_by_a_device * max(1, shared), shared > 0
 
 
 def predict(

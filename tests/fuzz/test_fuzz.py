@@ -19,7 +19,7 @@ from hypothesis import given, seed
 from hypothesis import strategies as st
 from PIL import Image
 
-from alexnet_jax import command_line
+from alexnet_jax import command_line, defined_flags
 from alexnet_jax.data import pictures, prepare
 from alexnet_jax.data.prepared_set import DIGESTS, labels_of_split, open_set
 from alexnet_jax.messages import UserError
@@ -66,7 +66,7 @@ SECONDS = 10  # of the processor's, for one example
 @pytest.fixture(scope="module", autouse=True)
 def defined() -> Iterator[None]:
     if "config" not in flags.FLAGS:
-        command_line._define_flags()
+        defined_flags.define_flags()
     before = peak_bytes()
     yield
     assert peak_bytes() - before < BYTES

@@ -1,6 +1,8 @@
 """What the compiled step of configs/alexnet.py sends between devices, and nothing else."""
 
 import re
+import resource
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from alexnet_jax.network.architecture import ALEXNET
 from alexnet_jax.runs.config import recipe_of
 from alexnet_jax.training.step import Recipe, abstract_state
 from configs import alexnet
-from tests.conftest import NARROW, launch, result
+from tests.conftest import NARROW, SMALL, launch, launch_anew, refusal, result
 
 CROSS = ("conv3", "fc6", "fc7", "fc8")
 BATCH = 128
@@ -159,6 +161,52 @@ replica_groups={{0,2},{1,3}}, metadata={scheduling_name="all-reduce-start"}
         Collective("reduce-scatter", "fc7", "backward", 12),
         Collective("all-reduce", "merged", "backward", 412),
     ]
+
+
+def test_groups_of_devices_are_read_in_both_of_xlas_forms() -> None:
+    assert communication.groups_of("replica_groups={{0,2},{1,3}}, metadata={}") == ((0, 2), (1, 3))
+    assert communication.groups_of("replica_groups=[4,2]<=[8], dimensions={0}") == ((0, 1), (2, 3), (4, 5), (6, 7))
+    # Eight devices as 4 x 2, columns: what goes over `data`.
+    assert communication.groups_of("replica_groups=[2,4]<=[4,2]T(1,0)") == ((0, 2, 4, 6), (1, 3, 5, 7))
+    assert communication.groups_of("source_target_pairs={{0,1},{1,0},{2,3},{3,2}}, x={}") == ((0, 1), (2, 3))
+
+
+def test_bytes_of_a_device_and_of_a_link_by_hand() -> None:
+    pairs = Collective("all-gather", "conv3", "forward", 1000, ((0, 1), (2, 3)))
+    assert pairs.sent_by_a_device == 500  # each sends its half
+    assert pairs.on_a_link(2) == (500, False)
+    assert pairs.on_a_link(1) == (500, True)  # a tower a host
+    # Four hosts of two: each of the two rings goes once from a host to the next, over the same link.
+    rings = Collective("all-reduce", "gradients", "backward", 1000, ((0, 2, 4, 6), (1, 3, 5, 7)))
+    assert rings.sent_by_a_device == 2 * 1000 * 3 / 4
+    assert rings.on_a_link(2) == (2 * 1500, True)
+    assert rings.on_a_link(8) == (1500, False)
+
+
+def test_a_mesh_that_is_not_there_says_what_crosses_between_hosts(tmp_path: Path) -> None:
+    mesh = ("--config.mesh.data=64", "--config.mesh.model=2", "--config.train.batch_size=128")
+    flags = ("--mode=communication", *mesh, "--config.evaluate.batch_size=128", "--devices_per_host=8")
+    found = result(launch(*SMALL, *flags))
+    assert found["mesh"] == {"data": 64, "model": 2}
+    assert found["bytes_per_step"] == found["predicted_bytes_per_step"]
+    by_layer = {one["layer"]: one for one in found["collectives"]}
+    assert (by_layer["conv3"]["devices"], by_layer["conv3"]["crosses_hosts"]) == (2, False)
+    gradients = by_layer["gradients"]
+    assert (gradients["devices"], gradients["crosses_hosts"]) == (64, True)
+    assert gradients["bytes_per_device"] == gradients["bytes"] * 2 * 63 / 64
+    assert gradients["bytes_per_link"] == 2 * gradients["bytes_per_device"]  # of the two towers' rings
+    assert "do not fill" in refusal(launch(*SMALL, *flags, "--devices_per_host=7"))
+
+
+@pytest.mark.slow
+def test_a_thousand_virtual_devices_take_minutes_and_little_memory() -> None:
+    mesh = ("--config.mesh.data=512", "--config.mesh.model=2", "--config.train.batch_size=65536")
+    flags = ("--mode=communication", *mesh, "--config.evaluate.batch_size=65536", "--devices_per_host=8")
+    started = time.monotonic()
+    found = result(launch_anew("--config=configs/alexnet.py", *flags))
+    assert time.monotonic() - started < 300
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 8 << 20  # kB
+    assert found["bytes_per_step"] == found["predicted_bytes_per_step"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""One of several processes is killed, hangs, stops or fails: the others end as it does, and the run goes on."""
+
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax.signals import STATUS
+from tests import processes
+from tests.conftest import SMALL, Launched, result
+from tests.faults.harness import require_same_parameters, steps_said, tried, until
+
+STEPS, EVERY = 60, 10
+RUN = (
+    *SMALL,
+    f"--config.train.steps={STEPS}",
+    f"--config.train.checkpoint_every={EVERY}",
+    "--config.train.log_every=1",
+)
+LONG = (*RUN, "--config.train.steps=100000")
+MOST = 60  # seconds until the others have ended
+
+
+def flags_of(workdir: Path, data_dir: Path, *more: str, run: tuple[str, ...] = RUN) -> tuple[str, ...]:
+    return (*run, *processes.workdir_and_data(workdir, data_dir), *more)
+
+
+def at_step(launched: list[Launched], step: int) -> None:
+    """Waits until process 0 has told of the step."""
+    assert until(lambda: steps_said(launched[0].said)[-1:] >= [step], lambda: launched[0].runs, 400), launched[0].said
+
+
+def pid_of(one: Launched) -> int:
+    pid = one._process.pid
+    assert pid is not None
+    return pid
+
+
+@pytest.fixture(scope="module")
+def undisturbed_pair(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two processes in one go."""
+    workdir = tmp_path_factory.mktemp("pair") / "run"
+    result(processes.run(2, *flags_of(workdir, data_dir))[0])
+    return workdir
+
+
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])  # of 1 it takes half a minute to hear
+def test_a_process_that_is_killed_ends_the_other_and_the_pair_goes_on(
+    victim: int, undisturbed_pair: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    with tried(f"SIGKILL of process {victim} of two") as (case,):
+        pair = processes.start(2, *flags_of(tmp_path / "run", data_dir))
+        at_step(pair, 25)
+        pair[victim].send(signal.SIGKILL)
+        since = time.monotonic()
+        other = pair[1 - victim].ended(MOST)
+        assert time.monotonic() - since < MOST
+        assert pair[victim].ended().returncode == -signal.SIGKILL
+        last = other.stderr.strip().splitlines()[-1]
+        said = re.fullmatch(
+            rf"error: process {victim} on {os.uname().nodename.split('.')[0]}\S* .*its last step was (\d+)\. .*", last
+        )
+        assert other.returncode == 1 and said, other.stderr
+        assert abs(int(said[1]) - 25) <= 15
+        assert "Check failure" not in other.stderr and "Traceback" not in other.stderr
+        on = processes.run(2, *flags_of(tmp_path / "run", data_dir))
+        assert result(on[0])["step"] == STEPS
+        require_same_parameters(tmp_path / "run", undisturbed_pair)
+        case.identical = True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [1, 0])
+def test_a_process_that_hangs_ends_the_other(victim: int, data_dir: Path, tmp_path: Path) -> None:
+    with tried(f"SIGSTOP of process {victim} of two"):
+        pair = processes.start(2, *flags_of(tmp_path / "run", data_dir, run=LONG))
+        at_step(pair, 12)
+        os.kill(pid_of(pair[victim]), signal.SIGSTOP)
+        other = pair[1 - victim].ended(MOST)
+        assert f"error: process {victim} on " in other.stderr.strip().splitlines()[-1]
+        assert other.returncode == 1 and "Check failure" not in other.stderr
+        os.kill(pid_of(pair[victim]), signal.SIGCONT)
+        assert pair[victim].ended(MOST).returncode == 1
+
+
+@pytest.mark.slow
+def test_one_of_four_that_is_told_to_stop_stops_all_at_one_step(data_dir: Path, tmp_path: Path) -> None:
+    mesh = ("--config.mesh.data=2", "--config.mesh.model=2")
+    with tried("SIGTERM of one of four processes"):
+        four = processes.start(4, *flags_of(tmp_path / "run", data_dir, *mesh, run=LONG))
+        at_step(four, 5)
+        four[2].send(signal.SIGTERM)
+        done = processes.ended(four)
+        assert [one.returncode for one in done] == [STATUS] * 4
+        last = {one.stderr.strip().splitlines()[-1] for one in done}
+        (sentence,) = last
+        step = re.fullmatch(r"stopped by SIGTERM after step (\d+), which is saved; the same command goes on", sentence)
+        assert step and (tmp_path / "run" / "checkpoints" / step[1] / "digests.json").is_file()
+
+
+def test_a_damaged_record_of_one_process_ends_all_with_its_sentence(data_dir: Path, tmp_path: Path) -> None:
+    # Hosts that share no disk: each process has data of its own, and the second one's is damaged.
+    damaged = tmp_path / "data"
+    shutil.copytree(data_dir, damaged)
+    shard = next(damaged.glob("digits_72/**/*train.tfrecord*"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    flags = flags_of(tmp_path / "run", data_dir, "--config.data.shared=False")
+    own = {1: (f"--config.data.data_dir={damaged}",)}
+    with tried("a damaged record on one of two processes"):
+        first, second = processes.run(2, *flags, each=own)
+        theirs = second.stderr.strip().splitlines()[-1]
+        assert str(shard) in theirs and theirs.startswith("error: "), second.stderr
+        assert first.returncode == second.returncode == 1
+        assert first.stderr.strip().splitlines()[-1].endswith(theirs.removeprefix("error: ")), first.stderr
+        assert "error: process 1 on " in first.stderr
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_ends_all(data_dir: Path, tmp_path: Path) -> None:
+    with tried("a NaN in two processes"):
+        for one in processes.run(2, *flags_of(tmp_path / "run", data_dir, "--config.optimizer.learning_rate=1e9")):
+            assert one.returncode == 1
+            assert "is nan" in one.stderr or "is not a finite number" in one.stderr or "is inf" in one.stderr
