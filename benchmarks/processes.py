@@ -7,7 +7,8 @@ turns with one process of the same mesh. Batches are made once; nothing is read.
 for each number of devices and both ways:
 
   images_per_second: the median over the turns, the lowest and the highest.
-  idle_share: of the cores' time in a step, what no process computes in: it waits, for another or for the exchange.
+  idle_share: of the cores' time in a step, what none of these processes computes in: they wait, for each other or for
+    the exchange (or for other programs: to be measured on a quiet machine).
   step_seconds: the median.
 """
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on a Cloud TPU slice, all hosts of it; from the root of a checkout, on a machine that has gcloud:
 #
-#   jobs/tpu_vm.sh NAME ZONE TYPE gs-or-shared-disk-flags...
+#   jobs/tpu_vm.sh NAME ZONE TYPE --config=FILE --workdir=DIR [FLAGS]
 #   jobs/tpu_vm.sh alexnet us-central2-b v4-32 --config=configs/alexnet.py --workdir=/mnt/shared/run \
 #     --config.data.data_dir=/mnt/shared/data --config.data.manual_dir=/mnt/shared/imagenet
 #
