@@ -33,6 +33,7 @@ from alexnet_jax.modes import (
 from alexnet_jax.runs import config_file
 from alexnet_jax.runs.config import OF_PICTURES, PLACES, check_config, config_of, flatten, load_saved, run_exists
 
+flags.disclaim_key_flags()  # as defined_flags.py does
 WRONG = {  # what absl's parsers say of a value, and what it must be
     r"invalid literal for int": "a whole number",
     r"could not convert string to float": "a number",

@@ -51,7 +51,7 @@ def get_config(variant: str = "", init_from: str = "") -> ConfigDict:
     config.train.checkpoint_every = 0  # by the minutes alone
     config.evaluate.batch_size = 32
     if variant or init_from:
-        _fine_tune(config, variant)
+        _fine_tune(config, variant, init_from)
     else:
         _from_nothing(config)
     if init_from and not variant:
@@ -80,7 +80,7 @@ def _from_nothing(config: ConfigDict) -> None:
     config.evaluate.least_steps = 200
 
 
-def _fine_tune(config: ConfigDict, variant: str) -> None:
+def _fine_tune(config: ConfigDict, variant: str, init_from: str) -> None:
     config.optimizer.learning_rate = 0.01  # said by schedule.rates below
     config.schedule.kind = "listed"
     config.schedule.rates = tuple(
@@ -88,7 +88,8 @@ def _fine_tune(config: ConfigDict, variant: str) -> None:
         for epoch, factor in ((0.0, 1.0), (_DROP, 0.1))
         for what, rate in (("*", 0.001), ("conv1/*", 0.0001), ("fc8/*", 0.01))
     )
-    config.train.init_after = f"configs/alexnet.py{':' if variant else ''}{variant}"
+    if not init_from:  # of a run that is named, whatever it is of, the layers that fit are taken
+        config.train.init_after = f"configs/alexnet.py{':' if variant else ''}{variant}"
     config.train.init_except = "fc8"
     config.train.epochs = 30.0
     config.train.least_steps = 200
