@@ -44,7 +44,7 @@ def at_a_moment(launched: Launched, phase: str, workdir: Path, rng: random.Rando
             return any(said.rstrip().rpartition("\n")[2].startswith(line) for line in validations)
         return launched.has_begun
 
-    longest = {"preparing": 2.0, "starting": 1.5, "training": 0.1, "saving": 0.1, "validating": 0.2}
+    longest = {"preparing": 0.5, "starting": 1.5, "training": 0.1, "saving": 0.1, "validating": 0.2}
     begun = until(has_begun, lambda: launched.runs)
     time.sleep(rng.uniform(0, longest[phase]))
     return begun and launched.runs
@@ -120,7 +120,8 @@ def test_a_run_told_to_stop_says_so_and_goes_on_where_it_was(
         done = launched.ended()
         require_quiet(done)
         reached, last = max([0, *steps_said(done.stderr)]), done.stderr.strip().rpartition("\n")[2]
-        if phase == "starting" and not reached:  # the second: before Python has run a line of ours
+        is_prepared = phase == "preparing" and (tmp_path / "data/digits_72/1.0.0").exists()  # before the signal came
+        if (phase == "starting" or is_prepared) and not reached:  # the second: before Python has run a line of ours
             assert done.returncode in (128 + number, -number, STATUS), done.stderr
         else:
             assert (done.returncode, last.startswith(f"stopped by {number.name} after ")) == (STATUS, True), done.stderr
