@@ -69,18 +69,27 @@ def groups_of(line: str) -> tuple[tuple[int, ...], ...]:
     """The groups of devices that exchange something side by side, as XLA's text of a collective has them.
 
     Either all of them, {{0,1},{2,3}}, or [groups,size]<=[shape]T(order): all numbers in an array of that shape, its
-    axes in that order, cut into groups. Of a permute's pairs {{0,1},{1,0}} those that send to each other are a group.
+    axes in that order, cut into groups. Or, from jax 0.12 on, mesh['data'=4,'model'=2] {'data'}: all devices in an
+    array of that shape, each group along the axes that are named. Of a permute's pairs {{0,1},{1,0}} those that send
+    to each other are a group.
     """
     explicit = re.search(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", line)
     if explicit:
         named = [tuple(int(one) for one in group.split(",")) for group in re.findall(r"\{([\d,]+)\}", explicit[1])]
         return tuple(dict.fromkeys(tuple(sorted(group)) for group in named))
+    named_axes = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line)
+    if named_axes:
+        axes = {name: int(side) for name, side in re.findall(r"'(\w+)'=(\d+)", named_axes[1])}
+        along = [name for name in axes if f"'{name}'" in named_axes[2]]
+        order = [place for among in (False, True) for place, name in enumerate(axes) if (name in along) == among]
+        grid = np.arange(math.prod(axes.values())).reshape(*axes.values()).transpose(order)
+        return tuple(map(tuple, grid.reshape(-1, math.prod(axes[name] for name in along)).tolist()))
     iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
     if iota is None:
         return ((0, 1),)
     shape, sides = ([int(one) for one in part.split(",")] for part in (iota[1], iota[2]))
     numbers = np.arange(math.prod(sides)).reshape(sides)
-    order = [int(one) for one in iota[3].split(",")] if iota[3] else range(len(sides))
+    order = [int(one) for one in iota[3].split(",")] if iota[3] else list(range(len(sides)))
     return tuple(map(tuple, numbers.transpose(order).reshape(shape).tolist()))
 
 

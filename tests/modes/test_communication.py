@@ -163,11 +163,14 @@ replica_groups={{0,2},{1,3}}, metadata={scheduling_name="all-reduce-start"}
     ]
 
 
-def test_groups_of_devices_are_read_in_both_of_xlas_forms() -> None:
+def test_groups_of_devices_are_read_in_all_of_xlas_forms() -> None:
     assert communication.groups_of("replica_groups={{0,2},{1,3}}, metadata={}") == ((0, 2), (1, 3))
     assert communication.groups_of("replica_groups=[4,2]<=[8], dimensions={0}") == ((0, 1), (2, 3), (4, 5), (6, 7))
     # Eight devices as 4 x 2, columns: what goes over `data`.
     assert communication.groups_of("replica_groups=[2,4]<=[4,2]T(1,0)") == ((0, 2, 4, 6), (1, 3, 5, 7))
+    by_name = "replica_groups=mesh['data'=4,'model'=2] {{'{}'}}, use_global_device_ids=true"
+    assert communication.groups_of(by_name.format("data")) == ((0, 2, 4, 6), (1, 3, 5, 7))
+    assert communication.groups_of(by_name.format("model")) == ((0, 1), (2, 3), (4, 5), (6, 7))
     assert communication.groups_of("source_target_pairs={{0,1},{1,0},{2,3},{3,2}}, x={}") == ((0, 1), (2, 3))
 
 
