@@ -78,7 +78,7 @@ class Checkpoints:
             if self._writes:
                 self._remove_unfinished()
             options = ocp.options.AsyncOptions(
-                post_finalization_callback=partial(seal, self._folder, self._run),
+                post_finalization_callback=partial(seal, self._folder, self._run, parts.of_others),
                 barrier_sync_fn=parts.barrier(self._folder),
             )
             leave_out_what_fails_late()

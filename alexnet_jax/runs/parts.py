@@ -3,7 +3,6 @@
 It has the bytes at hand, and process 0, which writes the digests down, may find them only on a disk far away.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 from orbax.checkpoint import multihost
 
 from alexnet_jax.devices import cluster
+from alexnet_jax.runs.seals import digest_of
 
 WRITTEN = "async_write_complete"  # Orbax's name of the place where each process has written its part
 
@@ -49,8 +49,7 @@ def _own(folder: Path, step: int) -> dict[str, str]:
     for state in folder.glob(f"{step}.orbax-checkpoint-tmp*/state*"):
         for path in (*state.glob(f"ocdbt.process_{cluster.index()}/**/*"), *state.glob(f"*/process_{cluster.index()}")):
             if path.is_file():
-                with path.open("rb") as file:
-                    found[f"state/{path.relative_to(state)}"] = hashlib.file_digest(file, "blake2b").hexdigest()
+                found[f"state/{path.relative_to(state)}"] = digest_of(path)
     return found
 
 

@@ -4,11 +4,10 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from alexnet_jax.runs import parts
 from alexnet_jax.runs.outputs import whole
 
 PROGRESS, DIGESTS, RUN = "progress.json", "digests.json", "run.txt"
@@ -72,12 +71,16 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
-def seal(folder: Path, run: str) -> None:
-    """Puts the progress and each file's digest beside the arrays; with all written, before the folder gets its name."""
+def seal(folder: Path, run: str, of_others: Callable[[int], Mapping[str, str]]) -> None:
+    """Puts the progress and each file's digest beside the arrays; with all written, before the folder gets its name.
+
+    Args:
+      of_others: the digests of what other processes have written of a step's checkpoint, by the files' names.
+    """
     for unfinished in folder.glob("*orbax-checkpoint-tmp*"):
         os.replace(folder / f".{PROGRESS}", unfinished / PROGRESS)
         step = int(unfinished.name.partition(".")[0])
-        files = digests_in(unfinished, parts.of_others(step))
+        files = digests_in(unfinished, of_others(step))
         (unfinished / DIGESTS).write_text(json.dumps({"step": step, "run": run, "files": files}))
 
 
