@@ -19,10 +19,8 @@ from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import (
     OF_THE_START,
-    PLACES,
     config_to_json,
     differences,
-    flatten,
     load_saved,
     recipe_of,
     run_exists,
@@ -196,11 +194,9 @@ def keep_config(run: Run, config: ConfigDict) -> None:
     for field in OF_THE_START:
         group, name = field.split(".")
         config[group][name] = run.config[group][name]
-    differing = differences(config, run.config, tuple(config), ("from here on", "until now"))
-    places = [place for place in PLACES if flatten(config)[place] != flatten(run.config)[place]]
-    if not differing and not places:
+    if json.loads(config_to_json(config)) == run.config:
         return
-    if differing:
+    if differing := differences(config, run.config, tuple(config), ("from here on", "until now")):
         say("; ".join(differing))
     try:
         with whole(run.workdir / "config.json") as unfinished:
