@@ -4,7 +4,7 @@ Process 0 orders it for a place two ahead of its own. No process is further than
 waits for the result of the step before, which all have computed together. So each sees an order before its place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from alexnet_jax.devices import cluster
 from alexnet_jax.signals import Stop
@@ -35,16 +35,16 @@ class Orders:
         if self._stop.name and not self._told:
             cluster.put(f"wish/{cluster.index()}", self._stop.name)
             self._told = True
-        if cluster.index() == 0:
-            self._order()
         found = cluster.got("order")
+        if cluster.index() == 0:  # whose own orders are for later places
+            self._order(found)
         stop = found.get(STOP, "").partition(" ")
         stops = bool(stop[0]) and int(stop[0]) <= self._place
         return stop[2] if stops else None, f"{SAVE}-{self._place}" in found
 
-    def _order(self) -> None:
+    def _order(self, ordered: Mapping[str, str]) -> None:
         wishes = cluster.got("wish")
-        if wishes and not cluster.got("order").get(STOP):
+        if wishes and STOP not in ordered:
             cluster.put(f"order/{STOP}", f"{self._place + AHEAD} {wishes[min(wishes)]}")
         if self._time_is_up() and self._place > self._last_save:
             self._last_save = self._place + AHEAD
