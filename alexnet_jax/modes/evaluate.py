@@ -12,13 +12,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import prepare
 from alexnet_jax.data.prepared_set import PreparedSet
 from alexnet_jax.devices import cluster, towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.runs import validation
-from alexnet_jax.runs.alike import require_same_data
+from alexnet_jax.runs.alike import open_same_data
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.config import (
     OF_PICTURES,
@@ -97,11 +96,9 @@ def _say_worst(worst: list[dict[str, Any]], classes: int) -> None:
 
 
 def _source_of(config: ConfigDict, trained: Run) -> PreparedSet:
-    source = cluster.one_first(config.data.shared, "prepares the pictures", lambda: prepare.open_or_prepare(config))
-    require_same_data(source, [config.evaluate.split])
+    source = open_same_data(config, [config.evaluate.split])
     require_same_classes(trained, source.classes, source.name)
     say_of_other_pictures(trained, source.listing, source.folder)
-    source.examples(config.evaluate.split)
     return source
 
 

@@ -17,7 +17,7 @@ from alexnet_jax.devices import cluster, towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import PAGE, Invocation
 from alexnet_jax.runs import finetune
-from alexnet_jax.runs.alike import require_same_data
+from alexnet_jax.runs.alike import open_same_data
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.runs.config import OF_THE_START, OF_TRAINING, check_batches, network_of, recipe_of, run_exists
 from alexnet_jax.runs.folder import (
@@ -80,9 +80,7 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
                 f"--config.train.init_from is the run in --workdir={workdir} itself; name another --workdir"
             )
 
-        source = cluster.one_first(config.data.shared, "prepares the pictures", lambda: prepare.open_or_prepare(config))
-        source.examples(config.evaluate.split)
-        require_same_data(source, [config.data.train_split, config.evaluate.split])
+        source = open_same_data(config, [config.data.train_split, config.evaluate.split])
         if this_run:
             require_same_classes(this_run, source.classes, source.name)
             require_same_pictures(this_run, source.listing, source.folder)

@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import alexnet_jax
+from alexnet_jax.data import prepare
 from alexnet_jax.data.prepared_set import PreparedSet, labels_of_split
 from alexnet_jax.devices import cluster
 from alexnet_jax.runs.config import PLACES, config_to_json
@@ -35,14 +36,25 @@ def require_same_command(config: ConfigDict | None, others: Mapping[str, Any]) -
     cluster.require_alike({**found, "the program's code": _digest_of_the_code()})
 
 
-def require_same_data(source: PreparedSet, splits: Sequence[str]) -> None:
-    """Raises UserError, on every process, if another one has other pictures, another order of them or other classes.
+def open_same_data(config: ConfigDict, splits: Sequence[str]) -> PreparedSet:
+    """The config's pictures, prepared if they are not, by one process for all that share its disk.
 
     Args:
       splits: that are used.
+
+    Raises:
+      UserError: they cannot be prepared, or have no such split; or, on every process, another one has other pictures,
+        another order of them or other classes.
     """
-    if cluster.count() == 1:
-        return
+    source = cluster.one_first(config.data.shared, "prepares the pictures", lambda: prepare.open_or_prepare(config))
+    for split in splits:
+        source.examples(split)
+    if cluster.count() > 1:
+        _require_same_data(source, splits)
+    return source
+
+
+def _require_same_data(source: PreparedSet, splits: Sequence[str]) -> None:
     found = {"the digest of the pictures' listing": source.listing, "the size of pictures": str(source.resize)}
     found |= {f"class {label} of the data": name for label, name in enumerate(source.classes)}
     for split in splits:
