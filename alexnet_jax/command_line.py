@@ -207,8 +207,9 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     file = _argument(argv, "config")
     config = None if asks_for_help else _config_of(argv, file)
     if config is not None:
-        _require_known_fields(argv, sorted(flatten(config)))
-        argv = _last_of_each_field(_with_equals(_without_config_file(argv), flatten(config)))
+        fields = flatten(config)
+        _require_known_fields(argv, sorted(fields))
+        argv = _made_plain(argv, fields)
     flags.FLAGS.set_gnu_getopt(True)  # files may stand between flags
     if asks_for_help:  # which does not depend on a config, whatever is wrong with it
         argv = [argument for argument in argv if not re.match(r"--?(no)?config\b", argument)]
@@ -254,29 +255,33 @@ def _argument(argv: Sequence[str], flag: str) -> str | None:
     return found
 
 
+def _made_plain(argv: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
+    """The arguments as ml_collections takes them; after a `--` there are files, which stay as they are."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return [*_last_of_each_field(_with_equals(_without_config_file(argv[:end]), fields)), *argv[end:]]
+
+
 def _without_config_file(argv: Sequence[str]) -> list[str]:
     """The arguments without --config=FILE or --config FILE, which has been read."""
-    end = argv.index("--") if "--" in argv else len(argv)
     rest: list[str] = []
-    given = iter(argv[:end])
+    given = iter(argv)
     for argument in given:
         if argument in ("--config", "-config"):
             next(given, None)
         elif not argument.startswith(("--config=", "-config=")):
             rest.append(argument)
-    return [*rest, *argv[end:]]
+    return rest
 
 
 def _with_equals(argv: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
     """The arguments, with --config.KEY=VALUE for --config.KEY VALUE; a field that is true or false stands alone."""
-    end = argv.index("--") if "--" in argv else len(argv)
-    made, given = [], iter(argv[:end])
+    made, given = [], iter(argv)
     for argument in given:
         found = re.fullmatch(r"--?config\.([^=]+)", argument)
         takes_value = found and not isinstance(fields.get(found[1], False), bool)
         value = next(given, None) if takes_value else None
         made.append(argument if value is None else f"{argument}={value}")
-    return [*made, *argv[end:]]
+    return made
 
 
 def _last_of_each_field(argv: Sequence[str]) -> list[str]:
@@ -284,10 +289,8 @@ def _last_of_each_field(argv: Sequence[str]) -> list[str]:
 
     Of a number the last one counts in any case; but ml_collections makes one tuple of all that are given.
     """
-    end = argv.index("--") if "--" in argv else len(argv)
-    fields = [found[1] if (found := re.match(r"--?(config\..+?)=", one)) else None for one in argv[:end]]
-    kept = [one for at, one in enumerate(argv[:end]) if fields[at] is None or fields[at] not in fields[at + 1 :]]
-    return [*kept, *argv[end:]]
+    fields = [found[1] if (found := re.match(r"--?(config\..+?)=", one)) else None for one in argv]
+    return [one for at, one in enumerate(argv) if fields[at] is None or fields[at] not in fields[at + 1 :]]
 
 
 def _config_of(argv: Sequence[str], file: str | None) -> ConfigDict | None:
