@@ -76,7 +76,7 @@ def is_there(data: ConfigDict) -> bool:
     if data.name == "imagenet2012":
         return bool(data.manual_dir) and all((folder / tar).is_file() for tar in (TRAIN_TAR, VALIDATION_TAR))
     if data.name == "idx":
-        return bool(data.manual_dir) and all((folder / name).is_file() for pair in idx.FILES.values() for name in pair)
+        return bool(data.manual_dir) and all((folder / name).is_file() for name in idx.NAMES)
     return bool(data.manual_dir) and data.name in ("folder", "synset_tars") and folder.is_dir()
 
 
@@ -98,7 +98,7 @@ def stamp(data: ConfigDict) -> str:
 
     digest = hashlib.blake2b(digest_size=16)
     folder, named = Path(data.manual_dir).expanduser(), {"imagenet2012": [TRAIN_TAR, VALIDATION_TAR]}
-    named["idx"] = [name for pair in idx.FILES.values() for name in pair]
+    named["idx"] = list(idx.NAMES)
     alone = named.get(data.name)  # of the files in the folder, those that are the set
     if is_of_tfds(data.name) and (builder := builder_of(data)).is_prepared():
         folder, alone = Path(builder.data_dir), None

@@ -22,6 +22,7 @@ FILES = {  # of each split, its pictures and its labels
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
+NAMES = tuple(name for pair in FILES.values() for name in pair)
 OF_PICTURES, OF_LABELS = 0x803, 0x801  # the first four bytes: unsigned bytes along three axes, or along one
 MOST = 1 << 31  # bytes of a file that is read: what a header asks for is not taken on trust
 
@@ -33,7 +34,7 @@ def open_idx(folder: Path) -> Source:
       UserError: a file is missing, cut short or of another kind; pictures and labels are of different counts; there
         is one class, or a label that training has no picture of.
     """
-    for name in (name for pair in FILES.values() for name in pair):
+    for name in NAMES:
         if not (folder / name).is_file():
             raise UserError(
                 f"'{folder}' lacks {name}; put the set's four files there as they are distributed, in gzip and by "
