@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +87,8 @@ def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
     if model.network == "alexnet":
         net = _alexnet(config, classes, activation, norm)
     else:
-        of_locals = {"local_stddev": model.middle_stddev or model.weight_stddev}
-        make = small.conv_local if model.network == "conv_local" else small.four_layers
+        of_locals = partial(small.conv_local, local_stddev=model.middle_stddev or model.weight_stddev)
+        make = of_locals if model.network == "conv_local" else small.four_layers
         net = make(
             kernels=tuple(model.kernels),
             classes=classes,
@@ -98,7 +99,6 @@ def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
             activation=activation,
             norm=norm,
             ties=model.pool_ties,
-            **(of_locals if model.network == "conv_local" else {}),
         )
     return changes.starting_by_fan_in(net) if model.start == "fan_in" else net
 
