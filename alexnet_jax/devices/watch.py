@@ -125,9 +125,7 @@ class Watch:
             self._conclude(self._named(int(key.rpartition("/")[2]), sentence))
         now, furthest = time.monotonic(), max(one.at for one in self._seen)
         for process, one in enumerate(self._seen[1:], 1):
-            if now - one.heard > SILENT:
-                how = f"was killed or hangs: nothing has been heard of it for {now - one.heard:.0f} s"
-                self._conclude(self._sentence_of_the_dead(process, how))
+            self._conclude_if_silent(process, now - one.heard)
         for process, one in enumerate(self._seen):
             if one.steady and one.at < furthest and now - one.moved > HUNG:
                 how = f"hangs: the others have waited for it for {now - one.moved:.0f} s"
@@ -154,10 +152,12 @@ class Watch:
     def _listen_for_the_coordinator(self) -> None:
         """A thread beside the other, which may wait for an answer that never comes."""
         while self._process and not self._closed.wait(BEAT):
-            silent = time.monotonic() - min(self._answered, self._seen[0].heard)
-            if silent > SILENT:
-                how = f"was killed or hangs: nothing has been heard of it for {silent:.0f} s"
-                self._conclude(self._sentence_of_the_dead(0, how))
+            self._conclude_if_silent(0, time.monotonic() - min(self._answered, self._seen[0].heard))
+
+    def _conclude_if_silent(self, process: int, seconds: float) -> None:
+        if seconds > SILENT:
+            how = f"was killed or hangs: nothing has been heard of it for {seconds:.0f} s"
+            self._conclude(self._sentence_of_the_dead(process, how))
 
     def _conclude(self, sentence: str) -> None:
         """Says the sentence and ends the process; process 0 tells the others first."""
