@@ -17,7 +17,6 @@ The table goes to benchmarks/results/claims/, with the time that it took, and be
 import argparse
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 import time
@@ -33,11 +32,12 @@ from ml_collections import ConfigDict
 from alexnet_jax import cache
 from alexnet_jax.messages import UserError, say
 from benchmarks.claims_table import ACTIVATIONS, readme, summary, table
+from benchmarks.machine import CORES, cpu_model
+from benchmarks.table import put_into_readme
 from configs import cifar10, digits
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "claims"
-BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 PACKAGES = ("jax", "flax", "optax", "numpy")
 
 RATE = 0.01  # the paper's, of all but the two kinds of unit
@@ -236,13 +236,6 @@ def figure_rows(runs: Runs) -> list[dict[str, Any]]:
     return rows
 
 
-def _machine() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def measured(plan: Plan, manual_dir: str, folder: Path) -> dict[str, Any]:
     """All of it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -252,8 +245,8 @@ def measured(plan: Plan, manual_dir: str, folder: Path) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
         "command": "python benchmarks/claims.py --data.manual_dir=DIR",
-        "machine": _machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "machine": cpu_model(),
+        "cores": CORES,
         "versions": {"python": platform.python_version(), **versions},
         "minutes": sum(runs.seconds.values()) / 60,
         "plan": asdict(plan),
@@ -283,9 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (results / "claims.json").write_text(json.dumps(record, indent=1) + "\n")
     (results / "claims.md").write_text(f"{text}\n{summary(record)}\n")
     if not given.quick:
-        path = ROOT / "README.md"
-        before, rest = path.read_text().split(BEGIN)
-        path.write_text(f"{before}{BEGIN}\n{readme(record)}\n{END}{rest.split(END)[1]}")
+        put_into_readme("claims", readme(record))
     print(json.dumps(record), flush=True)
 
 

@@ -14,7 +14,6 @@ all turns, and
 
 import json
 import multiprocessing
-import os
 import sys
 import tempfile
 import time
@@ -32,10 +31,10 @@ from PIL import Image
 from alexnet_jax.data import pictures, workers
 from alexnet_jax.data.pictures import Picture
 from alexnet_jax.messages import say
+from benchmarks.machine import CORES
 
 flags.DEFINE_integer("pictures", 4096, "How many are prepared.", lower_bound=512)
 flags.DEFINE_integer("repeats", 3, "Turns of each measurement; the best counts.", lower_bound=1)
-CORES = len(os.sched_getaffinity(0))
 BATCH = 128
 
 

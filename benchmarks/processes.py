@@ -25,6 +25,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.machine import CORES
+
 MESHES = {1: (1, 1), 2: (1, 2), 4: (2, 2)}
 
 
@@ -54,7 +56,7 @@ def main() -> None:
                 found.setdefault(str(count), {}).setdefault(way, []).append(run(args, count, processes))
                 print(f"{count} devices, {processes} processes: {found[str(count)][way][-1]}", file=sys.stderr)
     rates = {count: {way: summary(turns) for way, turns in ways.items()} for count, ways in found.items()}
-    print(json.dumps({"batch": args.batch, "cores": os.cpu_count(), "turns": args.turns, "rates": rates}))
+    print(json.dumps({"batch": args.batch, "cores": CORES, "turns": args.turns, "rates": rates}))
 
 
 def summary(turns: list[dict[str, float]]) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def run(args: argparse.Namespace, devices: int, processes: int) -> dict[str, flo
     computed = sum(one["cpu_seconds"] for one in each)
     return {
         "images_per_second": args.steps * args.batch / seconds,
-        "idle_share": max(0.0, 1 - computed / seconds / (os.cpu_count() or 1)),
+        "idle_share": max(0.0, 1 - computed / seconds / CORES),
         "step_seconds": seconds / args.steps,
     }
 

@@ -51,8 +51,8 @@ from alexnet_jax.devices import towers
 from alexnet_jax.messages import say
 from alexnet_jax.network import architecture, views
 from alexnet_jax.training.step import Recipe, compiled_steps, create_state
+from benchmarks.machine import CORES, cpu_model
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SQUARE = 256  # side of the mean image and of the pictures that ten views are cut from, pixels
 PASSES = {"train": 3, "inference": 1, "ten_views": views.VIEWS}  # forward passes' worth of work, an image
 PRODUCT = 4096  # side of the matrices whose product is the limit
@@ -223,15 +223,6 @@ def peak_bytes(program: Any) -> int:
     memory = program.memory_analysis()
     outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     return memory.argument_size_in_bytes + memory.temp_size_in_bytes + outputs
-
-
-def cpu_model() -> str:
-    """As the system names it."""
-    try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def versions(peer: str) -> dict[str, str | None]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 MODES = {"train": "training", "inference": "inference", "ten_views": "ten views"}
 HEAD = (
     "| what | images/s, median (lowest-highest) | PyTorch's best | PyTorch's best, eager | ratio "
@@ -102,16 +101,21 @@ def _number(rate: float | None) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}"
 
 
+def put_into_readme(name: str, text: str) -> None:
+    """Between README.md's two lines of that name; ends the program if these are not there."""
+    readme, begin, end = ROOT / "README.md", f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = readme.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        sys.exit(f"README.md has no lines {begin} and {end}: put them where the table belongs")
+    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def main() -> None:
     """Rewrites the part of README.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    readme = ROOT / "README.md"
-    before, begin, rest = readme.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        sys.exit(f"README.md has no lines {BEGIN} and {END}: put them where the table belongs")
-    readme.write_text(f"{before}{begin}\n{markdown(ROOT / 'benchmarks' / 'results')}\n{end}{after}")
+    put_into_readme("speed", markdown(ROOT / "benchmarks" / "results"))
 
 
 if __name__ == "__main__":

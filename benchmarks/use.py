@@ -11,7 +11,6 @@ processes that decode are started anew in each turn, and their start counts. The
 """
 
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from absl import app, flags
 
 from alexnet_jax.messages import say
 from benchmarks.input import write_photographs
+from benchmarks.machine import CORES
 
 flags.DEFINE_string("network", "alexnet", "alexnet, the paper's, or an eighth of it: eighth.")
 flags.DEFINE_integer("batch", 128, "Pictures at a time.", lower_bound=1)
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> None:
     result: dict[str, Any] = {f"{name}_images_per_second": value for name, value in medians.items()}
     result |= {f"{name}_ratio": medians[name] / medians["evaluate"] for name in ("predict", "features")}
     result |= {f"{name}_all": values for name, values in rates.items()}
-    result |= {"cores": len(os.sched_getaffinity(0)), "network": flags.FLAGS.network, "batch": flags.FLAGS.batch}
+    result |= {"cores": CORES, "network": flags.FLAGS.network, "batch": flags.FLAGS.batch}
     print(json.dumps({**result, "pictures": flags.FLAGS.pictures}), flush=True)
 
 
