@@ -13,6 +13,7 @@ from alexnet_jax.figures.drawing import Place, plain
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs import report
 from alexnet_jax.runs.folder import open_run
+from alexnet_jax.training.step import TOP_K
 
 NAMES = ("train/loss", "validation/loss", "validation/top1_error", "validation/top5_error")
 STYLES = ("-", "--", "-.", ":")  # for more runs than there are colours
@@ -23,11 +24,13 @@ class Curves:
     """A run's numbers by epoch.
 
     Attributes:
+      classes: of its pictures.
       points: by name (see NAMES), (epoch, number) pairs in the order of the steps.
     """
 
     name: str
     workdir: Path
+    classes: int
     points: dict[str, list[tuple[float, float]]]
 
     @property
@@ -39,7 +42,7 @@ class Curves:
 
 def of_run(workdir: Path) -> Curves:
     """What metrics.jsonl of a run holds. Raises UserError if there is no run, or nothing in it."""
-    open_run(workdir)
+    run = open_run(workdir)
     lines = report.read_metrics(workdir)
     with_epochs = [line for line in lines if line.get("epoch")]
     if not with_epochs:
@@ -50,7 +53,7 @@ def of_run(workdir: Path) -> Curves:
         for name in NAMES:
             if name in line:
                 points[name].append((line["step"] / steps_per_epoch, line[name]))
-    return Curves(workdir.name, workdir, points)
+    return Curves(workdir.name, workdir, len(run.classes) or run.config["model"]["classes"], points)
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
@@ -89,7 +92,7 @@ def _rows(one: Curves) -> list[list[Any]]:
 def _drawn(runs: Sequence[Curves], names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(drawing.WIDTH, 3.6 + 0.18 * (-(-len(runs) // 3))), layout="constrained")
     losses, errors = figure.subplots(1, 2)
-    several = len(runs) > 1
+    several, top5 = len(runs) > 1, any(one.classes > TOP_K for one in runs)
     for number, (one, name) in enumerate(zip(runs, names, strict=True)):
         colour = drawing.SEVERAL[number % len(drawing.SEVERAL)]
         style = STYLES[number // len(drawing.SEVERAL) % len(STYLES)]
@@ -97,10 +100,11 @@ def _drawn(runs: Sequence[Curves], names: Sequence[str]) -> Figure:
         validation: dict[str, Any] = {"color": colour if several else drawing.VERMILION, "linestyle": style}
         _plot(losses, one.points["validation/loss"], "validation", linewidth=1.6, **validation)
         _plot(errors, one.points["validation/top1_error"], plain(name, 40), 100, linewidth=1.6, **validation)
-        _plot(errors, one.points["validation/top5_error"], "", 100, linewidth=0.8, **validation)
+        if one.classes > TOP_K:  # of fewer it says nothing
+            _plot(errors, one.points["validation/top5_error"], "", 100, linewidth=0.8, **validation)
     for axes, label, title in (
         (losses, "loss (nats)", "thin: training, thick: validation"),
-        (errors, "error (%)", "validation, thick: top-1, thin: top-5"),
+        (errors, "error (%)", f"validation, {'thick: ' if top5 else ''}top-1{', thin: top-5' if top5 else ''}"),
     ):
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.figures import curves
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
 from alexnet_jax.runs.folder import create_run
@@ -15,9 +16,9 @@ from configs import digits
 from tests.conftest import launch, refusal, result
 
 
-def run_of(folder: Path, errors: list[float], steps_per_epoch: int) -> Path:
+def run_of(folder: Path, errors: list[float], steps_per_epoch: int, classes: str = "ab") -> Path:
     """A run that was validated twice an epoch with these errors, and reported its training loss each time."""
-    create_run(folder, digits.get_config(), Statistics(np.zeros((72, 72, 3), np.float32), np.eye(3)), ("a", "b"))
+    create_run(folder, digits.get_config(), Statistics(np.zeros((72, 72, 3), np.float32), np.eye(3)), tuple(classes))
     lines = []
     for number, error in enumerate(errors, 1):
         step = number * steps_per_epoch // 2
@@ -53,6 +54,17 @@ def test_runs_of_other_lengths_are_drawn_by_epoch(tmp_path: Path) -> None:
         *((str(folders[1]), epoch) for epoch in (0.5, 1.0, 1.5)),
     ]
     assert float(rows[4]["validation/top5_error"]) == 0.4
+
+
+def test_of_five_classes_and_fewer_there_is_no_top_5_error(tmp_path: Path) -> None:
+    few, many = (curves.of_run(run_of(tmp_path / classes, [0.9, 0.5], 10, classes)) for classes in ("abcde", "abcdef"))
+    for runs, lines, title in (
+        ([few], 1, "validation, top-1"),
+        ([many], 2, "validation, thick: top-1, thin: top-5"),
+        ([few, many], 3, "validation, thick: top-1, thin: top-5"),
+    ):
+        errors = curves._drawn(runs, [one.name for one in runs]).axes[1]
+        assert (len(errors.lines), errors.get_title()) == (lines, title)
 
 
 def test_a_run_alone_and_runs_without_numbers(tmp_path: Path) -> None:
