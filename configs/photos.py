@@ -3,8 +3,8 @@
     python launch.py --config=configs/photos.py --config.data.manual_dir=photos
 
 learns them from nothing, with a network like that of configs/digits.py on 112x112 pixels. How long does not hang on
-their number alone: 120 passes over them, but never fewer than 4,000 steps nor more than 200,000, and the drops of the
-rate stretch or shrink with it. So up to 300 pictures take about a minute on two free CPU cores, 3,000 nine, and
+their number alone: 60 passes over them, but never fewer than 6,000 steps nor more than 200,000, and the drops of the
+rate stretch or shrink with it. So up to 800 pictures take about two minutes on two free CPU cores, 3,000 twelve, and
 100,000 an hour; the pictures that are kept for validation are looked at every 200 steps or so. A picture becomes a
 square as a whole, squeezed, as what matters may lie at its edge.
 
@@ -70,9 +70,9 @@ def _from_nothing(config: ConfigDict) -> None:
     config.model.hidden_bias = 0.1  # hundreds, as those of configs/digits.py
     config.optimizer.learning_rate = 0.002
     config.schedule.kind = "steps"
-    config.schedule.boundaries = (80.0, 105.0)
-    config.train.epochs = 120.0
-    config.train.least_steps = 4000
+    config.schedule.boundaries = (40.0, 52.5)
+    config.train.epochs = 60.0
+    config.train.least_steps = 6000
     config.train.most_steps = 200_000
     config.train.batch_size = 8  # a dozen pictures less those for validation
     config.train.log_every = 200
