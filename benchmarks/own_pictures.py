@@ -1,17 +1,19 @@
 """Three collections of pictures such as people have, and how README's commands for own pictures learn them.
 
-    python benchmarks/own_pictures.py [--collections=few,digits,rings] [--seeds=0,1,2] [--folder=DIR]
+    python benchmarks/own_pictures.py [--collections=few,digits,rings] [--seeds=0,1] [--folder=DIR]
 
 Each is made anew, from what scikit-learn ships (two photographs, handwritten digits) and drawings; pictures differ in
 size, in light, and in where things lie. `few`: 64 pictures in three classes, two of photographs and one of drawings;
 `digits`: 600 in ten, on paper; `rings`: 3,000 in two, 2,700 photographs and 300 with a ring drawn on them. They are
-prepared, learnt and evaluated with configs/photos.py as README says. The last line is JSON, with, of each collection
-and seed,
+prepared, learnt and evaluated with configs/photos.py as README says. Of all three, results/own_pictures/ gets the
+record, and README its table between the lines <!-- own pictures: begin --> and <!-- own pictures: end -->. The last
+line is JSON, with, of each collection and seed,
 
   error: the mean of the classes' own validation errors, a fraction;
   seconds, cpu_seconds: of the commands that prepare and train, by the clock, and computed on all cores together.
 """
 
+import importlib.metadata
 import json
 import resource
 import shutil
@@ -32,14 +34,21 @@ from PIL import Image, ImageDraw, ImageFilter
 from sklearn.datasets import load_digits, load_sample_images
 
 from alexnet_jax.messages import say
-from benchmarks.machine import CORES
+from benchmarks.machine import CORES, cpu_model
+from benchmarks.table import put_into_readme
 
 ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "benchmarks" / "results" / "own_pictures" / "own_pictures.json"
+SHOWN = {  # how many pictures of what, in README
+    "few": ("64", "two photographs in parts, drawings"),
+    "digits": ("600", "ten handwritten digits, on paper"),
+    "rings": ("2,700 and 300", "parts of photographs, and such with a ring on them"),
+}
 CHINA, FLOWER = (Image.fromarray(image) for image in load_sample_images().images)
 MIDDLE = {id(CHINA): (200, 230), id(FLOWER): (320, 210)}  # of the temple, and of the flower, pixels
 
-flags.DEFINE_list("collections", ["few", "digits", "rings"], "Which ones.")
-flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs; the pictures are the same.")
+flags.DEFINE_list("collections", list(SHOWN), "Which ones.")
+flags.DEFINE_list("seeds", ["0", "1"], "Of the runs; the pictures are the same.")
 flags.DEFINE_string("folder", "", "Where everything is left; by default it is removed at the end.")
 
 
@@ -190,6 +199,21 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def table(record: dict[str, Any]) -> str:
+    """README's table of a record."""
+    lines = [
+        "| pictures | classes | mean of the classes' validation errors, by seed | minutes |",
+        "|---|---|---:|---:|",
+    ]
+    for name, (count, what) in SHOWN.items():
+        found = [one for one in record["results"] if one["collection"] == name]
+        errors = ", ".join(f"{one['error']:.0%}".replace("%", " %") for one in found)
+        minutes = ", ".join(f"{one['seconds'] / 60:.1f}" for one in found)
+        lines.append(f"| {count} | {what} | {errors} | {minutes} |")
+    where = f"On {record['cores']} cores of {record['machine']}, jax {record['jax']}."
+    return "\n".join([*lines, "", where])
+
+
 def main(argv: list[str]) -> None:
     """Makes the collections, and learns each with each seed."""
     folder = Path(flags.FLAGS.folder or tempfile.mkdtemp()).absolute()
@@ -204,7 +228,11 @@ def main(argv: list[str]) -> None:
     finally:
         if not flags.FLAGS.folder:
             shutil.rmtree(folder)
-    print(json.dumps({"results": results, "cores": CORES}), flush=True)
+    record = {"results": results, "cores": CORES, "machine": cpu_model(), "jax": importlib.metadata.version("jax")}
+    if set(flags.FLAGS.collections) == set(SHOWN):
+        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        put_into_readme("own pictures", table(record))
+    print(json.dumps(record), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 learns them from nothing, with a network like that of configs/digits.py on 112x112 pixels. How long does not hang on
 their number alone: 60 passes over them, but never fewer than 6,000 steps nor more than 200,000, and the drops of the
-rate stretch or shrink with it. So up to 800 pictures take about two minutes on two free CPU cores, 3,000 twelve, and
+rate stretch or shrink with it. So up to 800 pictures take two to three minutes on two free CPU cores, 3,000 seven, and
 100,000 an hour; the pictures that are kept for validation are looked at every 200 steps or so. A picture becomes a
 square as a whole, squeezed, as what matters may lie at its edge.
 
