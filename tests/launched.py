@@ -3,9 +3,12 @@
 import gc
 import os
 import runpy
+import signal
 import sys
+import time
 from pathlib import Path
 
+HANG = signal.SIGRTMIN  # at it the main thread does nothing any more, as if it waited for a disk that is gone
 MODES = ("train", "evaluate", "figures", "predict")
 # What the server imports; this module comes last.
 BEFORE = ["alexnet_jax.command_line", *(f"alexnet_jax.modes.{mode}" for mode in MODES), "tensorboard", __name__]
@@ -25,6 +28,7 @@ def run(arguments: list[str], out: str, err: str, cwd: str, environment: dict[st
       environment: what is added to it.
       page: whether what is trained gets its page at the end.
     """
+    signal.signal(HANG, lambda *_: time.sleep(1e6))
     if not page:
         from alexnet_jax.modes import train
 

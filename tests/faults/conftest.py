@@ -1,7 +1,9 @@
-"""The run that nothing happened to, and one that was stopped half way."""
+"""The run that nothing happened to, one that was stopped half way, and a disk that can be filled."""
 
+import os
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,43 @@ def half(flags_of: Flags, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = launched.ended()
     assert done.returncode == 75, done.stderr
     return workdir
+
+
+class Disk:
+    """A file system in memory, of a size that can be changed."""
+
+    def __init__(self, folder: Path, kilobytes: int) -> None:
+        self.folder = folder
+        self._mount(kilobytes)
+
+    def _mount(self, kilobytes: int, *options: str) -> None:
+        options = (*options, f"size={kilobytes}k")
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(self.folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+
+    def resize(self, kilobytes: int) -> None:
+        """Also to less than it holds: it is full then."""
+        self._mount(kilobytes, "remount")
+
+    def fill(self) -> None:
+        """To its last byte."""
+        with open(self.folder / "filler", "ab", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+
+    def free(self) -> None:
+        """What filled it."""
+        os.unlink(self.folder / "filler")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    (tmp_path / "disk").mkdir()
+    made = Disk(tmp_path / "disk", 20_000)
+    yield made
+    subprocess.run(["umount", "--lazy", str(made.folder)], check=True)

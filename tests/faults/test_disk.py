@@ -1,55 +1,13 @@
 """A disk that is full, and one that has room again."""
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Launched, launch, result
-from tests.faults.conftest import Flags
+from tests.faults.conftest import Disk, Flags
 from tests.faults.harness import require_quiet, require_same_end, require_sentence, steps_said, tried, until
-
-
-class Disk:
-    """A file system in memory, of a size that can be changed."""
-
-    def __init__(self, folder: Path, kilobytes: int) -> None:
-        self.folder = folder
-        self._mount(kilobytes)
-
-    def _mount(self, kilobytes: int, *options: str) -> None:
-        options = (*options, f"size={kilobytes}k")
-        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(self.folder)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-
-    def resize(self, kilobytes: int) -> None:
-        """Also to less than it holds: it is full then."""
-        self._mount(kilobytes, "remount")
-
-    def fill(self) -> None:
-        """To its last byte."""
-        with open(self.folder / "filler", "ab", buffering=0) as file:
-            try:
-                while file.write(bytes(4096)):
-                    pass
-            except OSError:
-                pass
-
-    def free(self) -> None:
-        """What filled it."""
-        os.unlink(self.folder / "filler")
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    (tmp_path / "disk").mkdir()
-    made = Disk(tmp_path / "disk", 20_000)
-    yield made
-    subprocess.run(["umount", "--lazy", str(made.folder)], check=True)
 
 
 def reaches(launched: Launched, step: int) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax.signals import STATUS
-from tests import processes
+from tests import launched, processes
 from tests.conftest import SMALL, Launched, result
+from tests.faults.conftest import Disk
 from tests.faults.harness import require_same_parameters, steps_said, tried, until
 
 STEPS, EVERY = 60, 10
@@ -29,9 +30,9 @@ def flags_of(workdir: Path, data_dir: Path, *more: str, run: tuple[str, ...] = R
     return (*run, *processes.workdir_and_data(workdir, data_dir), *more)
 
 
-def at_step(launched: list[Launched], step: int) -> None:
+def at_step(started: list[Launched], step: int) -> None:
     """Waits until process 0 has told of the step."""
-    assert until(lambda: steps_said(launched[0].said)[-1:] >= [step], lambda: launched[0].runs, 400), launched[0].said
+    assert until(lambda: steps_said(started[0].said)[-1:] >= [step], lambda: started[0].runs, 400), started[0].said
 
 
 def pid_of(one: Launched) -> int:
@@ -88,6 +89,24 @@ def test_a_process_that_hangs_ends_the_other(victim: int, data_dir: Path, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("victim", [1, 0])
+def test_a_process_that_lives_but_computes_no_more_ends_all(victim: int, data_dir: Path, tmp_path: Path) -> None:
+    with tried(f"the main thread of process {victim} of two hangs"):
+        pair = processes.start(2, *flags_of(tmp_path / "run", data_dir, run=LONG))
+        at_step(pair, 12)
+        pair[victim].send(launched.HANG)
+        since = time.monotonic()
+        for one in (pair[1 - victim], pair[victim]):
+            done = one.ended(MOST)
+            assert done.returncode == 1
+            last = done.stderr.strip().splitlines()[-1]
+            assert re.match(
+                rf"error: process {victim} on \S+ hangs: the others have waited for it for \d+ s; its", last
+            )
+        assert time.monotonic() - since < MOST
+
+
+@pytest.mark.slow
 def test_one_of_four_that_is_told_to_stop_stops_all_at_one_step(data_dir: Path, tmp_path: Path) -> None:
     mesh = ("--config.mesh.data=2", "--config.mesh.model=2")
     with tried("SIGTERM of one of four processes"):
@@ -127,3 +146,46 @@ def test_a_loss_that_is_no_number_ends_all(data_dir: Path, tmp_path: Path) -> No
         for one in processes.run(2, *flags_of(tmp_path / "run", data_dir, "--config.optimizer.learning_rate=1e9")):
             assert one.returncode == 1
             assert "is nan" in one.stderr or "is not a finite number" in one.stderr or "is inf" in one.stderr
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_ends_all_and_with_room_they_go_on(
+    disk: Disk, undisturbed_pair: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    flags = flags_of(disk.folder / "run", data_dir)
+    with tried("disk filled while two processes train") as (case,):
+        pair = processes.start(2, *flags)
+        at_step(pair, 12)
+        disk.fill()
+        for one in processes.ended(pair):
+            last = one.stderr.strip().splitlines()[-1]
+            assert one.returncode == 1 and re.search(r"make room, and the same command goes on from step \d+", last), (
+                one.stderr
+            )
+            assert "Traceback" not in one.stderr
+        disk.free()
+        assert result(processes.run(2, *flags)[0])["step"] == STEPS
+        require_same_parameters(disk.folder / "run", undisturbed_pair)
+        case.identical = True
+
+
+@pytest.mark.slow
+def test_hosts_that_share_no_disk_prepare_each_their_own_and_one_s_full_disk_ends_all(
+    disk: Disk, undisturbed_pair: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    flags = flags_of(tmp_path / "run", data_dir, "--config.data.shared=False")
+    own = {
+        0: (f"--config.data.data_dir={tmp_path / 'first'}",),
+        1: (f"--config.data.data_dir={disk.folder / 'second'}",),
+    }
+    with tried("the disk of one of two hosts is full while preparing") as (case,):
+        disk.resize(100)
+        first, second = processes.run(2, *flags, each=own)
+        theirs = second.stderr.strip().splitlines()[-1]
+        assert "room" in theirs and str(disk.folder) in theirs, second.stderr
+        assert first.returncode == second.returncode == 1
+        assert first.stderr.strip().splitlines()[-1].endswith(theirs.removeprefix("error: ")), first.stderr
+        disk.resize(100_000)
+        assert result(processes.run(2, *flags, each=own)[0])["step"] == STEPS
+        require_same_parameters(tmp_path / "run", undisturbed_pair)
+        case.identical = True
