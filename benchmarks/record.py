@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import re
 import subprocess
 import sys
@@ -46,7 +47,10 @@ def measured(arguments: list[str], seconds: float | None = None) -> dict[str, An
     last = ""
     with tempfile.TemporaryFile("w+") as output:
         command = [sys.executable, *arguments]
-        with subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        environment = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}  # whose last line would be of the filter
+        with subprocess.Popen(
+            command, stdout=output, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+        ) as process:
             assert process.stderr
             clock = threading.Timer(seconds, process.kill) if seconds else None
             if clock:

@@ -33,6 +33,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +183,10 @@ def check_losses(
     grown = jax.tree.map(lambda x: x if x.ndim == 1 else np.float32(ENLARGED) * x, params)
     on_mesh = jax.device_put(grown, towers.shardings(towers.parameter_specs(grown, mesh), mesh))
     _, evaluate = compiled_steps(Recipe(), mesh, views.VIEWS if args.mode == "ten_views" else 1)
+    batch, mean = placed
+    batch = replace(batch, mask=jax.device_put(np.ones(args.batch, np.bool_), batch.label.sharding))
     with jax.default_matmul_precision("float32"):
-        mine = float(evaluate(on_mesh, *placed)["loss"]) / args.batch
+        mine = float(evaluate(on_mesh, batch, mean)["loss"]) / args.batch
     torch_peer.precise(True)
     theirs = torch_peer.losses(grown, args.mode, *host, device)
     difference = max(abs(loss - mine) / mine for loss in theirs.values())

@@ -46,6 +46,16 @@ def test_two_devices_need_little_more_than_half_of_ones_memory() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["train", "ten_views"])
+def test_pytorch_has_our_loss_and_takes_turns(mode: str) -> None:
+    pytest.importorskip("torch")
+    done = measure(f"--mode={mode}", "--mesh=1x1", "--batch=2", "--turns=1", "--steps=1", "--peer=torch")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["loss_check"]["relative_difference"] < 1e-4 and found["peer_images_per_second"] > 0
+
+
+@pytest.mark.slow
 def test_the_command_for_a_gpu_checks_and_measures_and_leaves_its_file(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/gpu", "--device=cpu", "--quick", f"--output={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, env=environment_of_a_user(), capture_output=True, text=True)
