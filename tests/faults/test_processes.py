@@ -77,7 +77,7 @@ def test_a_process_that_is_killed_ends_the_other_and_the_pair_goes_on(
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [1, 0])
 def test_a_process_that_hangs_ends_the_other(victim: int, data_dir: Path, tmp_path: Path) -> None:
-    with tried(f"SIGSTOP of process {victim} of two"):
+    with tried(f"SIGSTOP of process {victim} of two") as (case,):
         pair = processes.start(2, *flags_of(tmp_path / "run", data_dir, run=LONG))
         at_step(pair, 12)
         os.kill(pid_of(pair[victim]), signal.SIGSTOP)
@@ -86,12 +86,13 @@ def test_a_process_that_hangs_ends_the_other(victim: int, data_dir: Path, tmp_pa
         assert other.returncode == 1 and "Check failure" not in other.stderr
         os.kill(pid_of(pair[victim]), signal.SIGCONT)
         assert pair[victim].ended(MOST).returncode == 1
+        case.refused = True
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [1, 0])
 def test_a_process_that_lives_but_computes_no_more_ends_all(victim: int, data_dir: Path, tmp_path: Path) -> None:
-    with tried(f"the main thread of process {victim} of two hangs"):
+    with tried(f"the main thread of process {victim} of two hangs") as (case,):
         pair = processes.start(2, *flags_of(tmp_path / "run", data_dir, run=LONG))
         at_step(pair, 12)
         pair[victim].send(launched.HANG)
@@ -104,6 +105,7 @@ def test_a_process_that_lives_but_computes_no_more_ends_all(victim: int, data_di
                 rf"error: process {victim} on \S+ hangs: the others have waited for it for \d+ s; its", last
             )
         assert time.monotonic() - since < MOST
+        case.refused = True
 
 
 @pytest.mark.slow
@@ -131,21 +133,23 @@ def test_a_damaged_record_of_one_process_ends_all_with_its_sentence(data_dir: Pa
     shard.write_bytes(content)
     flags = flags_of(tmp_path / "run", data_dir, "--config.data.shared=False")
     own = {1: (f"--config.data.data_dir={damaged}",)}
-    with tried("a damaged record on one of two processes"):
+    with tried("a damaged record on one of two processes") as (case,):
         first, second = processes.run(2, *flags, each=own)
         theirs = second.stderr.strip().splitlines()[-1]
         assert str(shard) in theirs and theirs.startswith("error: "), second.stderr
         assert first.returncode == second.returncode == 1
         assert first.stderr.strip().splitlines()[-1].endswith(theirs.removeprefix("error: ")), first.stderr
         assert "error: process 1 on " in first.stderr
+        case.refused = True
 
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_all(data_dir: Path, tmp_path: Path) -> None:
-    with tried("a NaN in two processes"):
+    with tried("a NaN in two processes") as (case,):
         for one in processes.run(2, *flags_of(tmp_path / "run", data_dir, "--config.optimizer.learning_rate=1e9")):
             assert one.returncode == 1
             assert "is nan" in one.stderr or "is not a finite number" in one.stderr or "is inf" in one.stderr
+        case.refused = True
 
 
 @pytest.mark.slow
