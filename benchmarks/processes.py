@@ -3,8 +3,8 @@
     python benchmarks/processes.py [--batch=64] [--steps=4] [--turns=3] [--processes=1,2,4]
 
 The paper's network on this machine's cores, one CPU device a process (mesh 1x1, 1x2, 2x2), joined over loopback, in
-turns with one process of the same mesh. Batches are made once; nothing is read. The last line is JSON, `rates` has
-for each number of devices and both ways:
+turns with one process of the same mesh. Batches are made once; nothing is read. The last line is JSON, which
+results/processes/ keeps, too; its `rates` has for each number of devices and both ways:
 
   images_per_second: the median over the turns, the lowest and the highest.
   idle_share: of the cores' time in a step, what none of these processes computes in: they wait, for each other or for
@@ -13,6 +13,7 @@ for each number of devices and both ways:
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import socket
@@ -25,8 +26,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.machine import CORES
+from benchmarks.machine import CORES, cpu_model
 
+RECORD = Path(__file__).resolve().parent / "results" / "processes" / "processes.json"
 MESHES = {1: (1, 1), 2: (1, 2), 4: (2, 2)}
 
 
@@ -56,7 +58,11 @@ def main() -> None:
                 found.setdefault(str(count), {}).setdefault(way, []).append(run(args, count, processes))
                 print(f"{count} devices, {processes} processes: {found[str(count)][way][-1]}", file=sys.stderr)
     rates = {count: {way: summary(turns) for way, turns in ways.items()} for count, ways in found.items()}
-    print(json.dumps({"batch": args.batch, "cores": CORES, "turns": args.turns, "rates": rates}))
+    circumstances = {"machine": cpu_model(), "cores": CORES, "jax": importlib.metadata.version("jax")}
+    record = {**circumstances, "batch": args.batch, "turns": args.turns, "rates": rates}
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record))
 
 
 def summary(turns: list[dict[str, float]]) -> dict[str, Any]:
