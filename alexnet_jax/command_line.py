@@ -19,6 +19,7 @@ from alexnet_jax.devices import cluster, launchers
 from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
 from alexnet_jax.messages import UserError, as_json, say, say_error, say_of_the_end
 from alexnet_jax.modes import (
+    FIGURES,
     FILES,
     FLAGS,
     OF_A_CLUSTER,
@@ -108,8 +109,8 @@ def _run(argv: Sequence[str]) -> None:
     invocation = Invocation(
         _workdir(_argument(sys.argv, "config"), flag.value),
         flags.FLAGS.restart,
-        ensemble=tuple(flags.FLAGS.ensemble),
-        runs=tuple(flags.FLAGS.runs),
+        ensemble=tuple(filter(None, flags.FLAGS.ensemble)),
+        runs=tuple(filter(None, flags.FLAGS.runs)),
         figure=flags.FLAGS.figure,
         dry_run=flags.FLAGS.dry_run,
         format=flags.FLAGS.format,
@@ -227,6 +228,12 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     if mode == "figures":
         require_figure(flags.FLAGS.figure)
     by_runs = {"evaluate": flags.FLAGS.ensemble, "figures": flags.FLAGS.runs}.get(mode, mode in WITHOUT_CONFIG)
+    if config is None and mode == "figures" and not by_runs and flags.FLAGS["workdir"].present:
+        others = ", ".join(name for name in FIGURES if name not in TRAINED)
+        raise UserError(
+            f"--figure=1, which is drawn where no --figure is given, trains networks of its own by a --config; of the "
+            f"run in --workdir there are {others}"
+        )
     if config is None and not by_runs:
         or_run = ", or --workdir=DIR, the folder of a run" if mode in OF_A_RUN else ""
         raise UserError(f"--config is missing; give one, such as --config=configs/digits.py{or_run}")

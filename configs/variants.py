@@ -110,9 +110,7 @@ VARIANTS = {
             "optimizer.learning_rate": 0.001,
         },
     ),
-    "no_cross": Variant(
-        "not in the paper: towers that talk only at the classes, widths as ever", {"model.cross_connections": False}
-    ),
+    "no_cross": Variant("not in the paper: towers that talk only at the classes", {"model.cross_connections": False}),
     "caffe": Variant(
         "Caffe's bvlc_alexnet, 360,000 steps of 256: 42.9 % top-1 and 19.8 % top-5 error, centre view",
         {**_CAFFE, "model.hidden_bias": 0.1, "train.epochs": 360_000 / _EPOCH},

@@ -15,6 +15,8 @@ from alexnet_jax.runs.outputs import new_file
 from configs import alexnet
 from tests.conftest import launch, narrowed, refusal, result
 
+CONFIG = "--config=configs/digits.py"
+
 
 def test_a_log_gets_a_line_every_ten_seconds(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
@@ -83,6 +85,14 @@ def test_of_a_field_that_is_given_twice_the_last_counts() -> None:
     twice = ("--config.schedule.boundaries=(20,)", "--config.train.seed=1", "--config.schedule.boundaries=(10,)")
     argv = ["launch.py", *twice, "--", "--config.train.seed=2"]
     assert command_line._made_plain(argv, {"train.seed": 1}) == ["launch.py", *argv[2:]]
+
+
+def test_flags_of_other_modes_and_a_figure_that_is_not_named(tmp_path: Path) -> None:
+    at = f"--workdir={tmp_path / 'run'}"
+    assert "--restart is of --mode=train" in refusal(launch("--mode=evaluate", "--restart", CONFIG, at))
+    said = refusal(launch("--mode=figures", at))
+    assert "where no --figure is given" in said and "there are 3, 4, confusion, curves, page" in said
+    assert "holds no run" in refusal(launch("--mode=figures", "--figure=curves", f"--runs={tmp_path / 'run'},"))
 
 
 def test_a_field_s_value_may_stand_by_itself() -> None:

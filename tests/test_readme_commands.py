@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 
 from benchmarks import own_pictures
 from tests.conftest import ROOT, Launched, launch, result
+from tests.data.test_idx import made as write_idx
 from tests.modes.test_import import state_dict, torchvision_layers
 from tests.photographs import write_folder, write_imagenet
 from tests.processes import free_port
@@ -74,6 +75,10 @@ SLOW = {
         *(*TINY, "--config.data.name=digits", "--config.evaluate.split=validation"),  # which needs no network
         "--config.data.encoding=raw",
     ),
+    (
+        "--config=configs/digits.py --config.data.name=idx "
+        "--config.data.manual_dir=/usr/share/datasets/fashion-mnist --config.evaluate.split=test --workdir=runs/fashion"
+    ): ("--config.data.manual_dir=fashion", "--config.train.batch_size=8", "--config.train.steps=4"),
     "--config=configs/photos.py --mode=prepare --dry_run --config.data.manual_dir=photos": (),
     "--config=configs/photos.py --mode=prepare --config.data.manual_dir=photos": (),
     "--config=configs/photos.py --config.data.manual_dir=photos": (*TINY[:2], "--config.train.steps=6"),
@@ -174,7 +179,14 @@ def test_the_commands_on_digits_run_and_so_does_the_python_beside_them(place: Pa
     assert [one["file"] for one in predicted["rejected"]] == ["digits/notes.jpg"]
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "alexnet_jax.load" in block]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", f"{code}\nassert saliency.any()"], cwd=place, env=environment, check=True)
+    agree = """
+assert saliency.any()
+file = "digits/7-7.png"
+again = jax.nn.softmax(net.apply(net.params, pixels))
+assert abs(again - net.probabilities(file)).max() < 1e-5
+assert [round(p, 4) for _, p in net.predict(file, top=2)] == [round(float(p), 4) for p in sorted(again)[:-3:-1]]
+"""
+    subprocess.run([sys.executable, "-c", f"{code}{agree}"], cwd=place, env=environment, check=True)
     for needed in ("table.md", "digits.safetensors", "fc7/features.json", "runs/digits/neighbours.png"):
         assert (place / needed).is_file()
 
@@ -186,6 +198,7 @@ def test_the_other_commands_run(place: Path) -> None:
     write_imagenet(place / "FOLDER", ["n01440764", "n01443537"], each=12, validation=4)
     own_pictures.few(place / "photos")
     write_folder(place / "others", {"a": 2})
+    write_idx(place / "fashion")
     shutil.copy(place / "others/a/0000.jpeg", place / "some.jpg")
     caffemodel(place / "bvlc_alexnet.caffemodel", random_layers(1), "layer")
     binaryproto(place / "imagenet_mean.binaryproto", np.full((72, 72, 3), 110, np.float32))

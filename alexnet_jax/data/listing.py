@@ -107,7 +107,11 @@ def say_summary(listing: Listing) -> None:
         counts = np.bincount(listing.labels(name), minlength=len(source.classes))
         without = int((counts == 0).sum())
         spread = f", {counts.min():,} to {counts.max():,} a class" if split.read is None else ""
-        lacking = f"; {without} classes have none" if split.read is None and without else ""
+        lacking = (
+            f"; {without} {'class has' if without == 1 else 'classes have'} none"
+            if split.read is None and without
+            else ""
+        )
         say(f"  {name}: {split.count:,} pictures{spread}{lacking}")
     for one in source.left_out[:REASONS]:
         named = ", ".join(one.examples) + ", ..." * (one.count > len(one.examples))

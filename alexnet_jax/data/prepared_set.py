@@ -51,7 +51,10 @@ class PreparedSet:
             examples = int(self.builder.info.splits[split].num_examples)
         except (KeyError, ValueError) as error:
             there = ", ".join(self.builder.info.splits)
-            raise UserError(f"'{self.name}' has no split '{split}'; it has {there}") from error
+            raise UserError(
+                f"'{self.name}' has no split '{split}'; it has {there}: name one of these as "
+                "--config.evaluate.split, or --config.data.train_split"
+            ) from error
         if not examples:
             raise UserError(f"the split '{split}' of '{self.name}' holds no picture; name a larger one")
         return examples

@@ -37,6 +37,7 @@ OF_SEVERAL_RUNS = ("1", "3", "curves")  # figures that --runs is for
 TRAINED = ("1",)  # figures whose runs are trained where none are named
 OF_A_CLUSTER = ("train", "prepare", "evaluate")  # are done by many processes together, where there are many
 FLAGS = {  # that some modes alone have, and which
+    "restart": ("train",),
     "dry_run": ("prepare",),
     "format": ("import", "export"),
     "weights": ("import", "export"),

@@ -118,9 +118,12 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     others = of_other_data(results)
     for line in terminal(results, others):
         say(line)
-    if output:
+    if not output:
+        say("--output=FILE.md writes the table with each row's command")
+    else:
         with new_file(output, invocation.overwrite) as unfinished:
             unfinished.write_text(f"{markdown(results)}\n{_markdown_of_others(others)}")
+        say(f"the table with each row's command: {output}")
     rows = [as_json(row, results) for row in ROWS]
     return {"rows": rows, "other_data": [_as_dict(one) for one in others], "output": output or None}
 
@@ -235,7 +238,6 @@ def terminal(results: list[Measured], others: list[Measured]) -> list[str]:
     if others:
         lines += ["", "on other data, or measured in another way"]
         lines += [f"  {_name(one):<32} {_where(one):<44} {percent((one.top1, one.top5))}" for one in others]
-    lines.append("--output=FILE.md writes the table with each row's command")
     return lines
 
 

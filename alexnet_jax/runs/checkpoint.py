@@ -310,10 +310,11 @@ def _require_same_network(checkpoint: Path, abstract_state: Any) -> None:
     wanted = _shapes(abstract_state.params)
     for name in sorted(written.keys() | wanted.keys()):
         if written.get(name) != wanted.get(name):
-            config = checkpoint.parent.parent / "config.json"
+            files = " or ".join(f"'{checkpoint.parent.parent / file}'" for file in ("config.json", "classes.txt"))
             raise UserError(
-                f"'{config}' is not of the network in '{checkpoint}': {name} is {wanted.get(name, 'not')} there and "
-                f"{written.get(name, 'not')} here; put back what it was when the run began, or use --restart"
+                f"{files} is not of the network in '{checkpoint}', whose {name} is {written.get(name, 'not there')} "
+                f"and by these {wanted.get(name, 'not there')}; put back what was there when the run began, or name "
+                "another --workdir"
             )
 
 

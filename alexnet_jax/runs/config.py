@@ -24,10 +24,10 @@ OF_TRAINING = (
     *("evaluate.split", "evaluate.views"),  # or errors of different kinds would be compared
     *("train.least_steps", "train.most_steps", "evaluate.least_steps"),  # which move the schedule's drops
 )
-OF_WHAT_IS_LEARNT = (  # with equal ones, runs come to the same weights
+OF_WHAT_IS_LEARNT = (  # with equal ones, runs take the same way, of which train.steps says how far
     *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed", "train.init_from"),
-    *("train.init_except", "train.init_checkpoint", "train.steps", "train.epochs"),
-    *("train.least_steps", "train.most_steps"),
+    *("train.init_except", "train.init_checkpoint", "train.epochs"),
+    *("train.least_steps", "train.most_steps"),  # which stretch the schedule
 )
 OF_THE_START = (
     "train.init_from",
@@ -238,11 +238,11 @@ def load_saved(workdir: Path) -> dict[str, Any]:
         saved = with_added_fields(saved)
         check_config(config_of(saved))
     except UserError as error:
-        raise _not_whole(workdir, f"config.json: {error}") from error
+        raise not_whole(workdir, f"config.json: {error}") from error
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _not_whole(workdir, "config.json holds no config") from error
+        raise not_whole(workdir, "config.json holds no config") from error
     except (OSError, ValueError) as error:
-        raise _not_whole(workdir, f"config.json: {getattr(error, 'strerror', None) or error}") from error
+        raise not_whole(workdir, f"config.json: {getattr(error, 'strerror', None) or error}") from error
     return saved
 
 
@@ -254,8 +254,12 @@ def _require_plain(workdir: Path) -> None:
                 raise UserError(f"'{path}' is neither a file nor a folder; move it away")
 
 
-def _not_whole(workdir: Path, why: str) -> UserError:
-    return UserError(f"--workdir={workdir} is not a whole run ({why}); name another, or use --restart")
+def not_whole(workdir: Path, why: object) -> UserError:
+    """The sentence about a run of which a file is missing or damaged."""
+    return UserError(
+        f"--workdir={workdir} is not a whole run ({why}); name another, or train anew with --restart, which sets this "
+        "one aside"
+    )
 
 
 def config_of(saved: dict[str, Any]) -> ConfigDict:

@@ -22,6 +22,7 @@ from alexnet_jax.runs.config import (
     config_to_json,
     differences,
     load_saved,
+    not_whole,
     recipe_of,
     run_exists,
 )
@@ -54,7 +55,7 @@ def open_run(workdir: Path) -> Run:
         statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
     except (OSError, ValueError) as error:
         why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-        raise UserError(f"--workdir={workdir} is not a whole run ({why}); name another, or use --restart") from error
+        raise not_whole(workdir, why) from error
     for name in changed_files(workdir):
         say(f"'{workdir / name}' is not what it was when the run began: edited, or damaged; it is taken as it stands")
     return Run(workdir, saved, statistics, classes, listing)

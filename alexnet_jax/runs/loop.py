@@ -184,9 +184,8 @@ class Training:
         if train.on_nan != "rewind" or self.rewinds >= train.rewinds or not steps:
             good = f"the checkpoint of step {steps[-1]} is the last good one" if steps else "there is no checkpoint"
             often = f", for all its {self.rewinds} rewinds" if self.rewinds else ""
-            remedy = (
-                "" if train.on_nan == "rewind" else ", or go on past such batches with --config.train.on_nan=rewind"
-            )
+            goes_on = train.on_nan != "rewind" and steps
+            remedy = ", or go on past such batches with --config.train.on_nan=rewind" if goes_on else ""
             raise UserError(
                 f"{bad}{where}: training stopped{often}, and {good}; lower --config.optimizer.learning_rate (another "
                 f"--workdir or --restart begins anew){remedy}"

@@ -187,7 +187,9 @@ class Net:
         return real[0] if pixels.ndim == 3 else real
 
     def pixels(self, pictures: Given | Iterable[Given]) -> np.ndarray:
-        """What the network sees of a picture, uint8 [crop, crop, 3], or of several; `apply` takes it.
+        """What the network sees of a picture, uint8 [crop, crop, 3], or of several.
+
+        `apply` takes it. To `predict` and the others an array is a picture as any other: they would crop it again.
 
         Args, Raises: as `predict`.
         """

@@ -108,7 +108,7 @@ def test_the_mean_of_a_run_and_itself_is_refused(trained: dict[str, Path], tmp_p
     saved["train"]["log_every"] = 7  # which changes no weight
     (copied / "config.json").write_text(json.dumps(saved))
     ensemble(tmp_path / "other", trained["two"], copied)
-    saved["train"]["seed"] = 0
+    saved["train"]["seed"], saved["train"]["steps"] = 0, 7 + saved["train"]["steps"]  # the same way, further
     (copied / "config.json").write_text(json.dumps(saved))
     with pytest.raises(UserError, match="equal configuration and seed"):
         ensemble(tmp_path / "none", trained["two"], copied)

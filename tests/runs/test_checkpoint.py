@@ -231,7 +231,9 @@ def test_a_checkpoint_of_another_network_than_the_configs_is_named_and_not_calle
     wider = replace(
         RECIPE, architecture=architecture.alexnet(kernels=(8, 12, 16, 16, 12), units=(24, 22), classes=7, input_size=64)
     )
-    with pytest.raises(UserError, match=r"config\.json' is not of the network in .*/1': fc7/bias is \(22,\) there and"):
+    with pytest.raises(
+        UserError, match=r"classes\.txt' is not of the network in .*/1', whose fc7/bias is \(20,\) and by"
+    ):
         Checkpoints(tmp_path).restore(abstract_state(wider, towers.make_mesh(1, 2)))
     assert Checkpoints(tmp_path).steps() == [1]
     assert "damaged" not in capsys.readouterr().err
