@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-HANG = signal.SIGRTMIN  # at it the main thread does nothing any more, as if it waited for a disk that is gone
+from alexnet_jax.devices import cluster
+
+HANG = signal.SIGRTMIN  # see `hang`
 MODES = ("train", "evaluate", "figures", "predict")
 # What the server imports; this module comes last.
 BEFORE = ["alexnet_jax.command_line", *(f"alexnet_jax.modes.{mode}" for mode in MODES), "tensorboard", __name__]
@@ -16,6 +18,15 @@ BEFORE = ["alexnet_jax.command_line", *(f"alexnet_jax.modes.{mode}" for mode in 
 gc.freeze()  # no collection need look at what was imported, a million objects that never go
 # Tracing makes so many objects that Python, left to its default, looks for rubbish a fifth of the time.
 gc.set_threshold(50_000)
+
+
+def hang(*_: object) -> None:
+    """The main thread does nothing any more, as if it waited for a disk that is gone: between two steps of many."""
+    watch = cluster._Here.watch
+    if watch and watch._steady:
+        time.sleep(1e6)
+    signal.signal(signal.SIGALRM, hang)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 def run(arguments: list[str], out: str, err: str, cwd: str, environment: dict[str, str], page: bool) -> None:
@@ -28,7 +39,7 @@ def run(arguments: list[str], out: str, err: str, cwd: str, environment: dict[st
       environment: what is added to it.
       page: whether what is trained gets its page at the end.
     """
-    signal.signal(HANG, lambda *_: time.sleep(1e6))
+    signal.signal(HANG, hang)
     if not page:
         from alexnet_jax.modes import train
 

@@ -17,6 +17,7 @@ from alexnet_jax.messages import say_error
 BEAT = 2.0  # seconds
 SILENT = 35.0  # seconds without a sign of life, after which a process counts as dead; libraries may hold Python up
 HUNG = 40.0  # seconds in which the others wait for a process that lives, between two steps of training
+AT_WORK = 1800.0  # likewise, where it compiles, reports, validates or saves: on a slow disk that may take long
 PARTING = 10.0  # seconds that whoever ends first waits until the others have heard of it
 
 
@@ -60,7 +61,7 @@ class Watch:
 
         Args:
           step: of training.
-          steady: whether the next place is as near for all: no program is compiled, nothing is written on the way.
+          steady: whether the next place is near for all: no program is compiled, nothing is written on the way.
         """
         self._step, self._at, self._steady = step, self._at + 1, steady
 
@@ -127,7 +128,7 @@ class Watch:
         for process, one in enumerate(self._seen[1:], 1):
             self._conclude_if_silent(process, now - one.heard)
         for process, one in enumerate(self._seen):
-            if one.steady and one.at < furthest and now - one.moved > HUNG:
+            if one.at < furthest and now - one.moved > (HUNG if one.steady else AT_WORK):
                 how = f"hangs: the others have waited for it for {now - one.moved:.0f} s"
                 self._conclude(self._sentence_of_the_dead(process, how))
 
@@ -157,17 +158,21 @@ class Watch:
     def _conclude_if_silent(self, process: int, seconds: float) -> None:
         if seconds > SILENT:
             how = f"was killed or hangs: nothing has been heard of it for {seconds:.0f} s"
-            self._conclude(self._sentence_of_the_dead(process, how))
+            self._conclude(self._sentence_of_the_dead(process, how), deaf=1)
 
-    def _conclude(self, sentence: str) -> None:
-        """Says the sentence and ends the process; process 0 tells the others first."""
+    def _conclude(self, sentence: str, deaf: int = 0) -> None:
+        """Says the sentence and ends the process; process 0 tells the others first.
+
+        Args:
+          deaf: how many of these will not hear it.
+        """
         with self._ending:
             if self._over.is_set():
                 self._verdict.set()
                 return
             say_error(sentence)
             if self._process == 0:
-                self._publish(sentence, waits_for=len(self._hosts) - 2)
+                self._publish(sentence, waits_for=len(self._hosts) - 1 - deaf)
             _end()
 
     def _publish(self, sentence: str, waits_for: int) -> None:

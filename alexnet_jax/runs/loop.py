@@ -139,6 +139,8 @@ class Training:
             begun = self.step
             for on_host in batches:
                 batch = towers.put_batch(on_host, self.mesh)
+                # Also before the update, in which all wait for whoever does not come to it.
+                cluster.stands_at(self.step, steady=self.step > begun + 1)
                 self._update(batch)
                 report.stepped()
                 stop, time_is_up = orders.at_next_place()
