@@ -228,13 +228,13 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
     if mode == "figures":
         require_figure(flags.FLAGS.figure)
     by_runs = {"evaluate": flags.FLAGS.ensemble, "figures": flags.FLAGS.runs}.get(mode, mode in WITHOUT_CONFIG)
-    if config is None and mode == "figures" and not by_runs and flags.FLAGS["workdir"].present:
-        others = ", ".join(name for name in FIGURES if name not in TRAINED)
-        raise UserError(
-            f"--figure=1, which is drawn where no --figure is given, trains networks of its own by a --config; of the "
-            f"run in --workdir there are {others}"
-        )
     if config is None and not by_runs:
+        if mode == "figures" and flags.FLAGS["workdir"].present:
+            others = ", ".join(name for name in FIGURES if name not in TRAINED)
+            raise UserError(
+                "--figure=1, which is drawn where no --figure is given, trains networks of its own by a --config; of "
+                f"the run in --workdir there are {others}"
+            )
         or_run = ", or --workdir=DIR, the folder of a run" if mode in OF_A_RUN else ""
         raise UserError(f"--config is missing; give one, such as --config=configs/digits.py{or_run}")
     return rest
