@@ -1,5 +1,6 @@
 """The machine that is measured on, as results name it."""
 
+import importlib.metadata
 import os
 import platform
 import re
@@ -15,3 +16,8 @@ def cpu_model() -> str:
     except OSError:
         found = None
     return found[1] if found else platform.processor() or platform.machine()
+
+
+def circumstances() -> dict[str, str | int]:
+    """What a record of this machine begins with."""
+    return {"machine": cpu_model(), "cores": CORES, "jax": importlib.metadata.version("jax")}

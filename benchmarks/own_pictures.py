@@ -13,7 +13,6 @@ line is JSON, with, of each collection and seed,
   seconds, cpu_seconds: of the commands that prepare and train, by the clock, and computed on all cores together.
 """
 
-import importlib.metadata
 import json
 import resource
 import shutil
@@ -34,7 +33,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from sklearn.datasets import load_digits, load_sample_images
 
 from alexnet_jax.messages import say
-from benchmarks.machine import CORES, cpu_model
+from benchmarks.machine import circumstances
 from benchmarks.table import put_into_readme
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -228,7 +227,7 @@ def main(argv: list[str]) -> None:
     finally:
         if not flags.FLAGS.folder:
             shutil.rmtree(folder)
-    record = {"results": results, "cores": CORES, "machine": cpu_model(), "jax": importlib.metadata.version("jax")}
+    record = {**circumstances(), "results": results}
     if set(flags.FLAGS.collections) == set(SHOWN):
         RECORD.write_text(json.dumps(record, indent=1) + "\n")
         put_into_readme("own pictures", table(record))

@@ -13,7 +13,6 @@ results/processes/ keeps, too; its `rates` has for each number of devices and bo
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
 import socket
@@ -26,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.machine import CORES, cpu_model
+from benchmarks.machine import CORES, circumstances
 
 RECORD = Path(__file__).resolve().parent / "results" / "processes" / "processes.json"
 MESHES = {1: (1, 1), 2: (1, 2), 4: (2, 2)}
@@ -58,8 +57,7 @@ def main() -> None:
                 found.setdefault(str(count), {}).setdefault(way, []).append(run(args, count, processes))
                 print(f"{count} devices, {processes} processes: {found[str(count)][way][-1]}", file=sys.stderr)
     rates = {count: {way: summary(turns) for way, turns in ways.items()} for count, ways in found.items()}
-    circumstances = {"machine": cpu_model(), "cores": CORES, "jax": importlib.metadata.version("jax")}
-    record = {**circumstances, "batch": args.batch, "turns": args.turns, "rates": rates}
+    record = {**circumstances(), "batch": args.batch, "turns": args.turns, "rates": rates}
     RECORD.parent.mkdir(exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record))
