@@ -122,6 +122,12 @@ class Launched:
         return done
 
 
+def part_of_readme(name: str) -> str:
+    """What a script has written between README's two lines of that name."""
+    readme = (ROOT / "README.md").read_text()
+    return readme.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0].strip()
+
+
 def launch(
     *arguments: Any, timeout: float = 300, cwd: Path = ROOT, page: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ import pytest
 from alexnet_jax.data.sources.idx import FILES
 from alexnet_jax.runs.config import check_config, flatten
 from benchmarks import claims, claims_table
-from tests.conftest import ROOT, environment_of_a_user
+from tests.conftest import ROOT, environment_of_a_user, part_of_readme
 
 RECORD: dict[str, Any] = {
     "machine": "a machine",
@@ -73,8 +73,7 @@ def test_what_is_run_is_what_the_docstring_says() -> None:
 def test_readme_has_what_was_measured() -> None:
     path = claims.RESULTS / "claims.json"
     record = json.loads(path.read_text()) if path.exists() else None
-    said = (ROOT / "README.md").read_text().split("<!-- claims: begin -->")[1].split("<!-- claims: end -->")[0]
-    assert said.strip() == claims_table.readme(record)
+    assert part_of_readme("claims") == claims_table.readme(record)
     if record:
         assert record["minutes"] < 60 and record["plan"]["seeds"] == list(claims.WHOLE.seeds)
 

@@ -7,7 +7,7 @@ from alexnet_jax.modes import MODES
 from alexnet_jax.modes import table as paper_table
 from benchmarks import own_pictures, table
 from configs import variants
-from tests.conftest import ROOT
+from tests.conftest import ROOT, part_of_readme
 
 README = (ROOT / "README.md").read_text()
 
@@ -46,14 +46,12 @@ def test_every_room_and_picture_is_there() -> None:
 
 
 def test_the_table_of_speed_is_that_of_the_results() -> None:
-    said = README.split("<!-- speed: begin -->")[1].split("<!-- speed: end -->")[0]
-    assert said.strip() == table.markdown(ROOT / "benchmarks" / "results").strip()
+    assert part_of_readme("speed") == table.markdown(ROOT / "benchmarks" / "results").strip()
 
 
 def test_the_table_of_own_pictures_is_that_of_its_file_and_keeps_what_was_promised() -> None:
     record = json.loads(own_pictures.RECORD.read_text())
-    said = README.split("<!-- own pictures: begin -->")[1].split("<!-- own pictures: end -->")[0]
-    assert said.strip() == own_pictures.table(record)
+    assert part_of_readme("own pictures") == own_pictures.table(record)
     most = {"few": (0.05, 3), "digits": (0.25, 10), "rings": (0.15, 15)}  # error, minutes on two cores
     assert sorted(one["collection"] for one in record["results"]) == sorted(2 * list(most))
     for one in record["results"]:
