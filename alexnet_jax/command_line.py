@@ -1,19 +1,21 @@
 """The command line: flags -> config -> mode. See README.md, or --help."""
 
 import difflib
+import gc
 import importlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import cache, signals
+from alexnet_jax.arguments import made_plain, value_of
 from alexnet_jax.defined_flags import define_flags
 from alexnet_jax.devices import cluster, launchers
 from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
@@ -107,7 +109,7 @@ def _run(argv: Sequence[str]) -> None:
             if given := flag.value[group][field]:
                 flag.value[group][field] = str(_absolute(given))
     invocation = Invocation(
-        _workdir(_argument(sys.argv, "config"), flag.value),
+        _workdir(value_of(sys.argv, "config"), flag.value),
         flags.FLAGS.restart,
         ensemble=tuple(filter(None, flags.FLAGS.ensemble)),
         runs=tuple(filter(None, flags.FLAGS.runs)),
@@ -131,7 +133,7 @@ def _run(argv: Sequence[str]) -> None:
     _silence_libraries()
     if flags.FLAGS.mode in READ_DATA:
         say("starting TensorFlow and JAX")  # which takes seconds
-    mode = importlib.import_module(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
+    mode = _imported(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
     _join()  # with all imported: on a slow disk that takes longer than a process may be silent
     if cluster.count() > 1:
         from alexnet_jax.runs.alike import require_same_command
@@ -141,6 +143,19 @@ def _run(argv: Sequence[str]) -> None:
     if cluster.index() == 0:
         print(as_json(result), flush=True)
     cluster.end()
+
+
+def _imported(name: str) -> ModuleType:
+    """The module, with no garbage collected while it is imported, nor what it made looked through afterwards.
+
+    All of it stays, and to look through it anew again and again takes a sixth of a start.
+    """
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _join() -> None:
@@ -205,12 +220,12 @@ def parse_command_line(argv: Sequence[str]) -> list[str]:
         neither a config nor a run.
     """
     asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv)
-    file = _argument(argv, "config")
+    file = value_of(argv, "config")
     config = None if asks_for_help else _config_of(argv, file)
     if config is not None:
         fields = flatten(config)
         _require_known_fields(argv, sorted(fields))
-        argv = _made_plain(argv, fields)
+        argv = made_plain(argv, fields)
     flags.FLAGS.set_gnu_getopt(True)  # files may stand between flags
     if asks_for_help:  # which does not depend on a config, whatever is wrong with it
         argv = [argument for argument in argv if not re.match(r"--?(no)?config\b", argument)]
@@ -250,75 +265,25 @@ def _of_a_flag(text: str) -> str:
     return f"{text}; see --help, and the config file for its fields"
 
 
-def _argument(argv: Sequence[str], flag: str) -> str | None:
-    """The value of a flag before flags are parsed, of several the last, which counts; None where it is not given."""
-    found = None
-    for place, argument in enumerate(argv):
-        if argument == "--":
-            break
-        name, equals, value = argument.partition("=")
-        if name in (f"--{flag}", f"-{flag}") and (equals or argv[place + 1 :]):
-            found = value if equals else argv[place + 1]
-    return found
-
-
-def _made_plain(argv: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
-    """The arguments as ml_collections takes them; after a `--` there are files, which stay as they are."""
-    end = argv.index("--") if "--" in argv else len(argv)
-    return [*_last_of_each_field(_with_equals(_without_config_file(argv[:end]), fields)), *argv[end:]]
-
-
-def _without_config_file(argv: Sequence[str]) -> list[str]:
-    """The arguments without --config=FILE or --config FILE, which has been read."""
-    rest: list[str] = []
-    given = iter(argv)
-    for argument in given:
-        if argument in ("--config", "-config"):
-            next(given, None)
-        elif not argument.startswith(("--config=", "-config=")):
-            rest.append(argument)
-    return rest
-
-
-def _with_equals(argv: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
-    """The arguments, with --config.KEY=VALUE for --config.KEY VALUE; a field that is true or false stands alone."""
-    made, given = [], iter(argv)
-    for argument in given:
-        found = re.fullmatch(r"--?config\.([^=]+)", argument)
-        takes_value = found and not isinstance(fields.get(found[1], False), bool)
-        value = next(given, None) if takes_value else None
-        made.append(argument if value is None else f"{argument}={value}")
-    return made
-
-
-def _last_of_each_field(argv: Sequence[str]) -> list[str]:
-    """The arguments without a --config.KEY=VALUE that a later one of the same field replaces.
-
-    Of a number the last one counts in any case; but ml_collections makes one tuple of all that are given.
-    """
-    fields = [found[1] if (found := re.match(r"--?(config\..+?)=", one)) else None for one in argv]
-    return [one for at, one in enumerate(argv) if fields[at] is None or fields[at] not in fields[at + 1 :]]
-
-
 def _config_of(argv: Sequence[str], file: str | None) -> ConfigDict | None:
     """The file's; or that of the run in --workdir, for a mode that uses one. Raises UserError if it cannot be read."""
     if file is not None:
-        config = config_file.load(file, _argument(argv, "config.train.init_from") or "")
-        return _with_data_of_the_run(argv, file, config) if _argument(argv, "mode") in OF_A_RUN else config
-    workdir = _argument(argv, "workdir")
-    mode, of_others = _argument(argv, "mode"), _argument(argv, "ensemble") or _argument(argv, "runs")
+        config = config_file.load(file, value_of(argv, "config.train.init_from") or "")
+        return _with_data_of_the_run(argv, file, config) if value_of(argv, "mode") in OF_A_RUN else config
+    workdir = value_of(argv, "workdir")
+    mode, of_others = value_of(argv, "mode"), value_of(argv, "ensemble") or value_of(argv, "runs")
     if workdir is None or mode not in OF_A_RUN or of_others:
         return None
-    if mode == "figures" and (_argument(argv, "figure") or flags.FLAGS["figure"].default) in TRAINED:
+    if mode == "figures" and (value_of(argv, "figure") or flags.FLAGS["figure"].default) in TRAINED:
         return None
     return config_of(load_saved(_absolute(workdir)))
 
 
 def _with_data_of_the_run(argv: Sequence[str], file: str, config: ConfigDict) -> ConfigDict:
     """The config with the data of the run that is used, if that is a run of this config: none has to be named again."""
-    pictures = _argument(argv, "config.data.manual_dir") or ""
-    workdir = _absolute(_argument(argv, "workdir") or f"runs/{_run_name(file, config.name, pictures)}")
-    if run_exists(workdir) and _argument(argv, "ensemble") is None:
+    pictures = value_of(argv, "config.data.manual_dir") or ""
+    workdir = _absolute(value_of(argv, "workdir") or f"runs/{_run_name(file, config.name, pictures)}")
+    if run_exists(workdir) and value_of(argv, "ensemble") is None:
         theirs = config_of(load_saved(workdir))
         if theirs.name == config.name:
             config.data.update({field: theirs.data[field] for field in theirs.data if field not in OF_PICTURES})

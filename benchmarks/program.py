@@ -4,9 +4,11 @@
 
 launch.py trains the full network on one device on 500x375 photographs, prepared as JPEG and as raw
 pixels, in turns with step.py's fixed batch. Start-up is of batches of 16: from the command to the
-line of the first step, cold and with the programs that the cold start compiled. The last line is JSON:
+line of the first step, cold and with the programs that the cold start compiled; beside it, what
+importing TensorFlow alone takes. Then what people wait for without training: describing the network,
+and from a fresh interpreter to one picture's classes, by `alexnet_jax.load`. The last line is JSON:
 
-  cold_seconds, warm_seconds: medians, and every start.
+  cold_seconds, warm_seconds, tensorflow_seconds, describe_seconds, answer_seconds: medians; `starts` has every one.
   step_images_per_second, jpeg_..., raw_...: medians; jpeg_ratio, raw_ratio: over the step alone.
 """
 
@@ -27,6 +29,7 @@ from input import write_photographs
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 1536  # some batches of 128
+ANSWER = "import sys, alexnet_jax; alexnet_jax.load(sys.argv[1]).predict(sys.argv[2])"  # of a run, a file
 
 
 def launched(cache: Path, *flags: str) -> tuple[float, dict[str, Any]]:
@@ -47,6 +50,13 @@ def launched(cache: Path, *flags: str) -> tuple[float, dict[str, Any]]:
     return first, json.loads(out.splitlines()[-1])
 
 
+def whole(*arguments: str) -> float:
+    """The seconds of a Python of its own."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
+    return time.perf_counter() - start
+
+
 def step_alone(batch: int, steps: int) -> float:
     """Images a second on a fixed batch."""
     flags = [f"--batch={batch}", "--turns=1", f"--steps={steps}"]
@@ -64,7 +74,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     args = parser.parse_args()
     rates: dict[str, list[float]] = {"step": [], "jpeg": [], "raw": []}
-    starts: dict[str, list[float]] = {"cold": [], "warm": []}
+    starts: dict[str, list[float]] = {"cold": [], "warm": [], "tensorflow": [], "describe": [], "answer": []}
     with tempfile.TemporaryDirectory() as text:
         root = Path(text)
         write_photographs(root / "photographs", PICTURES)
@@ -83,6 +93,9 @@ def main() -> None:
             for kind, cache in (("cold", root / f"cache{turn}"), ("warm", root / f"cache{turn}")):
                 small = ("--config.train.batch_size=16", "--config.train.steps=1", "--config.train.log_every=1")
                 starts[kind].append(launched(cache, *data("jpeg"), *small)[0])
+            starts["tensorflow"].append(whole("-c", "import tensorflow"))
+            starts["describe"].append(whole("launch.py", "--config=configs/alexnet.py", "--mode=describe"))
+            starts["answer"].append(whole("-c", ANSWER, str(root / "run"), str(next(root.rglob("*.jpg")))))
             rates["step"].append(step_alone(args.batch, args.steps))
             for encoding in ("jpeg", "raw"):
                 flags = (f"--config.train.batch_size={args.batch}", f"--config.train.steps={args.steps + 1}")

@@ -16,7 +16,7 @@ def measure(*flags: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_step_is_measured_without_tensorflow_and_ml_collections() -> None:
-    absent = ("tensorflow", "tensorflow_datasets", "ml_collections", "clu", "orbax", "sklearn", "PIL", "torch")
+    absent = ("tensorflow", "tensorflow_datasets", "ml_collections", "orbax", "sklearn", "PIL", "torch")
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import benchmarks.step, benchmarks.exact"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

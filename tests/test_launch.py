@@ -18,26 +18,31 @@ from tests.conftest import ROOT, SMALL, launch, launch_anew, refusal, result
 
 
 def imported_by(code: str, *blocked: str) -> set[str]:
+    """The packages that are imported in a fresh interpreter that lacks the blocked ones."""
+    return {name.partition(".")[0] for name in modules_of(code, *blocked)}
+
+
+def modules_of(code: str, *blocked: str) -> set[str]:
     """What is imported in a fresh interpreter that lacks the blocked packages."""
     absent = "".join(f"sys.modules[{name!r}] = None\n" for name in blocked)
     report = "print(*(name for name, module in sys.modules.items() if module is not None))"
     script = f"import sys\n{absent}{code}\n{report}"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return {name.split(".")[0] for name in done.stdout.split()}
+    return set(done.stdout.split())
 
 
-def test_the_core_imports_without_tensorflow_clu_and_ml_collections() -> None:
+def test_the_core_imports_without_tensorflow_and_ml_collections() -> None:
     rooms = ("network", "training", "devices")
     code = "".join(
         f"import alexnet_jax.{room}.{path.stem}\n"
         for room in rooms
         for path in (ROOT / "alexnet_jax" / room).glob("*.py")
     )
-    blocked = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections", "orbax")
+    blocked = ("tensorflow", "tensorflow_datasets", "tensorboard", "ml_collections", "orbax")
     imported = imported_by(code, *blocked)
     assert "jax" in imported
-    assert not imported & {"tensorflow", "clu", "ml_collections"}
+    assert not imported & {"tensorflow", "ml_collections"}
 
 
 def test_the_table_of_layers_needs_no_jax() -> None:
@@ -50,7 +55,19 @@ def test_help_lists_every_mode_and_imports_nothing_heavy() -> None:
     for mode in MODES:
         assert f"{mode}:" in done.stdout
     # Sub-second by importing neither: TensorFlow takes seconds, JAX more than one.
-    assert not imported_by("import launch") & {"jax", "tensorflow", "clu", "sklearn", "matplotlib"}
+    assert not imported_by("import launch") & {"jax", "tensorflow", "sklearn", "matplotlib"}
+
+
+def test_what_waits_for_a_first_step_or_a_first_answer_imports_no_more_than_it_needs() -> None:
+    """Each takes from a quarter of a second to five: Keras, as TensorFlow's own, and all that Keras imports."""
+    for mode in ("train", "evaluate"):
+        modules = modules_of(f"import alexnet_jax.modes.{mode}")
+        assert "tensorflow" in modules
+        assert not modules & {"keras", "tf_keras", "sklearn", "scipy.stats", "matplotlib", "tensorboard"}
+    for mode in ("describe", "communication", "predict", "table", "export", "import_"):
+        assert "tensorflow" not in imported_by(f"import alexnet_jax.modes.{mode}"), mode
+    assert "jax" not in imported_by("import alexnet_jax.modes.describe")
+    assert "tensorflow" not in imported_by("import alexnet_jax.runs.net")
 
 
 def test_help_is_given_whatever_the_config_is() -> None:

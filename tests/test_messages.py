@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alexnet_jax import command_line, messages
+from alexnet_jax import messages
+from alexnet_jax.arguments import made_plain
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, communication
 from alexnet_jax.runs.arrays import about
@@ -84,7 +85,7 @@ def test_it_is_said_that_one_group_of_devices_is_counted(capsys: Any, quick_comp
 def test_of_a_field_that_is_given_twice_the_last_counts() -> None:
     twice = ("--config.schedule.boundaries=(20,)", "--config.train.seed=1", "--config.schedule.boundaries=(10,)")
     argv = ["launch.py", *twice, "--", "--config.train.seed=2"]
-    assert command_line._made_plain(argv, {"train.seed": 1}) == ["launch.py", *argv[2:]]
+    assert made_plain(argv, {"train.seed": 1}) == ["launch.py", *argv[2:]]
 
 
 def test_flags_of_other_modes_and_a_figure_that_is_not_named(tmp_path: Path) -> None:
@@ -98,9 +99,9 @@ def test_flags_of_other_modes_and_a_figure_that_is_not_named(tmp_path: Path) -> 
 def test_a_field_s_value_may_stand_by_itself() -> None:
     fields = {"train.seed": 1, "model.lrn": True}
     argv = ["--config.train.seed", "3", "--config.model.lrn", "a.jpg", "--config.train.seed=4", "--", "--config.x", "1"]
-    made = command_line._made_plain(argv, fields)
+    made = made_plain(argv, fields)
     assert made == ["--config.model.lrn", "a.jpg", "--config.train.seed=4", *argv[5:]]
-    assert command_line._made_plain(["--config.train.seed"], fields) == ["--config.train.seed"]  # absl says what lacks
+    assert made_plain(["--config.train.seed"], fields) == ["--config.train.seed"]  # absl says what lacks
     widths = ("--config.model.kernels=(8,16,16,16,8)", "--config.model.kernels=(4,8,8,8,4)")
     found = result(launch("--config=configs/digits.py", "--mode=describe", *widths))
     assert found["layers"][0]["output_shape"][2] == 4

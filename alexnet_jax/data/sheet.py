@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
@@ -122,6 +121,8 @@ def draw(
 @lru_cache
 def font_of(size: int) -> ImageFont.FreeTypeFont:
     """The font that matplotlib brings, of many scripts, in so many pixels; what it lacks is drawn as a box."""
+    import matplotlib  # takes a tenth of a second, in which training could begin
+
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 

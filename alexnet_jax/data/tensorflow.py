@@ -4,6 +4,9 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before its import, or its start-up notices are printed
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # likewise, and no network runs in TensorFlow here
+# Without Keras, which nothing here uses and takes a third of the import: TensorFlow asks for tf_keras then, an older
+# Keras that is not installed, and does without.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow as tf
 import tensorflow_datasets as tfds

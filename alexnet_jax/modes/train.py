@@ -192,7 +192,7 @@ def _trained(
     )
     if found:
         training.take_validation(found)
-    if training.has_ended():
+    if found and training.has_ended():  # a new run's weights may still be being drawn: nothing waits for them here
         say(f"the run in {workdir} is finished at step {step}; --restart begins anew")
     else:
         if cluster.index() == 0:

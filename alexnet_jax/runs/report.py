@@ -6,24 +6,24 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.training.step import TOP_K
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Line = dict[str, float]
 SERIES = ("train", "validation")  # before the slash of a number's name
 MARKED = 50  # validations, beyond which their points would be a band
-EVENTS = "events.out.tfevents.*"
 ROOM = 1 << 20  # bytes on the disk, with which TensorBoard's files are written
 WAITING = 100  # validations whose pictures are kept for a disk that has room, at most
 BAD = 3  # lines that cannot be read, whose numbers are said
@@ -53,8 +53,7 @@ class Report:
           classes: that are told apart; of five or fewer no top-5 error is said.
           best_step: which checkpoint is the best so far.
         """
-        # Imports TensorFlow, which must not be there before data/tensorflow.py has made it quiet.
-        from clu import metric_writers
+        from alexnet_jax.runs.boards import EVENTS, Board, read_pictures  # by TensorFlow, which takes seconds to import
 
         self._workdir = workdir
         self._last_step = last_step
@@ -74,7 +73,7 @@ class Report:
         folders = {"train": workdir, "validation": workdir / "validation"}
         before = [path for folder in folders.values() for path in sorted(folder.glob(EVENTS))]
         last_kept = first_step if validated else first_step - 1
-        self._boards = {name: metric_writers.SummaryWriter(str(folder)) for name, folder in folders.items()}
+        self._boards = {name: Board(folder) for name, folder in folders.items()}
         self._show()  # all lines anew, so that TensorBoard has each step once, however a run ended
         for (step, name), image in read_pictures(before, last_kept).items():
             self.pictures(step, {name: image})
@@ -125,7 +124,7 @@ class Report:
         if not needed or shutil.disk_usage(self._workdir).free < 2 * needed:
             return
         for step, named in self._waiting:
-            self._boards["validation"].write_images(step, {name: image[None] for name, image in named.items()})
+            self._boards["validation"].pictures(step, named)
         self._waiting.clear()
         self._boards["validation"].flush()
 
@@ -182,7 +181,7 @@ class Report:
             return
         for line in self.lines[self._shown :]:
             for series, values in _by_series(line).items():
-                self._boards[series].write_scalars(int(line["step"]), values)
+                self._boards[series].scalars(int(line["step"]), values)
         self._shown = len(self.lines)
         for board in self._boards.values():
             board.flush()
@@ -222,25 +221,6 @@ def _by_series(line: Line) -> dict[str, Line]:
         elif name not in ("step", "epoch"):
             by_series.setdefault("train", {})[name] = value
     return by_series
-
-
-def read_pictures(paths: Sequence[Path], last_step: int) -> dict[tuple[int, str], np.ndarray]:
-    """What `Report.pictures` left in TensorBoard's files up to a step, by step and name, each once.
-
-    A file that ends in the middle of a picture, as of a process that was killed, has those before it.
-    """
-    from alexnet_jax.data.tensorflow import tf
-
-    found = {}
-    for path in paths:
-        with suppress(tf.errors.OpError):
-            for record in tf.data.TFRecordDataset(str(path)):
-                event = tf.compat.v1.Event.FromString(record.numpy())
-                for value in event.summary.value:
-                    if value.metadata.plugin_data.plugin_name == "images" and event.step <= last_step:
-                        encoded = tf.make_ndarray(value.tensor)[2]  # after the width and the height
-                        found[event.step, value.tag] = tf.io.decode_png(encoded, channels=3).numpy()
-    return found
 
 
 def read_metrics(workdir: Path) -> list[Line]:
@@ -288,10 +268,12 @@ def draw_curves(lines: list[Line], steps_per_epoch: int, path: Path, classes: in
       classes: that are told apart; of five or fewer there is no top-5 error.
       best: the step of the best checkpoint.
     """
+    from matplotlib.figure import Figure  # a quarter of a second, which no first step waits for
+
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, errors = figure.subplots(1, 2)
 
-    def plot(axes: Axes, name: str, label: str, scale: float = 1.0, **style: Any) -> None:
+    def plot(axes: "Axes", name: str, label: str, scale: float = 1.0, **style: Any) -> None:
         points = [(line["step"] / steps_per_epoch, line[name] * scale) for line in lines if name in line]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, **style)

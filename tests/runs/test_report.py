@@ -39,7 +39,7 @@ def test_the_curves_have_a_title_the_drops_and_the_best_checkpoint(
             super().__init__(*arguments, **named)
             drawn.append(self)
 
-    monkeypatch.setattr(report, "Figure", Kept)
+    monkeypatch.setattr("matplotlib.figure.Figure", Kept)
     for classes in (10, 3):
         report.draw_curves(lines(), 10, tmp_path / "curves.png", classes, best=60)
         losses, errors = drawn[-1].axes

@@ -13,9 +13,10 @@ from alexnet_jax.data.tensorflow import tf
 from alexnet_jax.devices import towers
 from alexnet_jax.network import kernels
 from alexnet_jax.runs import showing, shown
+from alexnet_jax.runs.boards import EVENTS, read_pictures
 from alexnet_jax.runs.config import recipe_of
 from alexnet_jax.runs.gallery import StoredSplit
-from alexnet_jax.runs.report import EVENTS, Report, read_pictures
+from alexnet_jax.runs.report import Report
 from alexnet_jax.runs.showing import OTHER, TRUE, Showing
 from alexnet_jax.training.step import class_probabilities, create_state
 from tests.conftest import SMALL, launch, result
