@@ -1,4 +1,4 @@
-"""What is known of jax without its import: which versions compute wrong numbers, and are refused; and a limit."""
+"""Of jax without its import: which versions compute wrong numbers and are refused; what others have; a limit."""
 
 import sys
 from importlib import metadata
@@ -11,6 +11,7 @@ WRONG_JAX = {  # a release of jax and jaxlib: what is wrong with it; pyproject.t
     **dict.fromkeys(("0.11.0", "0.11.1", "0.11.2"), "crashes on CPU and NaNs on GPUs, jax-ml/jax#39257 and #40633"),
 }
 RIGHT_JAX = "0.10.1" if sys.version_info < (3, 12) else "0.12.0.1"  # requirements.txt's for this Python
+ONEDNN_SINCE = (0, 12)  # before, XLA takes the option for oneDNN's convolutions and goes on without
 MOST_CPU_DEVICES = 64  # virtual ones; XLA aborts at some hundreds
 
 

@@ -76,7 +76,7 @@ def stages(recipe: Recipe, mesh: Mesh) -> float:
     places = range(len(all_stages(net)))
     run = jax.jit(
         lambda params, batch, mean: activations(recipe, mesh, places, False, params, batch, mean),
-        compiler_options=towers.compiler_options(mesh),
+        compiler_options=towers.compiler_options(mesh, recipe.dtype),
     )
     made = jax.device_get(run(params, towers.put_batch(batch, mesh), towers.replicate(mean, mesh)))
     formulas = reference.stages(net, jax.device_get(params), reference.centre(batch, mean))
@@ -100,7 +100,7 @@ def step_gradients(recipe: Recipe, mesh: Mesh, size: int, dtype: str) -> Any:
     def gradients(state: TrainState, batch: Batch, mean: jax.Array) -> Any:
         return loss_and_gradients(recipe, mesh, state, batch, mean)[2]
 
-    run = jax.jit(gradients, compiler_options=towers.compiler_options(mesh))
+    run = jax.jit(gradients, compiler_options=towers.compiler_options(mesh, recipe.dtype))
     return jax.device_get(run(state, towers.put_batch(batch, mesh), towers.replicate(mean, mesh)))
 
 

@@ -18,11 +18,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int32, PyTree, Shaped
 
-from alexnet_jax.jax_version import MOST_CPU_DEVICES
+from alexnet_jax.devices.processor import multiplies_bfloat16
+from alexnet_jax.jax_version import MOST_CPU_DEVICES, ONEDNN_SINCE
 from alexnet_jax.messages import UserError, say
 
 DATA, MODEL = "data", "model"
 MOST_DESCRIBED_DEVICES = 4096  # virtual ones that a program is compiled for; some hundreds cannot run it
+NEVER = 1e9  # seconds; no compilation takes as long
 Tree = TypeVar("Tree")  # of arrays
 Returned = TypeVar("Returned")
 
@@ -103,8 +105,12 @@ def on_cpu(mesh: Mesh) -> bool:
     return bool(mesh.devices.flat[0].platform == "cpu")
 
 
-def compiler_options(mesh: Mesh) -> dict[str, str | bool]:
-    """What XLA is to be told when it compiles a program with convolutions for the mesh."""
+def compiler_options(mesh: Mesh, dtype: str) -> dict[str, str | bool]:
+    """What XLA is to be told when it compiles a program with convolutions for the mesh.
+
+    Args:
+      dtype: of activations and products, by its name.
+    """
     platform = mesh.devices.flat[0].platform
     if platform == "gpu":
         # bfloat16 maps are stored as such, where XLA may otherwise store float32 in their place (benchmarks/README.md).
@@ -114,11 +120,18 @@ def compiler_options(mesh: Mesh) -> dict[str, str | bool]:
     # YNNPACK for products and sums, and not for convolutions, XLA's default: their kernel gradients take three times
     # as long (benchmarks/README.md). No copy of a parameter whose new value takes its place. And the barriers of ops.py
     # are kept, which XLA otherwise drops before it fuses.
-    return {
+    options: dict[str, str | bool] = {
         "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
         "xla_cpu_copy_insertion_use_region_analysis": True,
         "xla_disable_hlo_passes": "cse_barrier_expander",
     }
+    if dtype == "bfloat16" and jax.__version_info__ >= ONEDNN_SINCE and multiplies_bfloat16():
+        # oneDNN's convolutions in place of Eigen's, which make float32 of bfloat16: a third faster, and in float32 or
+        # where the processor has no such products a tenth slower (benchmarks/README.md). jax 0.12.0.1 cannot write such
+        # a program into its cache, and fails in C++ when it tries; so what this process compiles is not kept.
+        options["xla_cpu_experimental_onednn_custom_call"] = True
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", NEVER)
+    return options
 
 
 def data_axis(mesh: Mesh) -> str | None:

@@ -198,7 +198,7 @@ def outputs(
     mean_image = towers.replicate(trained.statistics.mean_image, mesh)
     probabilities = jax.jit(
         partial(class_probabilities, recipe, mesh, config.evaluate.views),
-        compiler_options=towers.compiler_options(mesh),
+        compiler_options=towers.compiler_options(mesh, recipe.dtype),
     )
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -44,7 +44,7 @@ class Programs:
 def programs_of(recipe: Recipe, mesh: Mesh, views: int) -> Programs:
     """The programs for one network and mesh; validation on so many views."""
     train_step, eval_step = compiled_steps(recipe, mesh, views)
-    options = towers.compiler_options(mesh)
+    options = towers.compiler_options(mesh, recipe.dtype)
     return Programs(
         train_step, eval_step, jax.jit(finite_layers), jax.jit(partial(dead_units, recipe), compiler_options=options)
     )

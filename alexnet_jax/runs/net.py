@@ -271,7 +271,8 @@ class Net:
 
     def _program(self, key: tuple[object, ...], function: Callable[..., object]) -> jax.stages.Wrapped:
         if key not in self._programs:
-            self._programs[key] = jax.jit(function, compiler_options=towers.compiler_options(self.mesh))
+            options = towers.compiler_options(self.mesh, self.recipe.dtype)
+            self._programs[key] = jax.jit(function, compiler_options=options)
         return self._programs[key]
 
     def _run(self, program: jax.stages.Wrapped, batches: Iterable[Some]) -> Iterator[tuple[Some, Any]]:

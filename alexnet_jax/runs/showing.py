@@ -35,7 +35,7 @@ class Showing:
         named = source.classes  # the network may have more
         self._classes = (*named, *map(str, range(len(named), recipe.architecture.classes)))
         function = partial(class_probabilities, recipe, mesh, 1)
-        self._program = jax.jit(function, compiler_options=towers.compiler_options(mesh))
+        self._program = jax.jit(function, compiler_options=towers.compiler_options(mesh, recipe.dtype))
         self._batch: Batch | None = None
         self._images, self._labels = np.zeros((0, 0, 0, 3), np.uint8), [0]
 

@@ -301,7 +301,7 @@ def finite_layers(params: Params) -> dict[str, Bool[Array, ""]]:
 
 def compiled_steps(recipe: Recipe, mesh: Mesh, views: int = 1) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
     """train_step and eval_step for one mesh, jitted; train_step's state is donated."""
-    options = towers.compiler_options(mesh)
+    options = towers.compiler_options(mesh, recipe.dtype)
     return (
         jax.jit(partial(train_step, recipe, mesh), donate_argnums=0, compiler_options=options),
         jax.jit(partial(eval_step, recipe, mesh, views), compiler_options=options),

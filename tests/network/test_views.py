@@ -26,7 +26,7 @@ def spread_params(recipe: Recipe, mesh: Mesh) -> Any:
 
 @lru_cache
 def compiled(recipe: Recipe, mesh: Mesh, views: int) -> Any:
-    options = towers.compiler_options(mesh)
+    options = towers.compiler_options(mesh, recipe.dtype)
     return jax.jit(partial(class_probabilities, recipe, mesh, views), compiler_options=options)
 
 

@@ -36,7 +36,7 @@ def three_steps() -> list[dict[str, object]]:
     recipe, mesh = Recipe(), towers.make_mesh(1, 2)
     batch = towers.put_batch(random_batch(8, 1000, 224, 256), mesh)
     mean_image = towers.replicate(np.full((256, 256, 3), 120, np.float32), mesh)
-    gradients = gradients_of(recipe, mesh, towers.compiler_options(mesh))
+    gradients = gradients_of(recipe, mesh, towers.compiler_options(mesh, recipe.dtype))
     train_step, _ = compiled_steps(recipe, mesh)
     state, found = create_state(recipe, mesh), []
     for _ in range(3):
@@ -69,7 +69,7 @@ def test_the_gradients_are_those_of_xla_without_its_libraries() -> None:
     batch = towers.put_batch(random_batch(128, 1000, 224, 256), mesh)
     mean_image = towers.replicate(np.full((256, 256, 3), 120, np.float32), mesh)
     state = create_state(recipe, mesh)
-    ours = gradients_of(recipe, mesh, towers.compiler_options(mesh))(state, batch, mean_image)
+    ours = gradients_of(recipe, mesh, towers.compiler_options(mesh, recipe.dtype))(state, batch, mean_image)
     plain = gradients_of(recipe, mesh, {"xla_cpu_experimental_ynn_fusion_type": ""})(state, batch, mean_image)
     for layer, arrays in ours.items():
         for kind, mine in arrays.items():

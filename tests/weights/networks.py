@@ -61,7 +61,9 @@ def probabilities(workdir: Path, pictures: np.ndarray, shards: int = 1) -> np.nd
         reflected=np.zeros(count, bool),
         scale=np.ones(count, np.float32),
     )
-    program = jax.jit(partial(class_probabilities, recipe, mesh, 1), compiler_options=towers.compiler_options(mesh))
+    program = jax.jit(
+        partial(class_probabilities, recipe, mesh, 1), compiler_options=towers.compiler_options(mesh, recipe.dtype)
+    )
     made = program(params, towers.put_batch(batch, mesh), towers.replicate(run.statistics.mean_image, mesh))
     return np.asarray(made)[:, : recipe.architecture.classes]
 
