@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from input import write_photographs
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES = 1536  # some batches of 128
+PICTURES = 512  # some batches of 128, and a page at the end of each run that is soon made
 ANSWER = "import sys, alexnet_jax; alexnet_jax.load(sys.argv[1]).predict(sys.argv[2])"  # of a run, a file
 
 
@@ -36,7 +36,7 @@ def launched(cache: Path, *flags: str) -> tuple[float, dict[str, Any]]:
     """The seconds from the command to the first step's line, and the result."""
     command = [sys.executable, "launch.py", "--config=configs/alexnet.py", "--config.mesh.model=1", *flags]
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "JAX_COMPILATION_CACHE_DIR": ""}
-    start, first = time.perf_counter(), 0.0
+    start, first, line = time.perf_counter(), 0.0, ""
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -46,7 +46,7 @@ def launched(cache: Path, *flags: str) -> tuple[float, dict[str, Any]]:
                 first = time.perf_counter() - start
         out = process.stdout.read()
     if process.returncode:
-        raise RuntimeError(f"launch.py ended with status {process.returncode}")
+        raise RuntimeError(f"launch.py ended with status {process.returncode}: {line.strip()}")
     return first, json.loads(out.splitlines()[-1])
 
 
@@ -83,7 +83,7 @@ def main() -> None:
             return (
                 *("--config.data.name=folder", f"--config.data.manual_dir={root / 'photographs'}"),
                 *(f"--config.data.encoding={encoding}", f"--config.data.prepared_dir={root / encoding}"),
-                *("--config.evaluate.split=validation[:16]", "--config.evaluate.batch_size=16", "--restart"),
+                *("--config.evaluate.split=validation[:16]", "--config.evaluate.batch_size=16"),
                 f"--workdir={root / 'run'}",
             )
 
@@ -91,14 +91,23 @@ def main() -> None:
             launched(root, "--mode=prepare", *data(encoding))
         for turn in range(args.turns):
             for kind, cache in (("cold", root / f"cache{turn}"), ("warm", root / f"cache{turn}")):
-                small = ("--config.train.batch_size=16", "--config.train.steps=1", "--config.train.log_every=1")
+                small = (
+                    "--restart",
+                    "--config.train.batch_size=16",
+                    "--config.train.steps=1",
+                    "--config.train.log_every=1",
+                )
                 starts[kind].append(launched(cache, *data("jpeg"), *small)[0])
             starts["tensorflow"].append(whole("-c", "import tensorflow"))
             starts["describe"].append(whole("launch.py", "--config=configs/alexnet.py", "--mode=describe"))
             starts["answer"].append(whole("-c", ANSWER, str(root / "run"), str(next(root.rglob("*.jpg")))))
             rates["step"].append(step_alone(args.batch, args.steps))
             for encoding in ("jpeg", "raw"):
-                flags = (f"--config.train.batch_size={args.batch}", f"--config.train.steps={args.steps + 1}")
+                flags = (
+                    "--restart",
+                    f"--config.train.batch_size={args.batch}",
+                    f"--config.train.steps={args.steps + 1}",
+                )
                 rates[encoding].append(launched(root, *data(encoding), *flags)[1]["images_per_second"])
     medians = {name: statistics.median(values) for name, values in rates.items()}
     result: dict[str, Any] = {f"{kind}_seconds": statistics.median(values) for kind, values in starts.items()}

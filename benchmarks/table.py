@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-MODES = {"train": "training", "inference": "inference", "ten_views": "ten views"}
+MODES = {"train": "training", "inference": "one view", "ten_views": "ten views"}
 HEAD = (
     "| what | images/s, median (lowest-highest) | PyTorch's best | PyTorch's best, eager | ratio "
     "| of the product's rate | compile, s | GB a device |"
 )
+USE_HEAD = "| pictures a second | float32 | PyTorch's best | ratio | bfloat16 | PyTorch's best | ratio |"
 INPUT = {"prepare": "prepared", "jpeg": "fed from JPEG", "raw": "fed raw", "dataloader": "fed by PyTorch's DataLoader"}
 
 
@@ -36,7 +37,10 @@ def _machine(record: dict[str, Any]) -> str:
     runs = record["results"]
     steps = [run for run in runs if run["arguments"][0].endswith("step.py")]
     lines = [f"{_heading(record, [run['result'] for run in steps if 'result' in run])}", "", HEAD]
-    lines += ["|---|" + "---:|" * 7, *(_row(run) for run in steps)]
+    of_use = [run["result"] for run in steps if "result" in run and _is_of_use(run["result"])]
+    lines += ["|---|" + "---:|" * 7, *(_row(run) for run in steps if run.get("result") not in of_use)]
+    if of_use:
+        lines += ["", USE_HEAD, "|---|" + "---:|" * 6, *_rows_of_use(of_use)]
     fed = [run["result"] for run in runs if run["arguments"][0].endswith("input.py") and "result" in run]
     if fed:
         rates = {text: fed[0].get(f"{name}_images_per_second") for name, text in INPUT.items()}
@@ -51,7 +55,42 @@ def _machine(record: dict[str, Any]) -> str:
             f"{one['warm_seconds']:.0f} s. Training on pictures reaches {one['jpeg_ratio']:.2f} (JPEG) and "
             f"{one['raw_ratio']:.2f} (raw) of the rate of the step alone.",
         ]
+        if "answer_seconds" in one:  # earlier records have none
+            lines += [
+                f"Importing TensorFlow alone takes {one['tensorflow_seconds']:.1f} s there, of a warm start's "
+                f"{one['warm_seconds']:.1f}; describing the network {one['describe_seconds']:.1f} s; a fresh Python to "
+                f"`alexnet_jax.load` and one picture's classes {one['answer_seconds']:.1f} s."
+            ]
+    waited = [run["result"] for run in runs if run["arguments"][0].endswith("latency.py") and "result" in run]
+    if waited:
+        one = waited[0]
+        forms = ", ".join(f"{ms:.0f} ms ({name})" for name, ms in one["peer"].items())
+        lines += [
+            "",
+            f"One picture from its file to its classes, after the first: {one['ours']:.0f} ms; by PyTorch without "
+            f"`torch.compile` {forms}.",
+        ]
     return "\n".join(lines)
+
+
+def _is_of_use(result: dict[str, Any]) -> bool:
+    """Whether it is of predictions, on one device of a processor: these have a table of their own."""
+    return result["mode"] != "train" and result["mesh"] == "1x1" and result["device"]["platform"] == "cpu"
+
+
+def _rows_of_use(results: list[dict[str, Any]]) -> list[str]:
+    """A row for each mode and batch, with both types side by side."""
+    found = {(result["mode"], result["batch"], result["dtype"]): result for result in results}
+    rows = []
+    for mode, batch in dict.fromkeys((result["mode"], result["batch"]) for result in results):
+        cells = [f"{MODES[mode]}, {batch} at a time"]
+        for dtype in ("float32", "bfloat16"):
+            one = found.get((mode, batch, dtype), {})
+            ratio = one.get("ratio")
+            rates = (_number(one.get("images_per_second")), _number(one.get("peer_images_per_second")))
+            cells += [*rates, f"{ratio:.2f}" if ratio else ""]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
 def _heading(record: dict[str, Any], results: list[dict[str, Any]]) -> str:

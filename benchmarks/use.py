@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
         root = Path(text)
         write_photographs(root / "photographs", flags.FLAGS.pictures)
         config = config_of(root)
-        train.run(config, Invocation(root / "run", restart=False))
+        train.run(config, Invocation(root / "run", restart=False), page=False)
         net = open_net(root / "run", config, "measured")
         source = prepare.open_or_prepare(config)
         _, eval_step = compiled_steps(net.recipe, net.mesh)

@@ -68,6 +68,11 @@ def test_what_waits_for_a_first_step_or_a_first_answer_imports_no_more_than_it_n
         assert "tensorflow" not in imported_by(f"import alexnet_jax.modes.{mode}"), mode
     assert "jax" not in imported_by("import alexnet_jax.modes.describe")
     assert "tensorflow" not in imported_by("import alexnet_jax.runs.net")
+    # Whoever asks for it gets Keras, and the one that comes with TensorFlow.
+    assert {"keras", "keras.src.layers.core.dense"} <= modules_of(
+        "from alexnet_jax.data.tensorflow import tf\nimport os\ntf.keras.layers.Dense\n"
+        "assert 'TF_USE_LEGACY_KERAS' not in os.environ"
+    )
 
 
 def test_help_is_given_whatever_the_config_is() -> None:

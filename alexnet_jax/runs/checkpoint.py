@@ -224,7 +224,8 @@ class Checkpoints:
         """The newest checkpoint whose files are as they were written, or the best; where that is damaged the newest.
 
         Args:
-          abstract_state: shapes, types and shardings to restore into.
+          abstract_state: shapes, types and shardings to restore into: a TrainState; or a dict of its `step` and
+            `params`, and nothing else is read.
           which: newest or best.
 
         Raises:
@@ -268,16 +269,19 @@ class Checkpoints:
         return cluster.from_process(0, "looks at a checkpoint", found or "") or None
 
     def _read(self, folder: Path, step: int, abstract_state: Tree) -> tuple[Tree | None, str | None]:
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        wanted = ocp.args.StandardRestore(abstract_state)
+        if isinstance(abstract_state, dict):
+            places = ocp.checkpoint_utils.construct_restore_args(abstract_state)
+            wanted = ocp.args.PyTreeRestore(abstract_state, restore_args=places, partial_restore=True)
         try:
             _require_same_network(folder, abstract_state)
             with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-                state = reader.restore(folder, args=args).state
+                state = reader.restore(folder, args=ocp.args.Composite(state=wanted)).state
         except UserError:
             raise
         except Exception as error:  # Orbax and what it stands on raise many kinds
             return None, f"it cannot be read: {str(error).splitlines()[0]}"
-        its_own = int(jax.device_get(state.step))
+        its_own = int(jax.device_get(_fields(state)["step"]))
         return state, None if its_own == step else f"it is the one of step {its_own}"
 
     def _set_all_aside(self, steps: list[int]) -> None:
@@ -307,7 +311,7 @@ def _require_same_network(checkpoint: Path, abstract_state: Any) -> None:
     """Raises UserError if the parameters' names or shapes are not those of the checkpoint, as its files tell."""
     with closing(ocp.StandardCheckpointHandler()) as handler:
         written = _shapes(handler.metadata(checkpoint / "state").tree["params"])
-    wanted = _shapes(abstract_state.params)
+    wanted = _shapes(_fields(abstract_state)["params"])
     for name in sorted(written.keys() | wanted.keys()):
         if written.get(name) != wanted.get(name):
             files = " or ".join(f"'{checkpoint.parent.parent / file}'" for file in ("config.json", "classes.txt"))
@@ -316,6 +320,10 @@ def _require_same_network(checkpoint: Path, abstract_state: Any) -> None:
                 f"and by these {wanted.get(name, 'not there')}; put back what was there when the run began, or name "
                 "another --workdir"
             )
+
+
+def _fields(state: Any) -> dict[str, Any]:
+    return state if isinstance(state, dict) else vars(state)
 
 
 def _shapes(params: PyTree) -> dict[str, tuple[int, ...]]:

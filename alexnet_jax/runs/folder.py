@@ -87,8 +87,9 @@ def restore_params(run: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, 
     Raises:
       UserError: there is none.
     """
-    found = Checkpoints(run.workdir).restore(abstract_state(own, mesh), which)
-    return found.step, found.state.params
+    wanted = abstract_state(own, mesh)
+    found = Checkpoints(run.workdir).restore({"step": wanted.step, "params": wanted.params}, which)
+    return found.step, found.state["params"]
 
 
 def record_evaluation(workdir: Path, line: dict[str, Any]) -> None:

@@ -79,6 +79,19 @@ def test_a_checkpoint_does_not_know_how_many_devices_wrote_it(tmp_path: Path, st
         assert found.state.params["conv2"]["kernel"].sharding.num_devices == mesh_shape[0] * mesh_shape[1]
 
 
+def test_parameters_are_read_without_the_optimiser_s_state(tmp_path: Path, state: TrainState) -> None:
+    checkpoints = saved(tmp_path, {4: None}, state)
+    for mesh_shape in [(1, 1), (1, 2)]:
+        whole = abstract(mesh_shape)
+        found = checkpoints.restore({"step": whole.step, "params": whole.params})
+        assert set(found.state) == {"step", "params"} and (found.step, int(found.state["step"])) == (4, 4)
+        assert_equal(found.state["params"], state.params)
+        assert found.state["params"]["conv2"]["kernel"].sharding.num_devices == mesh_shape[0] * mesh_shape[1]
+    flip_a_byte(tmp_path / "checkpoints" / "4")  # wherever it is
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
+        checkpoints.restore({"step": whole.step, "params": whole.params})
+
+
 def largest_file(folder: Path) -> Path:
     return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
 
