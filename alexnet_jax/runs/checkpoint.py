@@ -224,8 +224,7 @@ class Checkpoints:
         """The newest checkpoint whose files are as they were written, or the best; where that is damaged the newest.
 
         Args:
-          abstract_state: shapes, types and shardings to restore into: a TrainState; or a dict of its `step` and
-            `params`, and nothing else is read.
+          abstract_state: shapes, types and shardings of a TrainState; or a dict of its `step` and `params` alone.
           which: newest or best.
 
         Raises:

@@ -1,4 +1,4 @@
-"""oneDNN's convolutions: where they are asked for, and that what they compute is right."""
+"""bfloat16 on processors: where oneDNN convolves in it, that this is right, and that the digits are learnt in it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +15,7 @@ from alexnet_jax.jax_version import ONEDNN_SINCE
 from alexnet_jax.network import architecture
 from alexnet_jax.network.model import Params
 from alexnet_jax.training.step import Recipe, TrainState, create_state, loss_and_gradients
-from tests.conftest import random_batch
+from tests.conftest import launch, random_batch, result
 
 ONEDNN = "xla_cpu_experimental_onednn_custom_call"
 NARROW = architecture.alexnet(  # without dropout, whose draws depend on the type
@@ -112,3 +112,18 @@ def test_what_onednn_computes_is_as_near_to_float64_as_what_is_computed_without_
     for layer in exact:
         assert off(ours, layer) < 1.5 * off(without, layer) + 1e-3, layer
         assert 0 < off(ours, layer) < 0.3, layer  # a unit near zero may be on one side of it or the other
+
+
+@pytest.mark.slow
+def test_bfloat16_reaches_the_error_of_float32_on_the_digits(tmp_path: Path) -> None:
+    """Within half a point, the means of five seeds; each run as README's, whole."""
+    errors: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    for dtype, of_seeds in errors.items():
+        for seed in range(5):
+            flags = (f"--config.model.dtype={dtype}", f"--config.train.seed={seed}", "--config.mesh.model=1")
+            done = launch("--config=configs/digits.py", f"--workdir={tmp_path / dtype}{seed}", *flags)
+            of_seeds.append(result(done)["top1_error"])
+    means = {dtype: sum(of_seeds) / len(of_seeds) for dtype, of_seeds in errors.items()}
+    assert means["float32"] < 0.03, errors  # learnt at all
+    assert abs(means["bfloat16"] - means["float32"]) <= 0.005, errors
+    assert errors["bfloat16"] != errors["float32"]

@@ -221,21 +221,6 @@ def test_checkpoints_within_an_epoch(at: Any) -> None:
     assert kept == [12, 18, 19]
 
 
-@pytest.mark.slow
-def test_bfloat16_reaches_the_error_of_float32_on_the_digits(tmp_path: Path) -> None:
-    """Within half a point, the means of five seeds; each run as README's, whole."""
-    errors: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-    for dtype, of_seeds in errors.items():
-        for seed in range(5):
-            flags = (f"--config.model.dtype={dtype}", f"--config.train.seed={seed}", "--config.mesh.model=1")
-            done = launch("--config=configs/digits.py", f"--workdir={tmp_path / dtype}{seed}", *flags)
-            of_seeds.append(result(done)["top1_error"])
-    means = {dtype: sum(of_seeds) / len(of_seeds) for dtype, of_seeds in errors.items()}
-    assert means["float32"] < 0.03, errors  # learnt at all
-    assert abs(means["bfloat16"] - means["float32"]) <= 0.005, errors
-    assert errors["bfloat16"] != errors["float32"]
-
-
 def test_a_stall_is_one_warning_with_causes_and_dead_units(at: Any) -> None:
     stalled = (
         *(*at("stall"), "--config.train.steps=60", "--config.train.stall_steps=44", "--config.train.log_every=5"),
