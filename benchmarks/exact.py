@@ -7,6 +7,7 @@ needs jax, flax, optax and numpy alone. On JAX's first device, in full float32:
   stages: what the stages make of two pictures, beside the paper's formulas in NumPy's float64 (tests/reference.py).
   gradients: of a training step without dropout, whose draws depend on the type, beside the same on the processor in
     float64, by layer.
+  bfloat16_stages, bfloat16_gradients: the same in bfloat16, the gradients by their norms.
   losses: of ten steps of training, beside the processor's in float32.
   bfloat16: of the same ten steps in bfloat16, beside float32 on the same device.
 
@@ -24,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -36,8 +38,12 @@ from alexnet_jax.training.activations import activations
 from alexnet_jax.training.step import Recipe, TrainState, compiled_steps, create_state, loss_and_gradients
 from tests import reference
 
-# What the largest difference may be, as a share of the largest number that is compared.
-MAY_BE = {"stages": 1e-4, "gradients": 1e-3, "losses": 1e-4, "bfloat16": 2e-2}
+# What the largest difference may be, as a share of the largest number that is compared. In bfloat16 conv1's gradient
+# has been off by 0.63 of its norm, as the signs of many units near zero are; zeros in its place would be off by 1.
+MAY_BE = {
+    **{"stages": 1e-4, "gradients": 1e-3, "losses": 1e-4},
+    **{"bfloat16_stages": 0.05, "bfloat16_gradients": 0.9, "bfloat16": 2e-2},
+}
 ENLARGED = 2.0  # times the initial kernels: activations of a size at which differences count
 SQUARE = 256  # side of the mean image, pixels
 
@@ -68,6 +74,12 @@ def enlarged(params: Any) -> Any:
     return jax.tree.map(lambda x: x if x.ndim == 1 else ENLARGED * x, params)
 
 
+def relative_norm(ours: Any, theirs: Any) -> float:
+    """The norm of all differences, as a share of that of all numbers."""
+    ours, theirs = (np.asarray(x, np.float64).ravel() for x in (ours, theirs))
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
 def stages(recipe: Recipe, mesh: Mesh) -> float:
     """The largest difference of all stages to the formulas in NumPy."""
     net = recipe.architecture
@@ -90,11 +102,15 @@ def stages(recipe: Recipe, mesh: Mesh) -> float:
 
 
 def step_gradients(recipe: Recipe, mesh: Mesh, size: int, dtype: str) -> Any:
-    """The gradients of a training step at enlarged weights, computed in that type, on the host."""
+    """The gradients of a training step at enlarged weights, computed in that type, on the host.
+
+    Parameters are of at least float32.
+    """
     batch, mean = noise(recipe.architecture, size)
+    at_least_float32 = jnp.promote_types(dtype, "float32")
     with jax.enable_x64(False):  # or other weights would be drawn
         state = create_state(recipe, mesh)
-    state = replace(state, params=jax.tree.map(lambda x: x.astype(dtype), enlarged(state.params)))
+    state = replace(state, params=jax.tree.map(lambda x: x.astype(at_least_float32), enlarged(state.params)))
     recipe = replace(recipe, dtype=dtype)
 
     def gradients(state: TrainState, batch: Batch, mean: jax.Array) -> Any:
@@ -104,17 +120,24 @@ def step_gradients(recipe: Recipe, mesh: Mesh, size: int, dtype: str) -> Any:
     return jax.device_get(run(state, towers.put_batch(batch, mesh), towers.replicate(mean, mesh)))
 
 
-def gradients(recipe: Recipe, mesh: Mesh, processor: Mesh, size: int) -> float:
-    """The largest difference of all layers' kernels and biases to the processor's in float64."""
-    ours = step_gradients(recipe, mesh, size, "float32")
+def gradients(recipe: Recipe, mesh: Mesh, processor: Mesh, size: int) -> dict[str, float]:
+    """The largest difference of all layers' kernels and biases to the processor's in float64, in both types."""
     with jax.enable_x64(True):
         exact = step_gradients(recipe, processor, size, "float64")
-    worst = {}
-    for name, layer in exact.items():
-        for kind in layer:
-            worst[f"{name}/{kind}"] = relative(ours[name][kind], exact[name][kind])
-            say(f"gradient of {name}/{kind}: {worst[f'{name}/{kind}']:.1e}")
-    return max(worst.values())
+    found = {}
+    # In bfloat16 a unit near zero may be on its other side, which moves single numbers far, and the whole little.
+    for dtype, called, compare in (
+        ("float32", "gradients", relative),
+        ("bfloat16", "bfloat16_gradients", relative_norm),
+    ):
+        ours, worst = step_gradients(recipe, mesh, size, dtype), 0.0
+        for name, layer in exact.items():
+            for kind in layer:
+                difference = compare(ours[name][kind], exact[name][kind])
+                say(f"gradient of {name}/{kind} in {dtype}: {difference:.1e}")
+                worst = max(worst, difference)
+        found[called] = worst
+    return found
 
 
 def losses(recipe: Recipe, mesh: Mesh, steps: int, size: int) -> list[float]:
@@ -142,7 +165,8 @@ def main() -> None:
         for rate in (0.5, 0.0)
     )
     steps, size = (3, 8) if quick else (10, 32)
-    found = {"stages": stages(recipe, mesh), "gradients": gradients(without_dropout, mesh, processor, size)}
+    found = {"stages": stages(recipe, mesh), "bfloat16_stages": stages(replace(recipe, dtype="bfloat16"), mesh)}
+    found |= gradients(without_dropout, mesh, processor, size)
     ours = losses(recipe, mesh, steps, size)
     found["losses"] = relative(ours, losses(recipe, processor, steps, size))
     found["bfloat16"] = relative(losses(replace(recipe, dtype="bfloat16"), mesh, steps, size), ours)

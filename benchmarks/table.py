@@ -57,9 +57,9 @@ def _machine(record: dict[str, Any]) -> str:
         ]
         if "answer_seconds" in one:  # earlier records have none
             lines += [
-                f"Importing TensorFlow alone takes {one['tensorflow_seconds']:.1f} s there, of a warm start's "
-                f"{one['warm_seconds']:.1f}; describing the network {one['describe_seconds']:.1f} s; a fresh Python to "
-                f"`alexnet_jax.load` and one picture's classes {one['answer_seconds']:.1f} s."
+                f"A plain `import tensorflow`, with Keras, takes {one['tensorflow_seconds']:.1f} s there, and a whole "
+                f"warm start {one['warm_seconds']:.1f}; describing the network {one['describe_seconds']:.1f} s; a "
+                f"fresh Python to `alexnet_jax.load` and one picture's classes {one['answer_seconds']:.1f} s."
             ]
     waited = [run["result"] for run in runs if run["arguments"][0].endswith("latency.py") and "result" in run]
     if waited:

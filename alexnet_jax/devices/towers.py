@@ -108,6 +108,8 @@ def on_cpu(mesh: Mesh) -> bool:
 def compiler_options(mesh: Mesh, dtype: str) -> dict[str, str | bool]:
     """What XLA is to be told when it compiles a program with convolutions for the mesh.
 
+    Where that is to convolve by oneDNN, whatever this process compiles from then on is not kept in JAX's cache.
+
     Args:
       dtype: of activations and products, by its name.
     """
