@@ -41,8 +41,12 @@ from tests import reference
 # What the largest difference may be, as a share of the largest number that is compared. In bfloat16 conv1's gradient
 # has been off by 0.63 of its norm, as the signs of many units near zero are; zeros in its place would be off by 1.
 MAY_BE = {
-    **{"stages": 1e-4, "gradients": 1e-3, "losses": 1e-4},
-    **{"bfloat16_stages": 0.05, "bfloat16_gradients": 0.9, "bfloat16": 2e-2},
+    "stages": 1e-4,
+    "gradients": 1e-3,
+    "losses": 1e-4,
+    "bfloat16_stages": 0.05,
+    "bfloat16_gradients": 0.9,
+    "bfloat16": 2e-2,
 }
 ENLARGED = 2.0  # times the initial kernels: activations of a size at which differences count
 SQUARE = 256  # side of the mean image, pixels
