@@ -9,11 +9,11 @@ TYPE_CHECKING = False  # True to type checkers, as typing's own; importing that 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
-    from alexnet_jax.runs.net import Net
+    from alexnet_jax.inference.net import Net
 
 
 def load(workdir: "str | os.PathLike[str]", checkpoint: str = "best", mesh: "Mesh | None" = None) -> "Net":
-    """The trained network of a run, for use: see `alexnet_jax.runs.net.Net`.
+    """The trained network of a run, for use: see `alexnet_jax.inference.net.Net`.
 
         net = alexnet_jax.load("runs/digits")
         net.predict("seven.png")
@@ -27,6 +27,6 @@ def load(workdir: "str | os.PathLike[str]", checkpoint: str = "best", mesh: "Mes
     Raises:
       alexnet_jax.messages.UserError: there is no run, or no checkpoint that can be read.
     """
-    from alexnet_jax.runs import net  # JAX takes seconds to import
+    from alexnet_jax.inference import net  # JAX takes seconds to import
 
     return net.load(workdir, checkpoint, mesh)

@@ -16,8 +16,10 @@ from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import cache, signals
 from alexnet_jax.arguments import made_plain, value_of
-from alexnet_jax.defined_flags import define_flags
+from alexnet_jax.config import config_file
+from alexnet_jax.config.config import OF_PICTURES, PLACES, check_config, config_of, flatten, load_saved, run_exists
 from alexnet_jax.devices import cluster, launchers
+from alexnet_jax.flag_definitions import define_flags
 from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
 from alexnet_jax.messages import UserError, as_json, say, say_error, say_of_the_end
 from alexnet_jax.modes import (
@@ -33,8 +35,6 @@ from alexnet_jax.modes import (
     Invocation,
     require_figure,
 )
-from alexnet_jax.runs import config_file
-from alexnet_jax.runs.config import OF_PICTURES, PLACES, check_config, config_of, flatten, load_saved, run_exists
 
 flags.disclaim_key_flags()  # as defined_flags.py does
 WRONG = {  # what absl's parsers say of a value, and what it must be
@@ -136,7 +136,7 @@ def _run(argv: Sequence[str]) -> None:
     mode = _imported(f"alexnet_jax.modes.{FILES.get(flags.FLAGS.mode, flags.FLAGS.mode)}")
     _join()  # with all imported: on a slow disk that takes longer than a process may be silent
     if cluster.count() > 1:
-        from alexnet_jax.runs.alike import require_same_command
+        from alexnet_jax.runs.same_inputs import require_same_command
 
         require_same_command(flag.value, {"mode": flags.FLAGS.mode, **vars(invocation)})
     result = mode.run(flag.value, invocation)

@@ -147,8 +147,8 @@ class Runs:
 
     def error(self, name: str, config: ConfigDict) -> float | None:
         """The test error at the end, in percent, of the run of that name; None where its loss went to NaN."""
+        from alexnet_jax.loop.meter import NotFinite
         from alexnet_jax.modes import Invocation, train
-        from alexnet_jax.runs.meter import NotFinite
 
         marker, start = self.folder / name / "not_finite", time.perf_counter()
         if marker.exists():

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax.data.batch import Batch
+from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import say
 from alexnet_jax.network import architecture

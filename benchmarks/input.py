@@ -28,8 +28,9 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from alexnet_jax.data import pictures, workers
-from alexnet_jax.data.pictures import Picture
+from alexnet_jax.data.batches.training_statistics import training_statistics
+from alexnet_jax.data.decode import squares, worker_processes
+from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.messages import say
 from benchmarks.machine import CORES
 
@@ -63,14 +64,14 @@ def plain(paths: list[str]) -> int:
             (round(image.width * 256 / shorter), round(image.height * 256 / shorter)), Image.Resampling.BILINEAR
         )
         left, top = (image.width - 256) // 2, (image.height - 256) // 2
-        pictures.to_jpeg(image.crop((left, top, left + 256, top + 256)), 95)
+        squares.to_jpeg(image.crop((left, top, left + 256, top + 256)), 95)
     return len(paths)
 
 
 def bare(paths: list[str]) -> int:
     """As `plain`, by the functions and in the processes of prepare itself: only what is kept is resized."""
     for path in paths:
-        pictures.to_jpeg(pictures.square(pictures.rgb(Picture("", 0, path).read(), 10**8), 256), 95)
+        squares.to_jpeg(squares.square(squares.rgb(Picture("", 0, path).read(), 10**8), 256), 95)
     return len(paths)
 
 
@@ -94,7 +95,7 @@ def rate(batches: Iterator[Any], count: int, first: int) -> float:
 
 def resume_seconds(prepared: Any, config: Any, statistics: Any, epoch: int) -> float:
     """Until the first batch of a run that goes on nine tenths into an epoch of so many batches."""
-    from alexnet_jax.data import pipeline
+    from alexnet_jax.data.batches import pipeline
 
     first, shuffled = epoch * 9 // 10, config.data.shuffle_examples
     config.data.shuffle_examples = 1024
@@ -170,8 +171,9 @@ def main(argv: list[str]) -> None:
     """Measures everything in turns."""
     import tensorflow as tf
 
-    from alexnet_jax.data import pipeline, prepare
-    from alexnet_jax.data.epoch import lighting_matrix
+    from alexnet_jax.data.batches import pipeline
+    from alexnet_jax.data.batches.epoch import lighting_matrix
+    from alexnet_jax.data.prepared import prepare
     from alexnet_jax.data.tensorflow import tfds
     from configs import alexnet
 
@@ -195,7 +197,7 @@ def main(argv: list[str]) -> None:
             sets["jpeg"] = prepare.open_or_prepare(config)
             note("prepare", count / (time.perf_counter() - start))
             note("plain_prepare", in_processes(plain, paths, None))
-            note("bare_prepare", in_processes(bare, paths, workers.start_worker))
+            note("bare_prepare", in_processes(bare, paths, worker_processes.start_worker))
         config.data.encoding, config.data.prepared_dir = "raw", str(root / "raw")
         sets["raw"] = prepare.open_or_prepare(config)
         (root / "squares").mkdir()
@@ -206,7 +208,7 @@ def main(argv: list[str]) -> None:
         ):
             (root / "squares" / f"{number:06d}.jpg").write_bytes(example["image"])
         stored = [path.read_bytes() for path in sorted((root / "squares").glob("*.jpg"))]
-        statistics = prepare.training_statistics(sets["jpeg"], config)
+        statistics = training_statistics(sets["jpeg"], config)
         epoch = count * 9 // 10 // BATCH
         for _ in range(flags.FLAGS.repeats):
             for encoding, prepared in sets.items():

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from absl import app, flags
 
-from alexnet_jax.data import listing, sources
+from alexnet_jax.data import sources
+from alexnet_jax.data.prepared import listing
 from alexnet_jax.messages import say
 from configs import alexnet
 

@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import jax
 from step import circumstances, host_batch
 
+from alexnet_jax.config.config import recipe_of
 from alexnet_jax.devices import towers
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
-from alexnet_jax.runs.config import recipe_of
 from alexnet_jax.training.step import compiled_steps, create_state
 from configs import alexnet
 

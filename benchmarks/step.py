@@ -47,7 +47,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from alexnet_jax.data.batch import Batch
+from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import say
 from alexnet_jax.network import architecture, views

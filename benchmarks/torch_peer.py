@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from alexnet_jax.data.batch import Batch
+from alexnet_jax.data.batches.batch import Batch
 
 FORMS = ("band", "LocalResponseNorm")
 SIZE = 224  # of a view, pixels

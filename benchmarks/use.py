@@ -50,11 +50,12 @@ def config_of(folder: Path) -> Any:
 
 def main(argv: list[str]) -> None:
     """Measures in turns."""
-    from alexnet_jax.data import given, prepare, reading
+    from alexnet_jax.data.prepared import prepare
     from alexnet_jax.devices import towers
+    from alexnet_jax.inference import decode_pool, inputs
+    from alexnet_jax.inference.net import open_net
+    from alexnet_jax.loop import validation
     from alexnet_jax.modes import Invocation, train
-    from alexnet_jax.runs import validation
-    from alexnet_jax.runs.net import open_net
     from alexnet_jax.training.step import compiled_steps
 
     with tempfile.TemporaryDirectory() as text:
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> None:
         source = prepare.open_or_prepare(config)
         _, eval_step = compiled_steps(net.recipe, net.mesh)
         mean_image = towers.replicate(net.mean_image, net.mesh)
-        pictures = given.pictures_of([str(root / "photographs")])
+        pictures = inputs.pictures_of([str(root / "photographs")])
 
         def evaluated(count: int) -> int:
             with validation.batches_of(config, source, net.mesh) as batches:
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> None:
                 return int(validation.whole_set(eval_step, net.params, some, mean_image, net.mesh)["examples"])
 
         def used(through: Callable[[Any], Any], count: int) -> int:
-            with reading.decoders(count) as pool:
+            with decode_pool.decoders(count) as pool:
                 batches = net.read(pictures[:count], pool, 1, flags.FLAGS.batch)
                 return sum(len(some.names) for some, _ in through(batches))
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.config.config import OF_PICTURES, config_of, load_saved
 from alexnet_jax.messages import UserError
-from alexnet_jax.runs.config import OF_PICTURES, config_of, load_saved
 from configs import alexnet
 
 VARIANTS = ("caffe", "caffenet", "torchvision")

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 CHECKED = ["alexnet_jax.network", "alexnet_jax.training", "alexnet_jax.data", "alexnet_jax.devices"]
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
-from alexnet_jax.data.batch import Batch
+from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.network import architecture
 from tests import launched
 

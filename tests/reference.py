@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.data.batch import Batch
+from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dropout, MaxPool, ReLU
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alexnet_jax.config.config import check_config, flatten
 from alexnet_jax.data.sources.idx import FILES
-from alexnet_jax.runs.config import check_config, flatten
 from benchmarks import claims, claims_table
 from tests.conftest import ROOT, environment_of_a_user, part_of_readme
 

@@ -8,9 +8,11 @@ import pytest
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
-from alexnet_jax.data import pipeline, prepare
-from alexnet_jax.data.epoch import epoch_groups
-from alexnet_jax.data.statistics import Statistics, statistics_of
+from alexnet_jax.data.batches import pipeline
+from alexnet_jax.data.batches.epoch import epoch_groups
+from alexnet_jax.data.batches.training_statistics import training_statistics
+from alexnet_jax.data.prepared import prepare
+from alexnet_jax.data.prepared.statistics import Statistics, statistics_of
 from configs import digits
 
 
@@ -46,7 +48,7 @@ def test_every_digit_is_there_once(config: ConfigDict) -> None:
 
 
 def test_statistics_are_numpys(config: ConfigDict) -> None:
-    found = prepare.training_statistics(prepare.open_or_prepare(config), config)
+    found = training_statistics(prepare.open_or_prepare(config), config)
     pixels = all_squares(config, "train").astype(np.float64)
     np.testing.assert_allclose(found.mean_image, pixels.mean(axis=0), rtol=1e-6)
     expected = np.cov(pixels.reshape(-1, 3) / 255, rowvar=False, bias=True)
@@ -99,7 +101,7 @@ def test_evaluation_sees_every_picture_once_and_masks_the_rest(config: ConfigDic
 def test_crops_follow_their_offsets(config: ConfigDict) -> None:
     config.augment.reflections = True
     source = prepare.open_or_prepare(config)
-    statistics = prepare.training_statistics(source, config)
+    statistics = training_statistics(source, config)
     (batch,) = pipeline.training_batches(source, config, statistics, 0, 1)
     squares = all_squares(config, "train")
     mirrored = 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from alexnet_jax.config.config import flatten, network_of, recipe_of
 from alexnet_jax.modes import table
-from alexnet_jax.runs.config import flatten, network_of, recipe_of
 from configs import alexnet, alexnet_2012, cifar10, variants
 from configs.alexnet_2012 import RUNS
 

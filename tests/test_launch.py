@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from alexnet_jax import command_line, defined_flags
+from alexnet_jax import command_line, flag_definitions
+from alexnet_jax.config.config import check_config, config_to_json, flatten, load_saved
+from alexnet_jax.data.batches.training_statistics import training_statistics
 from alexnet_jax.messages import say
 from alexnet_jax.modes import MODES
-from alexnet_jax.runs.config import check_config, config_to_json, flatten, load_saved
 from configs import alexnet, digits
 from tests.conftest import ROOT, SMALL, launch, launch_anew, refusal, result
 
@@ -67,7 +68,7 @@ def test_what_waits_for_a_first_step_or_a_first_answer_imports_no_more_than_it_n
     for mode in ("describe", "communication", "predict", "table", "export", "import_"):
         assert "tensorflow" not in imported_by(f"import alexnet_jax.modes.{mode}"), mode
     assert "jax" not in imported_by("import alexnet_jax.modes.describe")
-    assert "tensorflow" not in imported_by("import alexnet_jax.runs.net")
+    assert "tensorflow" not in imported_by("import alexnet_jax.inference.net")
     # Whoever asks for it gets Keras, and the one that comes with TensorFlow.
     assert {"keras", "keras.src.layers.core.dense"} <= modules_of(
         "from alexnet_jax.data.tensorflow import tf\nimport os\ntf.keras.layers.Dense\n"
@@ -125,7 +126,7 @@ def test_prepare_says_where_the_data_is(data_dir: Path) -> None:
 
 
 def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir: Path, tmp_path: Path) -> None:
-    from alexnet_jax.data import prepare
+    from alexnet_jax.data.prepared import prepare
 
     config = digits.get_config()
     config.data.data_dir = str(data_dir)
@@ -135,7 +136,7 @@ def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path))
         made = prepare.open_or_prepare(config)
         assert made.folder.is_relative_to(tmp_path)
-        assert prepare.training_statistics(made, config).mean_image.shape == (70, 70, 3)
+        assert training_statistics(made, config).mean_image.shape == (70, 70, 3)
         assert prepare.open_or_prepare(config).folder == made.folder
     (data_dir / "digits_70").unlink()
 
@@ -143,7 +144,7 @@ def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir:
 def test_the_default_workdir_is_the_configs_name() -> None:
     from absl import flags
 
-    defined_flags.define_flags()
+    flag_definitions.define_flags()
     flags.FLAGS(["launch.py"])
     assert command_line._workdir("configs/digits.py") == Path.cwd() / "runs" / "digits"
     assert command_line._workdir("configs/alexnet.py:one_gpu") == Path.cwd() / "runs" / "alexnet-one_gpu"

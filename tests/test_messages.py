@@ -9,10 +9,10 @@ import pytest
 
 from alexnet_jax import messages
 from alexnet_jax.arguments import made_plain
+from alexnet_jax.files import new_file
+from alexnet_jax.inference.features_folder import about
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, communication
-from alexnet_jax.runs.arrays import about
-from alexnet_jax.runs.outputs import new_file
 from configs import alexnet
 from tests.conftest import launch, narrowed, refusal, result
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from alexnet_jax.runs.config import OF_PICTURES, check_config, last_step_of, network_of, recipe_of
+from alexnet_jax.config.config import OF_PICTURES, check_config, last_step_of, network_of, recipe_of
 from benchmarks import own_pictures
 from configs import alexnet, photos
 from tests.conftest import launch, refusal, result

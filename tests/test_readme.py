@@ -32,15 +32,7 @@ def test_the_rows_of_the_paper_are_the_tables() -> None:
     assert {name for row in of_variants for name in row.members} | set(rowless) == {"", *variants.VARIANTS}
 
 
-def test_every_room_and_picture_is_there() -> None:
-    block = README.split("## How the code is laid out")[1].split("```")[1]
-    named = set(re.findall(r"\b(\w+\.py)\b", block))
-    package = ROOT / "alexnet_jax"
-    there = {path.name for path in package.rglob("*.py") if path.parent.name != "modes"} - {"__init__.py"}
-    assert there <= named
-    assert {path.name for path in package.iterdir() if path.is_dir()} - {"__pycache__"} <= set(
-        re.findall(r"(\w+)/", block)
-    )
+def test_every_picture_is_there() -> None:
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / picture).is_file()
 

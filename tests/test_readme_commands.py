@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from benchmarks import own_pictures
 from tests.conftest import ROOT, Launched, launch, result
-from tests.data.test_idx import made as write_idx
+from tests.data.sources.test_idx import made as write_idx
 from tests.modes.test_import import state_dict, torchvision_layers
 from tests.photographs import write_folder, write_imagenet
 from tests.processes import free_port

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from alexnet_jax.config.config import check_config, flatten, network_of, recipe_of
 from alexnet_jax.devices import towers
+from alexnet_jax.loop.report import read_metrics
 from alexnet_jax.modes import Invocation, communication, evaluate, train
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import MaxPool
-from alexnet_jax.runs.config import check_config, flatten, network_of, recipe_of
 from alexnet_jax.runs.folder import evaluations
-from alexnet_jax.runs.report import read_metrics
 from configs import alexnet, alexnet_2012, variants
 from tests.conftest import launch, narrowed, refusal
 

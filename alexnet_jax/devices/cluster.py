@@ -16,9 +16,9 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from alexnet_jax.devices import native
+from alexnet_jax.devices import native_output
 from alexnet_jax.devices.launchers import JOIN_SECONDS, Place
-from alexnet_jax.devices.watch import Watch
+from alexnet_jax.devices.liveness import Watch
 from alexnet_jax.messages import UserError, leave_it_to_another, say, say_error, say_of_the_end
 
 ANSWER_SECONDS = 600  # until each has come to a place that all come to
@@ -68,7 +68,7 @@ def join(place: Place) -> None:
     else:
         _require_free(place.coordinator)
     _Here.place = place
-    native.keep_apart(_aborted)
+    native_output.keep_apart(_aborted)
     if place.process:
         leave_it_to_another()
     say(f"process 0 of {place.processes}, at {place.coordinator}: waiting for the others, {JOIN_SECONDS} s at most")

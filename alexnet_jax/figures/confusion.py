@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_jax.data.prepared_set import PreparedSet, labels_of_split
+from alexnet_jax.data.prepared.prepared_set import PreparedSet, labels_of_split
 from alexnet_jax.figures import drawing
 from alexnet_jax.figures.drawing import Place, plain
+from alexnet_jax.inference.neighbour_sources import stored_batches
+from alexnet_jax.inference.net import Net
 from alexnet_jax.messages import say
 from alexnet_jax.network.views import VIEWS
-from alexnet_jax.runs.gallery import stored_batches
-from alexnet_jax.runs.net import Net
 
 MATRIX = 100  # classes, up to which the matrix is drawn
 NUMBERED = 20  # classes, up to which its cells have their numbers in them

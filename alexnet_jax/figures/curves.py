@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.figures import drawing
 from alexnet_jax.figures.drawing import Place, plain
+from alexnet_jax.loop import report
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.runs import report
 from alexnet_jax.runs.folder import open_run
 from alexnet_jax.training.step import TOP_K
 

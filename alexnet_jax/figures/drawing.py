@@ -11,8 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from alexnet_jax import files
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.runs import outputs
 
 # Okabe and Ito's, which the colour-blind tell apart, too.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -83,9 +83,9 @@ def save_rows(place: Place, head: Sequence[str], rows: Iterable[Sequence[Any]], 
 
 @contextmanager
 def whole(place: Place, path: Path) -> Iterator[Path]:
-    """As `outputs.whole`. Raises UserError if the file cannot be written."""
+    """As `files.whole`. Raises UserError if the file cannot be written."""
     try:
-        with outputs.whole(path) as unfinished:
+        with files.whole(path) as unfinished:
             yield unfinished
     except OSError as error:
         raise unwritable(place, path, error.strerror or str(error)) from error
@@ -103,5 +103,5 @@ def unwritable(place: Place, path: Path, reason: str) -> UserError:
 
 def require_writable(place: Place) -> None:
     """Raises UserError, before anything is computed, if the folder cannot be made or written."""
-    if reason := outputs.why_not_writable(place.picture.parent):
+    if reason := files.why_not_writable(place.picture.parent):
         raise unwritable(place, place.picture, reason)

@@ -11,8 +11,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_jax.loop import report
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.runs import report
 from alexnet_jax.runs.folder import open_run
 
 TARGET = 0.25  # training error, the dotted line of the paper's figure

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.figures import drawing
 from alexnet_jax.figures.drawing import Place
+from alexnet_jax.inference.net import Net
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network import kernels
 from alexnet_jax.network.kernels import Colour
-from alexnet_jax.runs.net import Net
 
 INDEPENDENT = 2 / 3  # the opponent share of weights that are drawn independently
 

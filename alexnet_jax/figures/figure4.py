@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.figures import drawing
 from alexnet_jax.figures.drawing import Place, plain
+from alexnet_jax.inference.examples import Shown
+from alexnet_jax.inference.nearest import NEAREST, nearest
+from alexnet_jax.inference.neighbour_sources import Gallery
+from alexnet_jax.inference.net import TOP, Net, Prediction
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.views import VIEWS
-from alexnet_jax.runs.gallery import Gallery
-from alexnet_jax.runs.nearest import NEAREST, nearest
-from alexnet_jax.runs.net import TOP, Net, Prediction
-from alexnet_jax.runs.shown import Shown
 
 COLUMNS = 4  # of predicted pictures
 LETTERS = 15  # of a class's name in a bar

@@ -12,16 +12,17 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from alexnet_jax.data.prepared_set import PreparedSet
+from alexnet_jax.data.prepared.prepared_set import PreparedSet
 from alexnet_jax.devices import towers
-from alexnet_jax.figures import about, charts, confusion, curves, drawing, figure3, figure4
+from alexnet_jax.figures import charts, confusion, curves, drawing, figure3, figure4, page_tables
 from alexnet_jax.figures.drawing import Place
+from alexnet_jax.inference import examples
+from alexnet_jax.inference.nearest import features_of_rows
+from alexnet_jax.inference.neighbour_sources import StoredSplit
+from alexnet_jax.inference.net import Net, open_net
+from alexnet_jax.loop import report
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network import kernels
-from alexnet_jax.runs import report, shown
-from alexnet_jax.runs.gallery import StoredSplit
-from alexnet_jax.runs.nearest import features_of_rows
-from alexnet_jax.runs.net import Net, open_net
 from alexnet_jax.training.collectives import predict
 from alexnet_jax.training.step import TOP_K
 
@@ -82,8 +83,8 @@ def _pictured(net: Net, source: PreparedSet) -> Pictured:
     split, train, seed = net.config.evaluate.split, net.config.data.train_split, net.config.train.seed
     found = confusion.of_split(net, source, split)
     size = net.batch_size(source.examples(split))  # one program for all
-    chosen = shown.chosen(source.examples(split), seed)
-    eight, five = (shown.from_split(net.config, source, split, rows) for rows in chosen)
+    chosen = examples.chosen(source.examples(split), seed)
+    eight, five = (examples.from_split(net.config, source, split, rows) for rows in chosen)
     gallery, every = StoredSplit(net.config, source, train), source.examples(train)
     rows = gallery.some(GALLERY)
     blocks = features_of_rows(net, gallery, rows, figure4.layer_of(net))
@@ -91,7 +92,7 @@ def _pictured(net: Net, source: PreparedSet) -> Pictured:
     among = (
         f"all {every:,} training pictures" if len(rows) == every else f"{len(rows):,} of {every:,} training pictures"
     )
-    called = dict(zip(net.classes, shown.called(net.classes, net.workdir, source.folder), strict=True))
+    called = dict(zip(net.classes, examples.called(net.classes, net.workdir, source.folder), strict=True))
     return Pictured(figure4.answers(net, eight, size), queries, found, among, called)
 
 
@@ -107,7 +108,7 @@ def _text(net: Net, pictured: Pictured) -> str:
     environment.filters["called"] = lambda name: pictured.called.get(name, name)
     lines = report.read_metrics(net.workdir)
     painted = figure3.kernels_of(net)
-    settings = about.settings(net.config)
+    settings = page_tables.settings(net.config)
     top5 = len(net.classes) > TOP_K  # of fewer it says nothing
     return environment.get_template("page.html").render(
         run=net.workdir.name,
@@ -118,7 +119,7 @@ def _text(net: Net, pictured: Pictured) -> str:
         charts=_charts(net.workdir, top5),
         settings=settings,
         differing=[one for one in settings if one.differs],
-        layers=about.layers(net.recipe.architecture),
+        layers=page_tables.layers(net.recipe.architecture),
         kernels=[
             (_scaled(kernels.sheet(tower, painted.largest), 2), colour)
             for tower, colour in zip(painted.towers, painted.colours, strict=True)
@@ -133,9 +134,9 @@ def _text(net: Net, pictured: Pictured) -> str:
         crossing=_crossing(net),
         mesh={"data": net.mesh.shape[towers.DATA], "model": net.mesh.shape[towers.MODEL]},
         devices=f"{net.mesh.devices.size} x {net.mesh.devices.flat[0].device_kind}",
-        speed=about.speed(lines),
-        versions=about.versions(),
-        commands=about.commands(net.config, net.workdir),
+        speed=page_tables.speed(lines),
+        versions=page_tables.versions(),
+        commands=page_tables.commands(net.config, net.workdir),
     )
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from alexnet_jax.config.config import check_batches, recipe_of
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation, describe
-from alexnet_jax.runs.config import check_batches, recipe_of
 from alexnet_jax.training.collectives import Collective, predict
 from alexnet_jax.training.step import Recipe, abstract_batch, abstract_state, compiled_steps
 

@@ -4,11 +4,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.config.config import network_of
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import LRN, Architecture, Conv, MaxPool, Row
-from alexnet_jax.runs.config import network_of
 
 GIBIBYTES = (8, 16, 80)  # of memory a device, for which the largest batch is said
 READS = {"image": "image", "own": "own tower", "both": "all towers"}

@@ -12,14 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.prepared_set import PreparedSet
-from alexnet_jax.devices import cluster, towers
-from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import Invocation
-from alexnet_jax.runs import validation
-from alexnet_jax.runs.alike import open_same_data
-from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.config import (
+from alexnet_jax.config.config import (
     OF_PICTURES,
     OF_THE_NETWORK,
     OF_WHAT_IS_LEARNT,
@@ -28,6 +21,14 @@ from alexnet_jax.runs.config import (
     differences,
     recipe_of,
 )
+from alexnet_jax.config.memory import check_memory
+from alexnet_jax.data.prepared.prepared_set import PreparedSet
+from alexnet_jax.devices import cluster, towers
+from alexnet_jax.inference.net import say_of_mirrors
+from alexnet_jax.loop import validation
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.modes import Invocation
+from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.folder import (
     Run,
     are_other_pictures,
@@ -39,8 +40,7 @@ from alexnet_jax.runs.folder import (
     restore_params,
     say_of_other_pictures,
 )
-from alexnet_jax.runs.memory import check_memory
-from alexnet_jax.runs.net import say_of_mirrors
+from alexnet_jax.runs.same_inputs import open_same_data
 from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
 
 WORST = 30  # classes that are said

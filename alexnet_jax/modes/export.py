@@ -11,14 +11,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from safetensors.numpy import save
 
+from alexnet_jax.config.config import OF_THE_NETWORK
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import EXPORTED, Invocation
-from alexnet_jax.runs.config import OF_THE_NETWORK
 from alexnet_jax.runs.folder import Run, open_run, own_recipe, require_same_config, restore_params
 from alexnet_jax.training.step import Recipe
-from alexnet_jax.weights import caffe_export, own, pytorch, stablehlo
-from alexnet_jax.weights.mapping import Arrays, to_foreign
+from alexnet_jax.weights import caffe_export, pytorch, safetensors_run, stablehlo
+from alexnet_jax.weights.axis_order import Arrays, to_foreign
 
 Files = dict[Path, bytes]
 
@@ -77,8 +77,10 @@ def _input(trained: Run, mean: str) -> str:
 
 def _ours(path: Path, trained: Run, recipe: Recipe, arrays: Arrays, invocation: Invocation) -> Files:
     statistics = trained.statistics
-    contents = own.Contents(trained.config, trained.classes, statistics.mean_image, statistics.rgb_covariance, arrays)
-    return {path: own.encode(recipe.architecture, contents)}
+    contents = safetensors_run.Contents(
+        trained.config, trained.classes, statistics.mean_image, statistics.rgb_covariance, arrays
+    )
+    return {path: safetensors_run.encode(recipe.architecture, contents)}
 
 
 def _stablehlo(path: Path, trained: Run, recipe: Recipe, arrays: Arrays, invocation: Invocation) -> Files:

@@ -8,15 +8,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import given, reading
-from alexnet_jax.data.reading import Rejected, Some
+from alexnet_jax.files import new_folder, require_free
+from alexnet_jax.inference import decode_pool, inputs
+from alexnet_jax.inference.decode_pool import Rejected, Some
+from alexnet_jax.inference.features_folder import FeaturesWriter, file_of, free_bytes, is_ours
+from alexnet_jax.inference.neighbour_sources import stored_batches
+from alexnet_jax.inference.net import Net, open_net
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.modes.predict import counted, require_some
-from alexnet_jax.runs.arrays import FeaturesWriter, file_of, free_bytes, is_ours
-from alexnet_jax.runs.gallery import stored_batches
-from alexnet_jax.runs.net import Net, open_net
-from alexnet_jax.runs.outputs import new_folder, require_free
 
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     if not invocation.output:
         raise UserError("--output is missing; name the folder to make")
     require_free(invocation.output, invocation.overwrite)
-    pictures = given.pictures_of(invocation.files) if invocation.files else []
+    pictures = inputs.pictures_of(invocation.files) if invocation.files else []
     net = open_net(invocation.workdir, config, "used for features")
     shapes = net.shapes(layers, invocation.reduce == "mean")
     rejected: list[Rejected] = []
@@ -46,7 +46,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         if pictures:
             _require_room(folder, invocation, len(pictures) * a_row)
             size = net.batch_size(len(pictures), layers, invocation.reduce == "mean")
-            with reading.decoders(len(pictures)) as pool:
+            with decode_pool.decoders(len(pictures)) as pool:
                 batches = counted(net.read(pictures, pool, 1, size), pictures, rejected)
                 _write(net, batches, layers, invocation, writer)
             require_some(writer.rows, rejected)
@@ -97,7 +97,7 @@ def _of_split(
     Returns:
       Where the pictures are from.
     """
-    from alexnet_jax.data import prepare  # TensorFlow takes seconds to import, and files need none
+    from alexnet_jax.data.prepared import prepare  # TensorFlow takes seconds to import, and files need none
 
     split = net.config.evaluate.split
     source = prepare.open_or_prepare(net.config)

@@ -7,10 +7,10 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.figures import curves, drawing, figure1
 from alexnet_jax.figures.drawing import Place
+from alexnet_jax.files import require_free
+from alexnet_jax.loop.meter import NotFinite
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import OF_SEVERAL_RUNS, PAGE, Invocation, require_figure
-from alexnet_jax.runs.meter import NotFinite
-from alexnet_jax.runs.outputs import require_free
 
 NAMES = {"confusion": "confusion.png", "curves": "curves-by-epoch.png", "page": PAGE}  # others: figureN.png
 OF_FILES = ("4",)  # figures of pictures that a person names
@@ -62,7 +62,7 @@ def _place(invocation: Invocation, name: str) -> Place:
 
 def _figure3(config: ConfigDict | None, folders: list[Path], invocation: Invocation, place: Place) -> dict[str, Any]:
     from alexnet_jax.figures import figure3
-    from alexnet_jax.runs.net import open_net
+    from alexnet_jax.inference.net import open_net
 
     if not folders:
         return figure3.make(figure3.kernels_of(open_net(invocation.workdir, config, "drawn")), place)
@@ -70,47 +70,47 @@ def _figure3(config: ConfigDict | None, folders: list[Path], invocation: Invocat
 
 
 def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
-    from alexnet_jax.data import given, prepare
-    from alexnet_jax.data.reading import Rejected
+    from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import figure4
+    from alexnet_jax.inference import examples, inputs
+    from alexnet_jax.inference.decode_pool import Rejected
+    from alexnet_jax.inference.nearest import features_of_split
+    from alexnet_jax.inference.neighbour_sources import StoredSplit
+    from alexnet_jax.inference.net import open_net
     from alexnet_jax.modes.predict import require_some
-    from alexnet_jax.runs import shown
     from alexnet_jax.runs.folder import open_run, say_of_other_pictures
-    from alexnet_jax.runs.gallery import StoredSplit
-    from alexnet_jax.runs.nearest import features_of_split
-    from alexnet_jax.runs.net import open_net
 
-    files = given.pictures_of(invocation.files) if invocation.files else []
+    files = inputs.pictures_of(invocation.files) if invocation.files else []
     net = open_net(invocation.workdir, config, "drawn")
     rejected: list[Rejected] = []
     if files:
-        left, rejected = shown.from_files(net.config.data, files, shown.PREDICTED)
+        left, rejected = examples.from_files(net.config.data, files, examples.PREDICTED)
         require_some(len(left.names), rejected)
-        right = left.first(shown.QUERIED)
+        right = left.first(examples.QUERIED)
         if len(files) > len(left.names) + len(rejected):
             say(f"the first {len(left.names)} of {len(files)} pictures are drawn")
     source = prepare.open_or_prepare(net.config)
     say_of_other_pictures(open_run(net.workdir), source.listing, source.folder)
     split, train = net.config.evaluate.split, net.config.data.train_split
     if not files:
-        rows = shown.chosen(source.examples(split), net.config.train.seed)
-        left, right = (shown.from_split(net.config, source, split, some) for some in rows)
+        rows = examples.chosen(source.examples(split), net.config.train.seed)
+        left, right = (examples.from_split(net.config, source, split, some) for some in rows)
     gallery = StoredSplit(net.config, source, train)
     blocks = features_of_split(net, source, train, figure4.layer_of(net))
     predicted = figure4.answers(net, left)
     queried = figure4.queries(net, right, gallery, blocks, range(source.examples(train)))
-    called = dict(zip(net.classes, shown.called(net.classes, net.workdir, source.folder), strict=True))
+    called = dict(zip(net.classes, examples.called(net.classes, net.workdir, source.folder), strict=True))
     title = f"{net.workdir.name}, step {net.step}: {'files' if files else split}, neighbours by {figure4.layer_of(net)}"
     result = figure4.make(title, predicted, queried, called, place)
     return {**result, "rejected": [one._asdict() for one in rejected], "step": net.step, "workdir": str(net.workdir)}
 
 
 def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
-    from alexnet_jax.data import prepare
+    from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import confusion
-    from alexnet_jax.runs import shown
+    from alexnet_jax.inference import examples
+    from alexnet_jax.inference.net import open_net
     from alexnet_jax.runs.folder import open_run, require_same_classes, say_of_other_pictures
-    from alexnet_jax.runs.net import open_net
 
     net = open_net(invocation.workdir, config, "drawn")
     source, split = prepare.open_or_prepare(net.config), net.config.evaluate.split
@@ -118,16 +118,16 @@ def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) 
     require_same_classes(run, source.classes, source.name)
     say_of_other_pictures(run, source.listing, source.folder)
     found = confusion.of_split(net, source, split)
-    called = shown.called(net.classes, net.workdir, source.folder)
+    called = examples.called(net.classes, net.workdir, source.folder)
     title = f"{net.workdir.name}, step {net.step}: {split}, {int(found.examples.sum())} pictures"
     result = confusion.make(title, found, called, place)
     return {**result, "views": net.config.evaluate.views, "step": net.step, "workdir": str(net.workdir)}
 
 
 def _page(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
-    from alexnet_jax.data import prepare
+    from alexnet_jax.config.config import config_of
+    from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import page
-    from alexnet_jax.runs.config import config_of
     from alexnet_jax.runs.folder import open_run, require_same_classes, require_same_pictures
 
     run = open_run(invocation.workdir)

@@ -10,16 +10,16 @@ import numpy as np
 from jaxtyping import Float32
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.config import config_file
+from alexnet_jax.config.config import OF_THE_NETWORK, check_config, config_of, differences, network_of
+from alexnet_jax.config.earlier import with_added_fields
+from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import IMPORTED, Invocation
 from alexnet_jax.network.architecture import LRN, Architecture, Conv, MaxPool
-from alexnet_jax.runs import config_file
-from alexnet_jax.runs.config import OF_THE_NETWORK, check_config, config_of, differences, network_of
-from alexnet_jax.runs.earlier import with_added_fields
-from alexnet_jax.runs.imported import require_free, write_run
-from alexnet_jax.weights import caffe, caffe_export, caffe_geometry, class_names, own, pytorch
-from alexnet_jax.weights.mapping import Arrays, Foreign, foreign_shape, from_foreign, layer_rows
+from alexnet_jax.runs.create import require_free, write_run
+from alexnet_jax.weights import caffe, caffe_export, caffe_geometry, class_names, pytorch, safetensors_run
+from alexnet_jax.weights.axis_order import Arrays, Foreign, foreign_shape, from_foreign, layer_rows
 
 CAFFE, CAFFENET, TORCHVISION = (f"configs/alexnet.py:{variant}" for variant in ("caffe", "caffenet", "torchvision"))
 CAFFE_MEAN = (104.0, 117.0, 123.0)  # B, G, R of ImageNet 2012, rounded, as Caffe's own examples have it
@@ -167,7 +167,7 @@ def _of_torchvision(config: ConfigDict | None, path: Path, invocation: Invocatio
 
 def _of_ours(config: ConfigDict | None, path: Path, invocation: Invocation) -> Imported:
     _require_no_mean(invocation)
-    contents = own.read(path)
+    contents = safetensors_run.read(path)
     saved = with_added_fields(contents.config)
     if config is not None:
         differing = differences(config, saved, OF_THE_NETWORK, ("in --config", "in the file"))
@@ -179,7 +179,7 @@ def _of_ours(config: ConfigDict | None, path: Path, invocation: Invocation) -> I
     if invocation.classes:
         classes = class_names.class_names(len(classes), invocation.classes)
     net = network_of(config, config.model.classes or len(classes))
-    arrays = own.parameters(net, contents.arrays, str(path), config.name)
+    arrays = safetensors_run.parameters(net, contents.arrays, str(path), config.name)
     return config, arrays, _statistics(config, contents.mean_image, contents.rgb_covariance), classes
 
 

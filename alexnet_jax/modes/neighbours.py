@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import given, reading, sheet
-from alexnet_jax.data.reading import Rejected
+from alexnet_jax.data.prepared import contact_sheet
+from alexnet_jax.files import new_file, require_free
+from alexnet_jax.inference import decode_pool, features_folder, inputs
+from alexnet_jax.inference.decode_pool import Rejected
+from alexnet_jax.inference.nearest import NEAREST, features_of_split, nearest
+from alexnet_jax.inference.neighbour_sources import FeaturesFolder, Gallery, StoredSplit
+from alexnet_jax.inference.net import Net, open_net
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.modes.predict import counted, require_some
-from alexnet_jax.runs import arrays
-from alexnet_jax.runs.gallery import FeaturesFolder, Gallery, StoredSplit
-from alexnet_jax.runs.nearest import NEAREST, features_of_split, nearest
-from alexnet_jax.runs.net import Net, open_net
-from alexnet_jax.runs.outputs import new_file, require_free
 
 LAYER = "fc7"
 DRAWN = 50  # queries on the sheet
@@ -35,14 +35,14 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         require_free(invocation.output, invocation.overwrite)
         if Path(invocation.output).suffix.lower() != ".png":
             raise UserError(f"--output={invocation.output} is not FILE.png; give it that ending")
-    pictures = given.pictures_of(invocation.files)
+    pictures = inputs.pictures_of(invocation.files)
     net = open_net(invocation.workdir, config, "used for neighbours")
     folder = Path(invocation.features).expanduser().absolute() if invocation.features else None
     among = FeaturesFolder(folder, net.config, net.digest(), LAYER) if folder else None
     rejected: list[Rejected] = []
     names: list[str] = []
     parts, centres = [], []
-    with reading.decoders(len(pictures)) as pool:
+    with decode_pool.decoders(len(pictures)) as pool:
         batches = counted(net.read(pictures, pool, 1, net.batch_size(len(pictures))), pictures, rejected)
         for some, made in net.features_of(batches, [LAYER]):
             parts.append(made[LAYER])
@@ -68,7 +68,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
 
 def _training_split(net: Net) -> tuple[Gallery, Iterator[np.ndarray]]:
     """The run's training pictures, and their features as they are computed."""
-    from alexnet_jax.data import prepare  # TensorFlow takes seconds to import, and --features needs none
+    from alexnet_jax.data.prepared import prepare  # TensorFlow takes seconds to import, and --features needs none
 
     source, split = prepare.open_or_prepare(net.config), net.config.data.train_split
     return StoredSplit(net.config, source, split), features_of_split(net, source, split, LAYER)
@@ -76,7 +76,7 @@ def _training_split(net: Net) -> tuple[Gallery, Iterator[np.ndarray]]:
 
 def _blocks_of(folder: FeaturesFolder) -> Iterator[np.ndarray]:
     try:
-        for block in arrays.blocks_in(folder.file):
+        for block in features_folder.blocks_in(folder.file):
             rows = block.astype(np.float32)
             _require_numbers(rows, folder.file)
             yield rows
@@ -131,7 +131,7 @@ def _sheet(
     ]
     some_of = f", {len(centres)} of {len(queried)} pictures" if len(centres) < len(queried) else ""
     title = f"{net.workdir.name}, step {net.step}: each picture and the nearest by {LAYER}{some_of}"
-    return sheet.draw(title, [query["file"] for query in queried[: len(centres)]], images, captions)
+    return contact_sheet.draw(title, [query["file"] for query in queried[: len(centres)]], images, captions)
 
 
 def _save(drawing: Any, invocation: Invocation) -> str | None:

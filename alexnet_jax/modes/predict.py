@@ -9,13 +9,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import given, reading
-from alexnet_jax.data.pictures import Picture
-from alexnet_jax.data.reading import Rejected, Some
+from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.files import new_file
+from alexnet_jax.inference import decode_pool, inputs
+from alexnet_jax.inference.decode_pool import Rejected, Some
+from alexnet_jax.inference.net import TOP, Prediction, open_net, say_of_mirrors
 from alexnet_jax.messages import Advance, UserError, as_json, say
 from alexnet_jax.modes import Invocation
-from alexnet_jax.runs.net import TOP, Prediction, open_net, say_of_mirrors
-from alexnet_jax.runs.outputs import new_file
 
 SHOWN = 50  # pictures in the table for people
 WIDTH = 24  # letters of a class's bar
@@ -30,7 +30,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     Raises:
       UserError: no picture is named, none can be used, or there is no run or no place for the output.
     """
-    pictures = given.pictures_of(invocation.files)
+    pictures = inputs.pictures_of(invocation.files)
     predictions: list[dict[str, Any]] = []
     rejected: list[Rejected] = []
     with _written(invocation) as write:
@@ -38,7 +38,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         views = net.config.evaluate.views
         say_of_mirrors(net.config, net.config)
         say(f"predicting by the checkpoint of step {net.step} of {net.workdir}, views: {views}")
-        with reading.decoders(len(pictures)) as pool:
+        with decode_pool.decoders(len(pictures)) as pool:
             batches = counted(net.read(pictures, pool, views, net.batch_size(len(pictures))), pictures, rejected)
             for some, probabilities in net.probabilities_of(batches, views):
                 for name, row in zip(some.names, probabilities, strict=True):

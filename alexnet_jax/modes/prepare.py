@@ -5,11 +5,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import prepare
-from alexnet_jax.data.listing import left_out, load_summary, say_summary
-from alexnet_jax.data.prepared_set import REJECTED, PreparedSet
-from alexnet_jax.data.sheet import draw_sheet
-from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.data.batches.training_statistics import measured_statistics
+from alexnet_jax.data.prepared import prepare
+from alexnet_jax.data.prepared.contact_sheet import draw_sheet
+from alexnet_jax.data.prepared.listing import left_out, load_summary, say_summary
+from alexnet_jax.data.prepared.prepared_set import REJECTED, PreparedSet
+from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.devices import cluster
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
@@ -22,7 +23,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
 
     def work() -> tuple[PreparedSet, Statistics]:
         made = prepare.open_or_prepare(config, anew=True)
-        return made, prepare.measured_statistics(made, config)
+        return made, measured_statistics(made, config)
 
     prepared, statistics = cluster.one_first(config.data.shared, "prepares the pictures", work)
     if cluster.index():

@@ -6,10 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.files import new_file
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
-from alexnet_jax.runs.measured import BEST, NEWEST, Measured, measured
-from alexnet_jax.runs.outputs import new_file
+from alexnet_jax.runs.results import BEST, NEWEST, Measured, measured
 
 CONFIGS = ("alexnet", "alexnet_2012")  # as published, and as run in 2012
 Errors = tuple[float | None, float | None]  # top-1 and top-5, percent

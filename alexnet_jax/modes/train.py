@@ -11,15 +11,21 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import pipeline, prepare
-from alexnet_jax.data.prepared_set import PreparedSet, labels_of_split
+from alexnet_jax.config.config import OF_THE_START, OF_TRAINING, check_batches, network_of, recipe_of, run_exists
+from alexnet_jax.config.memory import check_memory
+from alexnet_jax.data.batches import pipeline
+from alexnet_jax.data.batches.training_statistics import training_statistics
+from alexnet_jax.data.prepared.prepared_set import PreparedSet, labels_of_split
 from alexnet_jax.devices import cluster, towers
+from alexnet_jax.loop import finetune
+from alexnet_jax.loop.baselines import OneAnswer, entropy
+from alexnet_jax.loop.loop import Training, programs_of
+from alexnet_jax.loop.meter import Meter
+from alexnet_jax.loop.saving import Saver
+from alexnet_jax.loop.tensorboard_images import Showing
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import PAGE, Invocation
-from alexnet_jax.runs import finetune
-from alexnet_jax.runs.alike import open_same_data
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
-from alexnet_jax.runs.config import OF_THE_START, OF_TRAINING, check_batches, network_of, recipe_of, run_exists
 from alexnet_jax.runs.folder import (
     Run,
     create_run,
@@ -34,22 +40,12 @@ from alexnet_jax.runs.folder import (
     set_run_aside,
     unlike_files,
 )
-from alexnet_jax.runs.guessing import OneAnswer, entropy
-from alexnet_jax.runs.loop import Training, programs_of
-from alexnet_jax.runs.memory import check_memory
-from alexnet_jax.runs.meter import Meter
-from alexnet_jax.runs.saving import Saver
-from alexnet_jax.runs.showing import Showing
+from alexnet_jax.runs.same_inputs import open_same_data
 from alexnet_jax.signals import stop_signals
-from alexnet_jax.training.step import (
-    Recipe,
-    TrainState,
-    abstract_state,
-    create_state,
-)
+from alexnet_jax.training.step import Recipe, TrainState, abstract_state, create_state
 
 if TYPE_CHECKING:
-    from alexnet_jax.runs.net import Net
+    from alexnet_jax.inference.net import Net
 
 SEEN_SECONDS = 20.0  # until a file that process 0 has written is seen by the others
 
@@ -93,7 +89,7 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
                 set_run_aside(workdir)
                 held.enter_context(only_writer(workdir))
             if this_run is None:
-                statistics = prepare.training_statistics(source, config)
+                statistics = training_statistics(source, config)
                 this_run = create_run(workdir, config, statistics, source.classes, source.listing)
         this_run = _seen_by_all(this_run, workdir)
         result = _trained(config, this_run, source, recipe, mesh, donor, steps_per_epoch)
@@ -131,7 +127,7 @@ def _net_of_the_page(workdir: Path, mesh: Mesh) -> "Net | None":
     """The network that many processes have trained, for the one that makes the page; None where there is one."""
     if cluster.count() == 1:
         return None
-    from alexnet_jax.runs.net import on_own_device
+    from alexnet_jax.inference.net import on_own_device
 
     return on_own_device(workdir, mesh)
 

@@ -25,8 +25,8 @@ from jaxtyping import PyTree
 from alexnet_jax.devices import cluster
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs import parts
+from alexnet_jax.runs.checkpoint_integrity import PROGRESS, damage_of, run_of, seal
 from alexnet_jax.runs.holding import held, leave_out_what_fails_late
-from alexnet_jax.runs.seals import PROGRESS, damage_of, run_of, seal
 
 Tree = TypeVar("Tree")  # of arrays, or of what stands for them
 NEWEST = 3

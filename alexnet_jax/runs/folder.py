@@ -12,12 +12,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.statistics import Statistics, load_statistics
-from alexnet_jax.locks import LOCK, alone_in
-from alexnet_jax.messages import UserError, say
-from alexnet_jax.network.model import Params
-from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.config import (
+from alexnet_jax.config.config import (
     OF_THE_START,
     config_to_json,
     differences,
@@ -26,8 +21,13 @@ from alexnet_jax.runs.config import (
     recipe_of,
     run_exists,
 )
-from alexnet_jax.runs.outputs import whole, why_not_writable
-from alexnet_jax.runs.seals import RUN, changed_files, let_change, name_run
+from alexnet_jax.data.prepared.statistics import Statistics, load_statistics
+from alexnet_jax.files import whole, why_not_writable
+from alexnet_jax.locks import LOCK, alone_in
+from alexnet_jax.messages import UserError, say
+from alexnet_jax.network.model import Params
+from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.checkpoint_integrity import RUN, changed_files, let_change, name_run
 from alexnet_jax.training.step import Recipe, abstract_state
 
 LISTING = "pictures.txt"  # the digest of their listing

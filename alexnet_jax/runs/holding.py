@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from alexnet_jax.runs.seals import DIGESTS
+from alexnet_jax.runs.checkpoint_integrity import DIGESTS
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from orbax.checkpoint import multihost
 
 from alexnet_jax.devices import cluster
-from alexnet_jax.runs.seals import digest_of
+from alexnet_jax.runs.checkpoint_integrity import digest_of
 
 WRITTEN = "async_write_complete"  # Orbax's name of the place where each process has written its part
 

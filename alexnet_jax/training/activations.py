@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from alexnet_jax.data.batch import Batch
+from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.devices import towers
 from alexnet_jax.network.architecture import Architecture, Conv
 from alexnet_jax.network.model import AlexNet, Params

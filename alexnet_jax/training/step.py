@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
-from alexnet_jax.data.batch import Batch, described
+from alexnet_jax.data.batches.batch import Batch, described
 from alexnet_jax.devices import towers
 from alexnet_jax.network import loss, ops
 from alexnet_jax.network.architecture import ALEXNET, Architecture

@@ -15,8 +15,8 @@ from jaxtyping import Float32
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.weights import protobuf
+from alexnet_jax.weights.axis_order import Foreign
 from alexnet_jax.weights.caffe_geometry import V1_TYPES, Settings, parameters_of, settings
-from alexnet_jax.weights.mapping import Foreign
 from alexnet_jax.weights.protobuf import FIXED32, FIXED64, LENGTH
 
 LAYERS_V1, LAYERS = 2, 100  # of NetParameter

@@ -29,7 +29,7 @@ from alexnet_jax.network.architecture import (
     table,
 )
 from alexnet_jax.network.stages import NAMES
-from alexnet_jax.weights.mapping import Foreign
+from alexnet_jax.weights.axis_order import Foreign
 from alexnet_jax.weights.protobuf import encode_field
 
 BLOB, SHAPE, DIM, DATA = 7, 7, 1, 5  # of LayerParameter, BlobProto, BlobShape, BlobProto

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.network.architecture import Architecture, Conv, Dense, Dropout, alexnet
-from alexnet_jax.weights.mapping import Foreign
+from alexnet_jax.weights.axis_order import Foreign
 
 TORCHVISION = tuple(f"features.{i}" for i in (0, 3, 6, 8, 10)) + tuple(f"classifier.{i}" for i in (1, 4, 6))
 STATE_DICTS = ("model", "state_dict")  # where torchvision's own and other training scripts keep it in a checkpoint

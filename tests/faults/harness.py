@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 from alexnet_jax.devices import towers
+from alexnet_jax.loop.report import read_metrics
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.folder import open_run, own_recipe
-from alexnet_jax.runs.report import read_metrics
 from alexnet_jax.training.step import abstract_state
 from tests.conftest import SMALL
 

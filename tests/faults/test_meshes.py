@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_jax.runs.report import read_metrics
+from alexnet_jax.loop.report import read_metrics
 from tests.conftest import SMALL, launch, launch_anew, result
 
 BEGUN, GONE_ON = 10, 10  # steps

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.config.config import recipe_of
+from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.devices import towers
-from alexnet_jax.runs.config import recipe_of
-from alexnet_jax.runs.imported import write_run
+from alexnet_jax.runs.create import write_run
 from alexnet_jax.training.step import abstract_state
 from configs import digits
 

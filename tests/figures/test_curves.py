@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.figures import curves
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.config.config import network_of
+from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.figures import figure1
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
-from alexnet_jax.runs.config import network_of
 from alexnet_jax.runs.folder import create_run
 from configs import alexnet, cifar10
 from tests.conftest import launch, refusal, result

@@ -12,11 +12,11 @@ from PIL import Image
 import alexnet_jax
 from alexnet_jax.figures import drawing, figure4
 from alexnet_jax.figures.drawing import Place
+from alexnet_jax.inference import examples
+from alexnet_jax.inference.examples import Shown, chosen
+from alexnet_jax.inference.net import Net
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
-from alexnet_jax.runs import shown
-from alexnet_jax.runs.net import Net
-from alexnet_jax.runs.shown import Shown
 from tests.conftest import launch, refusal, result
 from tests.figures.made_up import made_up, narrow
 
@@ -157,10 +157,10 @@ def test_a_validation_split_of_one_picture_and_ten_views(workdir: Path, net: Net
 
 @pytest.mark.parametrize(("examples", "counts"), [(1, (1, 1)), (5, (5, 5)), (12, (8, 5)), (13, (8, 5)), (400, (8, 5))])
 def test_what_is_chosen_of_few(examples: int, counts: tuple[int, int]) -> None:
-    eight, five = shown.chosen(examples, seed=3)
+    eight, five = chosen(examples, seed=3)
     assert (len(set(eight.tolist())), len(set(five.tolist()))) == counts
     assert examples < 13 or not set(eight.tolist()) & set(five.tolist())
-    assert examples < 400 or (shown.chosen(examples, seed=4)[0] != eight).any()
+    assert examples < 400 or (chosen(examples, seed=4)[0] != eight).any()
 
 
 def test_names_that_a_font_or_a_formula_would_stumble_over(net: Net, tmp_path: Path) -> None:
@@ -201,5 +201,5 @@ def test_a_network_without_fc7_and_one_that_gives_no_numbers(data_dir: Path, tmp
 
 def test_what_a_person_calls_the_classes(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("n1\ttabby, tabby cat\nn2\ttiger\n")
-    assert shown.called(("n1", "n2", "n3"), tmp_path / "none", tmp_path) == ["tabby", "tiger", "n3"]
-    assert shown.called(("n1",), tmp_path / "none") == ["n1"]
+    assert examples.called(("n1", "n2", "n3"), tmp_path / "none", tmp_path) == ["tabby", "tiger", "n3"]
+    assert examples.called(("n1",), tmp_path / "none") == ["n1"]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import alexnet_jax
-from alexnet_jax.data import prepare
-from alexnet_jax.figures import about, charts, page
+from alexnet_jax.config.fields import flatten
+from alexnet_jax.data.prepared import prepare
+from alexnet_jax.figures import charts, page, page_tables
 from alexnet_jax.figures.drawing import Place
+from alexnet_jax.inference.neighbour_sources import StoredSplit
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
-from alexnet_jax.runs.fields import flatten
-from alexnet_jax.runs.gallery import StoredSplit
 from configs import alexnet
 from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, result
 from tests.figures.made_up import made_up, narrow
@@ -140,10 +140,10 @@ def test_what_it_says_is_so(made: tuple[dict[str, Any], str], workdir: Path) -> 
 def test_the_commands_are_those_that_go_on_with_the_run(workdir: Path, made: tuple[dict[str, Any], str]) -> None:
     import shlex
 
-    from alexnet_jax.runs.config import config_of, load_saved
+    from alexnet_jax.config.config import config_of, load_saved
 
     config = config_of(load_saved(workdir))
-    (_, go_on), (_, predict), *_ = about.commands(config, workdir)
+    (_, go_on), (_, predict), *_ = page_tables.commands(config, workdir)
     parts = shlex.split(go_on)
     assert parts[:2] == ["python", "launch.py"] and f"--workdir={workdir}" in parts
     assert "--config=configs/digits.py" in parts and "--config.optimizer.momentum=0.5" in parts
@@ -153,12 +153,12 @@ def test_the_commands_are_those_that_go_on_with_the_run(workdir: Path, made: tup
     assert shlex.split(predict)[2:] == ["--mode=predict", f"--workdir={workdir}", "PICTURES"]
     config = narrow()
     config.name = "../elsewhere"
-    assert about.commands(config, workdir)[0][1].endswith(f"--workdir={shlex.quote(str(workdir))}")
+    assert page_tables.commands(config, workdir)[0][1].endswith(f"--workdir={shlex.quote(str(workdir))}")
 
 
 def test_the_papers_values_are_those_of_its_config() -> None:
     """Where this fails, write json.dumps(alexnet.get_config().to_dict(), indent=2) to figures/paper.json."""
-    assert json.loads(about.PAPER.read_text()) == json.loads(json.dumps(alexnet.get_config().to_dict()))
+    assert json.loads(page_tables.PAPER.read_text()) == json.loads(json.dumps(alexnet.get_config().to_dict()))
 
 
 @pytest.mark.parametrize(
@@ -212,10 +212,10 @@ def test_of_five_classes_there_is_no_top_5_error_and_what_fixes_the_epochs_is_no
         text = Path(found["picture"]).read_text()
         assert "50.00 %</b> top-1 error" in text
         assert ("top-5" in text) == (classes == 6)
-    to_go_on = about.commands(config, tmp_path)[0][0]
+    to_go_on = page_tables.commands(config, tmp_path)[0][0]
     assert to_go_on == "Go on"
     config.train.least_steps = 0
-    assert about.commands(config, tmp_path)[0][0].endswith("another --config.train.epochs")
+    assert page_tables.commands(config, tmp_path)[0][0].endswith("another --config.train.epochs")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
-from alexnet_jax.data import prepare
+from alexnet_jax.data.prepared import prepare
 from alexnet_jax.modes import Invocation, figures
 from tests.figures.made_up import made_up, narrow
 from tests.figures.test_page import write_metrics

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from ml_collections import ConfigDict
 
-from alexnet_jax.runs.fields import FIELDS
+from alexnet_jax.config.fields import FIELDS
 
 EXAMPLES = int(os.environ.get("FUZZ", 0))
 BYTES = 2 << 30  # by which a process may grow

@@ -19,15 +19,17 @@ from hypothesis import given, seed
 from hypothesis import strategies as st
 from PIL import Image
 
-from alexnet_jax import command_line, defined_flags
-from alexnet_jax.data import pictures, prepare
-from alexnet_jax.data.prepared_set import DIGESTS, labels_of_split, open_set
+from alexnet_jax import command_line, flag_definitions
+from alexnet_jax.config.config import check_config
+from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.data.batches.training_statistics import training_statistics
+from alexnet_jax.data.decode import squares
+from alexnet_jax.data.prepared import prepare
+from alexnet_jax.data.prepared.prepared_set import DIGESTS, labels_of_split, open_set
+from alexnet_jax.loop.report import read_metrics
 from alexnet_jax.messages import UserError
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.config import check_config
-from alexnet_jax.runs.fields import FIELDS
 from alexnet_jax.runs.folder import open_run, own_recipe
-from alexnet_jax.runs.report import read_metrics
 from alexnet_jax.training.step import abstract_state
 from configs import digits
 from tests.conftest import SMALL, launch, result
@@ -66,7 +68,7 @@ SECONDS = 10  # of the processor's, for one example
 @pytest.fixture(scope="module", autouse=True)
 def defined() -> Iterator[None]:
     if "config" not in flags.FLAGS:
-        defined_flags.define_flags()
+        flag_definitions.define_flags()
     before = peak_bytes()
     yield
     assert peak_bytes() - before < BYTES
@@ -149,9 +151,9 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
 @examples(300)
 @given(st.sampled_from(PICTURES), st.randoms(use_true_random=False))
 def test_every_picture_is_a_square_or_has_a_reason(content: bytes, chance: random.Random) -> None:
-    one = pictures.Picture("a", 0, data=mutated(content, chance))
+    one = squares.Picture("a", 0, data=mutated(content, chance))
     with not_long():
-        made = pictures.make_squares([one], 32, 95, 1_000_000, summed=True, accept_damaged=chance.random() < 0.5)
+        made = squares.make_squares([one], 32, 95, 1_000_000, summed=True, accept_damaged=chance.random() < 0.5)
     assert (made.stored[0] is None) == bool(made.reasons[0])
 
 
@@ -200,7 +202,7 @@ def test_every_file_of_a_prepared_set_is_read_or_refused(data_dir: Path, chance:
     try:
         with not_long():
             made = open_set(folder, config.data)
-            prepare.training_statistics(made, config)
+            training_statistics(made, config)
             for split in ("train", "validation"):
                 labels_of_split(made, split)
         assert after == before or path.name in BESIDE
@@ -243,7 +245,7 @@ def test_loading_executes_nothing(trained: Path, data_dir: Path, tmp_path: Path)
                     read_metrics(workdir)
                     Checkpoints(workdir).restore(state)
                 else:
-                    prepare.training_statistics(prepare.open_or_prepare(config), config)
+                    training_statistics(prepare.open_or_prepare(config), config)
             assert not marker.exists(), path
             path.write_bytes(before)
     pickle.loads(pickled)

@@ -16,10 +16,10 @@ from hypothesis import assume, event, given, seed
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
+from alexnet_jax.config.config import check_config
+from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, evaluate, train
-from alexnet_jax.runs.config import check_config
-from alexnet_jax.runs.fields import FIELDS
 from configs import digits
 from tests.fuzz.chance import BYTES, examples, peak_bytes, put
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from alexnet_jax.runs.report import read_metrics
+from alexnet_jax.loop.report import read_metrics
 from tests.conftest import ROOT, SMALL, environment_of_a_user
 
 SLURM = Path(__file__).with_name("slurm.sh")

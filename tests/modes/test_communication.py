@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 import pytest
 
+from alexnet_jax.config.config import recipe_of
 from alexnet_jax.devices import towers
 from alexnet_jax.modes import communication
 from alexnet_jax.modes.communication import Collective
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import ALEXNET
-from alexnet_jax.runs.config import recipe_of
 from alexnet_jax.training.step import Recipe, abstract_state
 from configs import alexnet
 from tests.conftest import NARROW, SMALL, launch, launch_anew, refusal, result

@@ -5,11 +5,11 @@ from importlib import import_module
 
 import pytest
 
+from alexnet_jax.config.config import network_of
 from alexnet_jax.data import sources
 from alexnet_jax.modes import describe
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import Architecture, MaxPool
-from alexnet_jax.runs.config import network_of
 from configs import alexnet, alexnet_2012, cifar10, photos, variants
 from tests.conftest import launch, result
 from tests.test_launch import imported_by

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import prepare
+from alexnet_jax.config.config import check_config, network_of
+from alexnet_jax.data.prepared import prepare
 from alexnet_jax.devices import towers
+from alexnet_jax.loop import finetune
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, evaluate, table, train
-from alexnet_jax.runs import finetune
-from alexnet_jax.runs.config import check_config, network_of
 from alexnet_jax.runs.folder import open_run, own_recipe, restore_params
-from alexnet_jax.runs.measured import measured
+from alexnet_jax.runs.results import measured
 from configs import alexnet, alexnet_2012
 from tests.conftest import launch, narrowed, refusal
 from tests.photographs import write_folder

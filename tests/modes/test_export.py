@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.runs.folder import open_run, own_recipe
-from alexnet_jax.weights.mapping import Foreign
+from alexnet_jax.weights.axis_order import Foreign
 from configs import alexnet_2012
 from tests.modes.test_import import agree, of_opencv
 from tests.weights.files import WIDTHS

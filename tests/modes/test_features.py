@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import alexnet_jax
+from alexnet_jax.inference import features_folder
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, features
 from alexnet_jax.network.architecture import alexnet
 from alexnet_jax.network.stages import stages
-from alexnet_jax.runs import arrays
 from tests.conftest import ROOT, launch, refusal, result
 
 
@@ -33,7 +33,7 @@ def test_rows_of_files_in_their_order(workdir: Path, folder: Path, tmp_path: Pat
     ]
     right = alexnet_jax.load(workdir).features(used, layers.split(","))
     for layer, shape in zip(layers.split(","), found["shape"], strict=True):
-        rows = np.load(output / arrays.file_of(layer))
+        rows = np.load(output / features_folder.file_of(layer))
         assert rows.dtype == np.float32 and list(rows.shape) == shape
         np.testing.assert_allclose(rows, right[layer], rtol=1e-4, atol=1e-5 * np.abs(rows).max())
     assert found["layer"] == layers.split(",") and found["output"] == str(output)
@@ -89,17 +89,17 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
 def test_an_array_that_grows_is_numpys_file(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(1234, 3, 5)).astype(np.float32)
     for count in (0, 1, 1234):
-        array = arrays.GrowingArray(tmp_path / "a.npy", (3, 5), "float32")
+        array = features_folder.GrowingArray(tmp_path / "a.npy", (3, 5), "float32")
         for first in range(0, count, 100):
             array.append(rows[first : min(first + 100, count)])
         array.finish()
         np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), rows[:count])
-        blocks = list(arrays.blocks_in(tmp_path / "a.npy"))
+        blocks = list(features_folder.blocks_in(tmp_path / "a.npy"))
         np.testing.assert_array_equal(np.concatenate([rows[:0], *blocks]), rows[:count])
 
 
 def test_what_the_type_cannot_hold_is_refused(tmp_path: Path) -> None:
-    with arrays.FeaturesWriter(tmp_path, {"conv1/sums": (2,)}, "float16", labelled=False) as writer:
+    with features_folder.FeaturesWriter(tmp_path, {"conv1/sums": (2,)}, "float16", labelled=False) as writer:
         writer.append(["a"], {"conv1/sums": np.full((1, 2), -65000, np.float32)}, None)
         with pytest.raises(UserError, match="conv1/sums reaches 70000, more than float16 can hold"):
             writer.append(["b"], {"conv1/sums": np.full((1, 2), -70000, np.float32)}, None)
@@ -107,10 +107,10 @@ def test_what_the_type_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 def test_names_stay_in_their_rows(tmp_path: Path) -> None:
     names = ["plain", "two\nlines", "back\\slash", "bytes\udcff", ""]
-    with arrays.FeaturesWriter(tmp_path, {"fc7": (2,)}, "float32", labelled=True) as writer:
+    with features_folder.FeaturesWriter(tmp_path, {"fc7": (2,)}, "float32", labelled=True) as writer:
         writer.append(names, {"fc7": np.zeros((5, 2), np.float32)}, np.arange(5))
         writer.finish({})
-    assert list(arrays.names_in(tmp_path)) == ["plain", "two\\nlines", "back\\slash", "bytes\udcff", ""]
+    assert list(features_folder.names_in(tmp_path)) == ["plain", "two\\nlines", "back\\slash", "bytes\udcff", ""]
     assert np.load(tmp_path / "labels.npy").tolist() == [0, 1, 2, 3, 4]
 
 
@@ -135,13 +135,13 @@ from alexnet_jax.modes import neighbours
 from alexnet_jax.runs import arrays
 
 folder, count = sys.argv[1], int(sys.argv[2])
-writer = arrays.FeaturesWriter(Path(folder), {"fc7": (4096,)}, "float16", labelled=True)
+writer = features_folder.FeaturesWriter(Path(folder), {"fc7": (4096,)}, "float16", labelled=True)
 rng = np.random.default_rng(0)
 block = rng.normal(size=(128, 4096)).astype(np.float32)
 for first in range(0, count, 128):
     writer.append([f"{i}" for i in range(first, first + 128)], {"fc7": block + first / 128}, np.zeros(128))
 writer.finish({})
-blocks = (rows.astype(np.float32) for rows in arrays.blocks_in(Path(folder) / "fc7.npy"))
+blocks = (rows.astype(np.float32) for rows in features_folder.blocks_in(Path(folder) / "fc7.npy"))
 distances, rows = neighbours.nearest(block[:2] + 1, blocks, 6)
 peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]  # KiB; the program's own, not its starter's
 print(json.dumps([int(peak), rows[:, 0].tolist()]))

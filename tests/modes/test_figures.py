@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from alexnet_jax.loop.meter import NotFinite
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures, train
-from alexnet_jax.runs.meter import NotFinite
 from configs import cifar10
 
 

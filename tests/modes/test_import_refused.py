@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_written_to_the_end_leaves_nothing(
     def full(self: object, *_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("alexnet_jax.runs.imported.Checkpoints.save", full)
+    monkeypatch.setattr("alexnet_jax.runs.create.Checkpoints.save", full)
     refused(tmp_path / "run", "No space left on device", format="caffe", weights=str(weights))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alexnet_jax.modes import table
 from alexnet_jax.runs.folder import record_evaluation
-from alexnet_jax.runs.measured import Measured, measured
+from alexnet_jax.runs.results import Measured, measured
 from configs import alexnet_2012, cifar10, variants
 from tests.conftest import launch, refusal, result
 

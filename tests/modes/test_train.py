@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.data.statistics import load_statistics
+from alexnet_jax.config.config import run_exists
+from alexnet_jax.data.prepared.statistics import load_statistics
+from alexnet_jax.loop import loop, report
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, train
-from alexnet_jax.runs import loop, report
-from alexnet_jax.runs.config import run_exists
 from alexnet_jax.runs.folder import open_run
 from configs import alexnet
 from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, narrowed, result

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from alexnet_jax.devices import towers
+from alexnet_jax.loop.report import read_metrics
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.folder import open_run, own_recipe
-from alexnet_jax.runs.report import read_metrics
 from alexnet_jax.training.step import abstract_state
 from tests import processes
 from tests.conftest import ROOT, SMALL, Launched, launch, refusal, result

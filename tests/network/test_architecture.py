@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from alexnet_jax.config.config import network_of
 from alexnet_jax.devices import towers
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import ALEXNET, LRN, Conv, Dense, Dropout, MaxPool
-from alexnet_jax.runs.config import network_of
 from alexnet_jax.training.step import Recipe, abstract_batch, abstract_state, compiled_steps
 from configs import alexnet
 

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alexnet_jax.config.config import check_config, network_of
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, evaluate, figures, train
-from alexnet_jax.network import small
+from alexnet_jax.network import cifar_networks
 from alexnet_jax.network.architecture import LRN, MaxPool, table
 from alexnet_jax.network.model import AlexNet
 from alexnet_jax.network.stages import stages
-from alexnet_jax.runs.config import check_config, network_of
 from alexnet_jax.training import optimizer
-from alexnet_jax.weights.mapping import to_foreign
+from alexnet_jax.weights.axis_order import to_foreign
 from configs import cifar10
 
-NARROW = small.conv_local(kernels=(4, 4, 3, 2), classes=5, input_size=12, first_stddev=0.1, weight_stddev=0.1)
+NARROW = cifar_networks.conv_local(kernels=(4, 4, 3, 2), classes=5, input_size=12, first_stddev=0.1, weight_stddev=0.1)
 
 
 def locally_connected(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.data.batch import Batch
+from alexnet_jax.config.config import network_of, recipe_of
+from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.devices import towers
 from alexnet_jax.network import architecture, ops
 from alexnet_jax.network.architecture import LRN, Architecture
 from alexnet_jax.network.model import AlexNet
 from alexnet_jax.network.stages import stages
-from alexnet_jax.runs.config import network_of, recipe_of
 from alexnet_jax.training.step import Recipe, class_probabilities, compiled_steps, create_state
 from configs import alexnet
 from tests import reference

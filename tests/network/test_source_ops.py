@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from alexnet_jax.config.config import network_of
 from alexnet_jax.network import ops
 from alexnet_jax.network.architecture import Architecture, Conv, Dense, MaxPool, Rounding, WithinMapNorm
 from alexnet_jax.network.model import AlexNet
-from alexnet_jax.runs.config import network_of
 from configs import alexnet, alexnet_2012
 from tests.conftest import narrowed
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.network import architecture, changes, small
+from alexnet_jax.network import architecture, changes, cifar_networks
 from alexnet_jax.network.stages import place_of, stages
 
 
@@ -30,7 +30,7 @@ def test_other_networks_have_their_own() -> None:
     assert name_of(source, "conv2/within_map_norm") == "conv2/within_map_norm"
     without = changes.without_layer(architecture.ALEXNET, "conv2")
     assert name_of(without, "conv1") == "conv1/pool2"
-    assert name_of(small.four_layers(), "fc4") == "fc4/sums"
+    assert name_of(cifar_networks.four_layers(), "fc4") == "fc4/sums"
 
 
 @pytest.mark.parametrize("name", ["fc9", "conv2", "conv1/pool3", "fc8/relu", "", "conv1/"])

@@ -17,7 +17,7 @@ from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError
 from alexnet_jax.network import architecture
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
-from alexnet_jax.runs.seals import name_run
+from alexnet_jax.runs.checkpoint_integrity import name_run
 from alexnet_jax.training.step import Recipe, TrainState, abstract_state, create_state
 from tests.conftest import NARROW
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_jax.config.config import load_saved
 from alexnet_jax.messages import UserError
-from alexnet_jax.runs.config import load_saved
+from alexnet_jax.runs.checkpoint_integrity import changed_files, let_change
 from alexnet_jax.runs.folder import Run, keep_config, open_run, set_run_aside
-from alexnet_jax.runs.seals import changed_files, let_change
 from tests.figures.made_up import made_up, narrow
 
 

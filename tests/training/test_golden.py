@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from alexnet_jax.data.batch import Batch
+from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.devices import towers
 from alexnet_jax.network.model import Params
 from alexnet_jax.training.step import Recipe, TrainState, compiled_steps, create_state, loss_and_gradients

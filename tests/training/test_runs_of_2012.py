@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from alexnet_jax.runs.config import last_step_of, recipe_of
+from alexnet_jax.config.config import last_step_of, recipe_of
 from alexnet_jax.training import optimizer
 from configs import alexnet_2012
 

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
+from alexnet_jax.config.config import check_config
 from alexnet_jax.messages import UserError
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
-from alexnet_jax.runs.config import check_config
 from alexnet_jax.training import optimizer
 from alexnet_jax.training.step import TrainState
 from configs import alexnet_2012

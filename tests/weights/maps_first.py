@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alexnet_jax.network.architecture import LRN, Architecture, Dense, Dropout, MaxPool, ReLU
-from alexnet_jax.weights.mapping import Foreign
+from alexnet_jax.weights.axis_order import Foreign
 from tests import reference
 
 

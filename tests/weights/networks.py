@@ -8,15 +8,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.batch import Batch
-from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.config.config import network_of
+from alexnet_jax.data.batches.batch import Batch
+from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.devices import towers
 from alexnet_jax.modes import Invocation, export, import_
-from alexnet_jax.runs.config import network_of
+from alexnet_jax.runs.create import write_run
 from alexnet_jax.runs.folder import open_run, own_recipe, restore_params
-from alexnet_jax.runs.imported import write_run
 from alexnet_jax.training.step import class_probabilities
-from alexnet_jax.weights.mapping import Arrays, layer_rows, own_shape, padded, unpadded
+from alexnet_jax.weights.axis_order import Arrays, layer_rows, own_shape, padded, unpadded
 from configs import alexnet
 from tests.weights.files import WIDTHS
 

@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from alexnet_jax.data.pictures import Picture
-from alexnet_jax.data.sources import solution
+from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.sources import kaggle_labels
 from alexnet_jax.data.sources.source import Source, Tally, split_of
 from alexnet_jax.data.sources.splits import (
     FOLDERS,
@@ -58,7 +58,7 @@ def open_folder(folder: Path, fraction: float, max_missing: float) -> Source:
     classes = tuple(sorted(listed["train"]))
     _require_classes(classes, listed, where, folder, tally)
     if flat:
-        by_class, note = solution.by_class(flat, loose.pop("validation"), classes, max_missing, tally)
+        by_class, note = kaggle_labels.by_class(flat, loose.pop("validation"), classes, max_missing, tally)
         listed["validation"] = by_class
         notes.append(note)
     if "test" in listed and not listed["test"]:
@@ -199,7 +199,7 @@ def _flat_validation(
         )
     if not loose["validation"]:
         raise UserError(f"'{where}' holds no pictures; put some there, in folders of classes, or remove it")
-    return solution.find(where, folder)
+    return kaggle_labels.find(where, folder)
 
 
 def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, folder: Path, tally: Tally) -> None:

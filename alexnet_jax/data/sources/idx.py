@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from alexnet_jax.data.pictures import Picture
+from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.data.sources.source import Source, Split, split_of
 from alexnet_jax.messages import UserError
 

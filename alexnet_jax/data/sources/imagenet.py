@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.pictures import Picture
+from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.data.sources.source import Source, Tally, require_not_missing, root, split_of
 from alexnet_jax.data.sources.splits import is_litter
 from alexnet_jax.data.sources.tars import Member, files_in

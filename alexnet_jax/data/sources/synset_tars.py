@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.data.pictures import Picture
+from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.data.sources.source import Source, Split, Tally, split_of
 from alexnet_jax.data.sources.splits import entries, held_out, is_litter, leave_by_name, split_folder, split_named
 from alexnet_jax.data.sources.tars import files_in

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.pictures import Picture
+from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.data.sources import digits  # which registers them with TFDS
 from alexnet_jax.data.sources.source import LeftOut, Source, Split, root
 from alexnet_jax.data.tensorflow import tfds

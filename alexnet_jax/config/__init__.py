@@ -1,0 +1,1 @@
+"""What may be configured: every field, its checks, and what the config becomes."""

@@ -1,0 +1,274 @@
+"""Checks a config once, at the door, and turns it into what the network and the step take."""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.config import fields
+from alexnet_jax.config.earlier import ADDED, with_added_fields
+from alexnet_jax.config.fields import flatten
+from alexnet_jax.messages import UserError
+from alexnet_jax.network import architecture, changes, cifar_networks
+
+if TYPE_CHECKING:
+    from alexnet_jax.training.step import Recipe
+
+# What a run must keep to be gone on with, and what it must keep to be evaluated.
+OF_TRAINING = (
+    *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed"),
+    *("evaluate.split", "evaluate.views"),  # or errors of different kinds would be compared
+    *("train.least_steps", "train.most_steps", "evaluate.least_steps"),  # which move the schedule's drops
+)
+OF_WHAT_IS_LEARNT = (  # with equal ones, runs take the same way, of which train.steps says how far
+    *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed", "train.init_from"),
+    *("train.init_except", "train.init_checkpoint", "train.epochs"),
+    *("train.least_steps", "train.most_steps"),  # which stretch the schedule
+)
+OF_THE_START = (
+    "train.init_from",
+    "train.init_except",
+    "train.init_checkpoint",
+)  # kept, too, until there is a checkpoint
+OF_PICTURES = ("resize", "square", "crop", "mean_rgb", "stddev_rgb")  # of `data`: what the network is shown
+OF_THE_NETWORK = ("model", *(f"data.{field}" for field in OF_PICTURES))
+OF_PREPARING = (
+    "data.max_missing",
+    "data.max_rejected",
+    "data.shared",
+)  # whether a set is prepared, and not what it becomes
+MOST_STEPS = 2**31 - 1  # the step is counted in 32 bits
+PLACES = ("data.data_dir", "data.manual_dir", "data.prepared_dir")  # where things lie, which may change
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises UserError, with a sentence, at the first field that cannot be."""
+    fields.check_fields(config)
+    fields.check_together(config)
+    net = network_of(config, classes=config.model.classes or 2)
+    if config.schedule.kind == "listed":
+        fields.check_rates(config.schedule.rates, [layer.name for layer in net.layers])
+    fields.check_decayed(config.optimizer.decayed, [layer.name for layer in net.layers])
+
+
+def check_batches(config: ConfigDict, slices: int) -> None:
+    """Raises UserError if a batch cannot be divided over `slices` positions of `data`."""
+    for field, size in (
+        ("train.batch_size", config.train.batch_size),
+        ("evaluate.batch_size", config.evaluate.batch_size),
+    ):
+        if size % slices:
+            raise UserError(
+                f"config.{field} is {size}, which {slices} slices (config.mesh.data) cannot share equally; "
+                f"set --config.{field} to a multiple of {slices}"
+            )
+
+
+def network_of(config: ConfigDict, classes: int) -> architecture.Architecture:
+    """The config's network. Raises UserError if the towers cannot share it or the pictures are too small."""
+    try:
+        net = _network(config, classes)
+        architecture.table(net)
+    except ValueError as error:
+        raise UserError(f"{error}; change config.model.kernels, config.model.units or config.data.crop") from error
+    return net
+
+
+def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
+    model = config.model
+    activation = architecture.ReLU() if model.activation == "relu" else architecture.Tanh()
+    alpha = model.lrn_alpha / model.lrn_n if model.lrn_alpha_over_n else model.lrn_alpha
+    lrn = architecture.LRN(model.lrn_n, model.lrn_k, alpha, model.lrn_beta, model.lrn_across_towers)
+    norm = (lrn,) if model.lrn else ()
+    if model.network == "alexnet":
+        net = _alexnet(config, classes, activation, norm)
+    else:
+        of_locals = partial(cifar_networks.conv_local, local_stddev=model.middle_stddev or model.weight_stddev)
+        make = of_locals if model.network == "conv_local" else cifar_networks.four_layers
+        net = make(
+            kernels=tuple(model.kernels),
+            classes=classes,
+            input_size=config.data.crop,
+            weight_stddev=model.weight_stddev,
+            first_stddev=model.first_stddev or None,
+            hidden_bias=model.hidden_bias,
+            activation=activation,
+            norm=norm,
+            ties=model.pool_ties,
+        )
+    return changes.starting_by_fan_in(net) if model.start == "fan_in" else net
+
+
+def _alexnet(
+    config: ConfigDict,
+    classes: int,
+    activation: architecture.ReLU | architecture.Tanh,
+    norm: tuple[architecture.LRN, ...],
+) -> architecture.Architecture:
+    model = config.model
+    net = architecture.alexnet(
+        kernels=tuple(model.kernels),
+        units=tuple(model.units),
+        classes=classes,
+        input_size=config.data.crop,
+        towers=model.towers,
+        first_padding=(model.first_padding[0], model.first_padding[1]),
+        padding=tuple(model.padding),
+        weight_stddev=model.weight_stddev,
+        first_stddev=model.first_stddev or None,
+        middle_stddev=model.middle_stddev or model.weight_stddev,
+        dense_stddev=model.dense_stddev or None,
+        hidden_bias=model.hidden_bias,
+        activation=activation,
+        norm=norm,
+        within_map=(architecture.WithinMapNorm(),) if model.within_map_norm else (),
+        pool=architecture.MaxPool(model.pool_window, model.pool_stride, model.pool_rounding, model.pool_ties),
+        pool_before_activation=model.pool_before_activation,
+        pool_before_norm=model.pool_before_norm,
+        dropout=architecture.Dropout(model.dropout, rescales=model.dropout_scaling == "training"),
+    )
+    if model.sixth_convolution:
+        net = changes.with_sixth_convolution(net, model.sixth_convolution)
+    if model.removed:
+        net = changes.without_layer(net, model.removed)
+    if model.bottleneck:
+        net = changes.with_bottleneck(net, model.bottleneck)
+    if not model.cross_connections:
+        net = changes.without_cross_connections(net)
+    return changes.with_dropout_of_inputs(net) if model.dropout_place == "inputs" else net
+
+
+def last_step_of(config: ConfigDict, steps_per_epoch: int) -> int:
+    """Updates of a run in all."""
+    return config.train.steps or max(1, _bounded(config, round(config.train.epochs * steps_per_epoch)))
+
+
+def _bounded(config: ConfigDict, steps: int) -> int:
+    """What the epochs come to, within the bounds of the config."""
+    steps = max(steps, config.train.least_steps)
+    return min(steps, config.train.most_steps) if config.train.most_steps else steps
+
+
+def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe":
+    """What a step depends on; epochs become steps here."""
+    # JAX takes seconds to import, and --help needs none of it.
+    from alexnet_jax.training.optimizer import Schedule
+    from alexnet_jax.training.step import Recipe
+
+    if last_step_of(config, steps_per_epoch) > MOST_STEPS:
+        raise UserError(
+            f"{config.train.epochs:g} epochs of {steps_per_epoch} steps are more than {MOST_STEPS} steps; set "
+            "--config.train.epochs lower"
+        )
+    planned = round(config.train.epochs * steps_per_epoch)
+    stretch = _bounded(config, planned) / planned if planned else 1.0
+
+    def step_of(epoch: float) -> int:
+        return min(round(epoch * steps_per_epoch * stretch), MOST_STEPS)  # which is never reached
+
+    schedule = Schedule(
+        kind=config.schedule.kind,
+        learning_rate=config.optimizer.learning_rate,
+        factor=config.schedule.factor,
+        boundaries=tuple(step_of(epoch) for epoch in config.schedule.boundaries),
+        drops=config.schedule.drops,
+        patience=config.schedule.patience,
+        rates=tuple((step_of(epoch), what, rate) for epoch, what, rate in config.schedule.rates),
+    )
+    return Recipe(
+        architecture=network_of(config, classes),
+        dtype=config.model.dtype,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        decay_biases=config.optimizer.decay_biases,
+        decayed=config.optimizer.decayed,
+        schedule=schedule,
+        centre_mean=config.augment.mean == "centre",
+        channel_scale=_channel_scale(config.data.stddev_rgb),
+        keeps_short_batch=config.data.short_batch == "keep",
+        seed=config.train.seed,
+    )
+
+
+def _channel_scale(stddev_rgb: Sequence[float]) -> tuple[float, float, float] | None:
+    if not stddev_rgb:
+        return None
+    red, green, blue = (1 / one for one in stddev_rgb)
+    return red, green, blue
+
+
+def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str], names: tuple[str, str]) -> list[str]:
+    """Where the config and a run's saved one differ within the groups, one sentence part each."""
+    ours = flatten(json.loads(config_to_json(config)))
+    theirs = {**ADDED, **flatten(saved)}
+    return [
+        f"{field} is {ours.get(field, 'absent')!r} {names[0]} and {theirs.get(field, 'absent')!r} {names[1]}"
+        for field in sorted(ours.keys() | theirs.keys())
+        if any(field == group or field.startswith(group + ".") for group in groups)
+        and field not in (*PLACES, *OF_PREPARING)
+        and ours.get(field) != theirs.get(field)
+    ]
+
+
+def config_to_json(config: ConfigDict) -> str:
+    """The config as text, for `config.json`."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def run_exists(workdir: Path) -> bool:
+    """Whether there is a run in the folder."""
+    return (workdir / "config.json").is_file() or (workdir / "checkpoints").is_dir()
+
+
+def load_saved(workdir: Path) -> dict[str, Any]:
+    """The config of the run in the folder, as JSON has it; of an earlier version's with the fields that came later.
+
+    Raises:
+      UserError: there is no run, or its config cannot be read.
+    """
+    if not run_exists(workdir):
+        raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
+    _require_plain(workdir)
+    try:
+        saved: dict[str, Any] = json.loads((workdir / "config.json").read_text())
+        saved = with_added_fields(saved)
+        check_config(config_of(saved))
+    except UserError as error:
+        raise not_whole(workdir, f"config.json: {error}") from error
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise not_whole(workdir, "config.json holds no config") from error
+    except (OSError, ValueError) as error:
+        raise not_whole(workdir, f"config.json: {getattr(error, 'strerror', None) or error}") from error
+    return saved
+
+
+def _require_plain(workdir: Path) -> None:
+    """Raises UserError if there is a pipe, a socket or a device among the files: reading it might never end."""
+    with suppress(OSError):  # said by what reads it
+        for path in workdir.iterdir():
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise UserError(f"'{path}' is neither a file nor a folder; move it away")
+
+
+def not_whole(workdir: Path, why: object) -> UserError:
+    """The sentence about a run of which a file is missing or damaged."""
+    return UserError(
+        f"--workdir={workdir} is not a whole run ({why}); name another, or train anew with --restart, which sets this "
+        "one aside"
+    )
+
+
+def config_of(saved: dict[str, Any]) -> ConfigDict:
+    """The config that was saved, locked."""
+    return ConfigDict(_with_tuples(saved)).lock()
+
+
+def _with_tuples(saved: Any) -> Any:
+    """JSON knows no tuples, and a config has no lists."""
+    if isinstance(saved, dict):
+        return {name: _with_tuples(value) for name, value in saved.items()}
+    return tuple(map(_with_tuples, saved)) if isinstance(saved, list) else saved

@@ -1,0 +1,63 @@
+"""Whether this machine's memory is enough, by an estimate, before it is asked for."""
+
+import math
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.config.config import network_of
+from alexnet_jax.messages import UserError
+from alexnet_jax.network import architecture
+from alexnet_jax.network.architecture import Architecture, Conv, Row
+
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+
+
+def check_memory(config: ConfigDict, classes: int, training: bool, share: float = 1.0) -> None:
+    """Raises UserError if a step takes more than this machine's memory; for devices that share it.
+
+    Args:
+      training: whether it trains, too, or evaluates alone.
+      share: of the step that this machine does.
+    """
+    net = network_of(config, classes)
+    needs = {"evaluate": evaluation_bytes(net, config.evaluate.batch_size)}
+    if training:
+        needs["train"] = architecture.training_bytes(net, config.train.batch_size)
+    group, needed = max(((name, share * size) for name, size in needs.items()), key=lambda item: item[1])
+    if needed > (there := memory()):
+        parameters = sum(row.parameters for row in architecture.table(net))
+        raise UserError(
+            f"a step takes about {needed / 1e9:,.1f} GB, and this machine has {there / 1e9:,.1f}: with the network's "
+            f"{parameters:,} parameters and config.{group}.batch_size {config[group].batch_size}; lower "
+            f"--config.{group}.batch_size, --config.model.classes, kernels or units, or --config.data.crop "
+            "(--mode=describe says what each layer takes)"
+        )
+
+
+def evaluation_bytes(net: Architecture, batch: int) -> int:
+    """An estimate of what the forward pass of a batch in float32 needs on a CPU.
+
+    Of the largest layer its input, its output, and the patches that a convolution is made a product of.
+    """
+
+    def numbers(row: Row) -> int:
+        patches = 0
+        if isinstance(row.layer, Conv):
+            patches = math.prod(row.output_shape[:2]) * row.layer.size**2 * row.input_shape[-1]
+        return math.prod(row.input_shape) + math.prod(row.output_shape) + patches
+
+    rows = architecture.table(net)
+    return 4 * (sum(row.parameters for row in rows) + batch * max(map(numbers, rows)))
+
+
+def memory() -> int:
+    """Bytes that this process may have: the machine's, or its container's."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in LIMITS:
+        try:
+            there = min(there, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # there is none, or it is 'max'
+            continue
+    return there

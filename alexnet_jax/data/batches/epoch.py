@@ -1,0 +1,90 @@
+"""What chance decides in an epoch: the order of the pictures, and each one's crop, reflection and lighting.
+
+Randomness is stateless. The order depends on the seed and the epoch; what is drawn for a picture on
+the seed, the epoch and its number in the dataset. All is drawn by NumPy, for a whole epoch at once:
+by TensorFlow, picture by picture, the draws alone would take longer than a raw picture does.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from ml_collections import ConfigDict
+
+from alexnet_jax.data.prepared.statistics import Statistics
+
+
+def epoch_groups(
+    lengths: Sequence[int], together: int, seed: int, epoch: int
+) -> Iterator[tuple[tuple[int, ...], Int64[np.ndarray, " group"]]]:
+    """One epoch's order: the files shuffled, then the examples of every few of them.
+
+    Args:
+      lengths: examples in each file.
+      together: at most so many examples in a group, but always one whole file.
+
+    Yields:
+      Of each group its files, and its examples' numbers in the dataset in the order in which they are used.
+    """
+    first = np.concatenate([[0], np.cumsum(lengths)])
+    queue = deque(int(file) for file in np.random.default_rng((seed, epoch)).permutation(len(lengths)))
+    while queue:
+        files = [queue.popleft()]
+        size = lengths[files[0]]
+        while queue and size + lengths[queue[0]] <= together:
+            size += lengths[queue[0]]
+            files.append(queue.popleft())
+        numbers = np.concatenate([np.arange(first[f], first[f + 1]) for f in files])
+        yield tuple(files), numbers[np.random.default_rng((seed, epoch, files[0])).permutation(size)]
+
+
+def lighting_matrix(statistics: Statistics, augment: ConfigDict) -> Float64[np.ndarray, "3 3"]:
+    """A column per principal axis of RGB, times what the config scales it by, on 0..255."""
+    return statistics.lighting if augment.lighting == "eigenvalue" else statistics.root_lighting
+
+
+class Draws:
+    """What is drawn for the pictures of one epoch."""
+
+    def __init__(self, config: ConfigDict, lighting: Float64[np.ndarray, "3 3"], examples: int, epoch: int) -> None:
+        """Draws for all of them.
+
+        Args:
+          lighting: see `lighting_matrix`.
+          examples: in the split.
+        """
+        augment, room = config.augment, config.data.resize - config.data.crop
+        self._per_draw = augment.pictures_per_draw
+        count = -(-examples // self._per_draw)
+        # Four words: no draw of an order has as many, and shorter keys are filled up with zeros.
+        rng = np.random.default_rng((config.train.seed, epoch, 0, 1))
+        places = max(1, room + 1 if augment.offsets_inclusive else room)  # 33 or the paper's 32
+        offsets = rng.integers(0, places, (count, 2), np.int16)
+        reflected = rng.random(count, np.float32) < 0.5
+        self._offsets = offsets if augment.crops else np.full_like(offsets, room // 2)
+        self._reflected = reflected if augment.reflections else np.zeros_like(reflected)
+        rng = np.random.default_rng((config.train.seed, epoch, 0, 2))
+        is_lit = epoch < (augment.lighting_until or np.inf)
+        stddev = augment.lighting_stddev if is_lit else 0.0
+        factors = stddev * rng.standard_normal((examples, 3), np.float32)
+        axes = lighting.astype(np.float32)
+        # A sum of three, and no product of matrices: that one's rounding is the library's and its threads'.
+        self._lighting = factors[:, :1] * axes[:, 0] + factors[:, 1:2] * axes[:, 1] + factors[:, 2:] * axes[:, 2]
+        # The source scales a lit picture down, so that its pixels vary no more than before (convdata_jpeg.py:155-179).
+        self._scale = 1 / (1 + augment.lighting_stddev) if is_lit and augment.lighting == "root" else 1.0
+
+    def of(self, numbers: Int64[np.ndarray, " batch"], positions: Int64[np.ndarray, " batch"]) -> dict[str, np.ndarray]:
+        """`offset`, `reflected`, `lighting` and `scale` of pictures, see `pipeline.training_batches`.
+
+        Args:
+          numbers: in the dataset.
+          positions: in the epoch; neighbours there may share a crop and a reflection.
+        """
+        place = numbers if self._per_draw == 1 else positions // self._per_draw
+        return {
+            "offset": self._offsets[place].astype(np.int32),
+            "reflected": self._reflected[place],
+            "lighting": self._lighting[numbers],
+            "scale": np.full(len(numbers), self._scale, np.float32),
+        }

@@ -1,0 +1,144 @@
+"""Pixels of any kind to RGB of 8 bits: greys of 16 bits, palettes, CMYK, what is transparent, and colour profiles."""
+
+import io
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from alexnet_jax.data.decode.headers import JPEG, Header
+
+BAND = 4_000_000  # pixels that are converted at a time
+SRGB = ImageCms.createProfile("sRGB")
+STEPS = np.arange(0, 256, 17, dtype=np.uint8)
+COLOURS = np.stack(np.meshgrid(STEPS, STEPS, STEPS), axis=-1).reshape(64, 64, 3)  # of all kinds
+ROUNDING = 3  # of 255: profiles of sRGB differ by as much among themselves
+
+Convert = Callable[[Image.Image], Image.Image]
+
+
+@lru_cache(maxsize=16)
+def to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From pixels of `mode` (L, RGB, RGBA or CMYK) to sRGB in RGB or RGBA; None if the profile is not for them."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.buildTransform(source, SRGB, mode, "RGBA" if mode == "RGBA" else "RGB")
+    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def is_srgb(profile: bytes) -> bool:
+    """Whether the profile leaves the colours as they are."""
+    transform = to_srgb(profile, "RGB")
+    if transform is None:
+        return False
+    try:
+        there = ImageCms.applyTransform(Image.fromarray(COLOURS), transform)
+    except (ValueError, ImageCms.PyCMSError):
+        return False
+    assert there is not None  # as it is not done in place
+    return bool(np.abs(np.asarray(there).astype(int) - COLOURS).max() <= ROUNDING)
+
+
+def to_rgb(image: Image.Image, header: Header, obey_profiles: bool) -> Image.Image:
+    """In RGB."""
+    is_rgb = image.mode == "RGB" and "transparency" not in image.info and not _foreign_profile(header, obey_profiles)
+    return image if is_rgb else _in_bands(image, converter(image, header, obey_profiles))
+
+
+def converter(image: Image.Image, header: Header, obey_profiles: bool) -> Convert:
+    """What makes RGB of the whole picture or of some rows of it."""
+    table = _to_eight_bits(image, header.significant) if image.mode.startswith("I") else None
+    return partial(_band_to_rgb, table=table, profile=_foreign_profile(header, obey_profiles))
+
+
+def _band_to_rgb(image: Image.Image, table: np.ndarray | None, profile: bytes) -> Image.Image:
+    if table is not None:  # Pillow itself would clip at 255
+        values = np.asarray(image)
+        grey = Image.fromarray(table[values])
+        if "transparency" in image.info:
+            grey.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+        image = grey
+    if profile:
+        image = _in_srgb(image, profile)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image, significant: int) -> np.ndarray:
+    """uint8 [65536], from the values of 16 bits that the picture has.
+
+    By the format they fill the range of 16 bits, whatever number of bits is significant. There are
+    cameras that leave them as they are: then none is above what so many bits hold.
+    """
+    peak = 2**16 - 1
+    if significant < 16 and image.getextrema()[1] < 2**significant:
+        there = np.zeros(2**16, bool)
+        for _, band in bands(image, image.width, rows=max(1, BAND // image.width)):
+            there[np.asarray(band)] = True
+        low_bits = np.flatnonzero(there) & (2 ** (16 - significant) - 1)
+        if low_bits.any():
+            peak = 2**significant - 1
+    values = np.arange(2**16, dtype=np.int64)
+    return np.minimum((values * 255 * 2 + peak) // (2 * peak), 255).astype(np.uint8)
+
+
+def _foreign_profile(header: Header, obey_profiles: bool) -> bytes:
+    """The profile by which colours are to be converted; empty for none."""
+    profile = header.metadata.profile
+    return profile if obey_profiles and profile and not is_srgb(profile) else b""
+
+
+def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """By the profile; as it is, where the profile is not for such a picture."""
+    has_alpha, before = image.has_transparency_data, image
+    if image.mode in ("P", "PA", "RGB", "RGBA"):
+        image = image.convert("RGBA" if has_alpha else "RGB")
+    elif image.mode != "CMYK":
+        image = image.convert("LA" if has_alpha else "L")
+    alpha = image.getchannel("A") if has_alpha else None
+    image = image if alpha is None else image.convert("L" if image.mode == "LA" else "RGB")
+    transform = to_srgb(profile, image.mode)
+    if transform is None and image.mode == "L":  # a grey picture with a profile for colours
+        image = image.convert("RGB")
+        transform = to_srgb(profile, image.mode)
+    if transform is None:
+        return before
+    made = ImageCms.applyTransform(image, transform)
+    assert made is not None  # as it is not done in place
+    if alpha is not None:
+        made.putalpha(alpha)
+    return made
+
+
+def kind_of_profile(header: Header) -> str:
+    """'', sRGB, other, or broken where it is of no use for such a picture."""
+    profile = header.metadata.profile
+    if not profile or is_srgb(profile):
+        return "sRGB" if profile else ""
+    modes = ["RGB"] if header.channels >= 3 else ["L", "RGB"]
+    if header.kind == JPEG and header.channels == 4:
+        modes = ["CMYK"]
+    return "other" if any(to_srgb(profile, mode) for mode in modes) else "broken"
+
+
+def bands(image: Image.Image, columns: int, rows: int) -> Iterator[tuple[tuple[int, int], Image.Image]]:
+    """So many columns and rows at a time, each part with the place of its first pixel."""
+    for y in range(0, image.height, rows):
+        for x in range(0, image.width, columns):
+            yield (x, y), image.crop((x, y, min(x + columns, image.width), min(y + rows, image.height)))
+
+
+def _in_bands(image: Image.Image, convert: Convert) -> Image.Image:
+    """The picture converted, some rows at a time."""
+    if image.width * image.height <= BAND:
+        return convert(image)
+    made = Image.new("RGB", image.size)
+    for place, band in bands(image, image.width, rows=max(1, BAND // image.width)):
+        made.paste(convert(band), place)
+    return made

@@ -1,0 +1,271 @@
+"""A picture file's bytes to pixels: which files are opened, what is heard, how much memory it takes.
+
+Only JPEG, PNG and WebP are opened, by what they contain; nothing is ever started for another. What a
+file says beside its pixels is read here and not by the decoder, so that it never stands in their way.
+"""
+
+import io
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import PIL.WebPImagePlugin  # noqa: F401 - or Pillow would load all that it has, to find it
+from PIL import Image, ImageFile
+
+from alexnet_jax.data.decode import colours, jpeg, png, webp, worker_processes
+from alexnet_jax.data.decode.headers import JPEG, PNG, Header, Metadata, UnusablePicture, kind_of
+
+Image.MAX_IMAGE_PIXELS = None  # the limit is the config's, and it rejects instead of warning
+
+Part = Literal["crop", "crop_down", "squeeze"]  # of a picture, that becomes the square: see `square`
+LARGE = 50_000_000  # pixels: such a picture is made alone, a JPEG shrunk as it is decoded
+LARGE_TO_CONVERT = 24_000_000  # the same of one that is not RGB as it is
+LARGE_FILE = 64 << 20  # bytes: such a file is read alone
+LEAST_SIDE = 1024  # pixels of the shorter side, which a large JPEG is not shrunk below
+BYTES_A_PIXEL = 8  # of a file, at most: 16 bits of four channels
+_PILLOWS_OWN = threading.RLock()  # what Pillow and `warnings` keep for the whole process
+ORIENTATION = 0x0112  # EXIF's number of it
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which pictures are taken, and how."""
+
+    max_pixels: int
+    accept_damaged: bool = False  # what can be had of lost pixels will do
+    obey_profiles: bool = False  # colours are converted to sRGB
+    part: Part = "crop"  # that becomes the square
+
+    @property
+    def max_bytes(self) -> int:
+        """Of a file: no picture of so many pixels has more, but for what it says beside them."""
+        return BYTES_A_PIXEL * self.max_pixels + png.MAX_METADATA
+
+
+@dataclass(frozen=True)
+class Square:
+    """A picture made a square, and what is worth a note."""
+
+    image: Image.Image  # RGB
+    profile: str  # of its colours: '', 'sRGB', 'other', or 'broken' where it is of no use
+    dim: bool  # 16 bits a channel, of which it uses less than an eighth
+
+
+@contextmanager
+def _unusable() -> Iterator[None]:
+    """Whatever a decoder raises is about the picture."""
+    try:
+        yield
+    except (UnusablePicture, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged pixels
+        raise UnusablePicture(f"truncated or damaged ({error})") from error
+
+
+@contextmanager
+def _by_pillow(accept_damaged: bool = False) -> Iterator[None]:
+    """Without Pillow's warnings, which are for nobody who could mend them; one thread at a time, as both are global."""
+    with _PILLOWS_OWN, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = ImageFile.LOAD_TRUNCATED_IMAGES
+        ImageFile.LOAD_TRUNCATED_IMAGES = accept_damaged
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+@_unusable()
+def rgb(data: bytes, max_pixels: int, accept_damaged: bool = False, obey_profiles: bool = False) -> Image.Image:
+    """The picture in RGB, upright, 8 bits a channel.
+
+    Grey, palette and CMYK are converted; what is transparent lies on white; 16 bits are scaled to
+    8; of an animation the first frame is taken; a camera's note of its orientation is obeyed.
+
+    Raises:
+      UnusablePicture: empty, no JPEG, PNG or WebP, truncated, damaged, or of more than `max_pixels`.
+    """
+    rules = Rules(max_pixels, accept_damaged, obey_profiles)
+    return _whole(read_header(data, rules), rules)
+
+
+def square(image: Image.Image, side: int, part: Part = "crop") -> Image.Image:
+    """The picture as side x side pixels.
+
+    Bilinear, with a window that widens as the picture shrinks (no aliasing). Only the pixels that
+    are kept are computed. A picture that is `side` x `side` already comes back as it is.
+
+    Args:
+      part: crop, the central pixels of the picture with its shorter side resized to `side`; crop_down, the same with
+        the longer side's length rounded down, and half a pixel to the even one, as torchvision's Resize and
+        CenterCrop do; squeeze, the whole picture, whatever its shape.
+    """
+    if image.size == (side, side):
+        return image
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=_box(image.size, side, part))
+
+
+def _box(size: tuple[int, int], side: int, part: Part) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the part that becomes the square."""
+    width, height = size
+    if part == "squeeze":
+        return 0.0, 0.0, float(width), float(height)
+    shorter = min(width, height)
+    if part == "crop_down":
+        new_width, new_height = side * width // shorter, side * height // shorter
+        # To the even: then a central view that is 32 pixels smaller is torchvision's own of the whole picture.
+        left, top = round((new_width - side) / 2), round((new_height - side) / 2)
+    else:
+        new_width, new_height = round(width * side / shorter), round(height * side / shorter)
+        left, top = (new_width - side) // 2, (new_height - side) // 2
+    across, down = width / new_width, height / new_height
+    return left * across, top * down, min((left + side) * across, width), min((top + side) * down, height)
+
+
+def square_in_bands(image: Image.Image, side: int, convert: colours.Convert, part: Part = "crop") -> Image.Image:
+    """`square` of the whole picture converted, which is never held: some rows or columns at a time.
+
+    To the same bytes: Pillow resizes along the longer side first, then along the other, and rounds in between.
+    """
+    left, top, right, bottom = _box(image.size, side, part)
+    width, height = image.size
+    if width >= height:
+        between = Image.new("RGB", (side, height))
+        for (_, y), band in colours.bands(image, width, rows=max(1, colours.BAND // width)):
+            across = (left, 0, right, band.height)
+            between.paste(convert(band).resize((side, band.height), Image.Resampling.BILINEAR, across), (0, y))
+        return between.resize((side, side), Image.Resampling.BILINEAR, (0, top, side, bottom))
+    between = Image.new("RGB", (width, side))
+    for (x, _), band in colours.bands(image, max(1, colours.BAND // height), rows=height):
+        down = (0, top, band.width, bottom)
+        between.paste(convert(band).resize((band.width, side), Image.Resampling.BILINEAR, down), (x, 0))
+    return between.resize((side, side), Image.Resampling.BILINEAR, (left, 0, right, side))
+
+
+@_unusable()
+def square_of(data: bytes, side: int, rules: Rules) -> Square:
+    """`square` of `rgb`, in memory that is bounded; one that is large is made while no other process makes such.
+
+    Of a picture of more than LARGE pixels the square is turned upright, and not the picture; a JPEG of
+    so many is shrunk while it is decoded.
+
+    Raises:
+      UnusablePicture: as `rgb`.
+    """
+    header = read_header(data, rules)
+    is_rgb = header.kind == JPEG and header.channels == 3
+    is_large = header.pixels > (LARGE if is_rgb else LARGE_TO_CONVERT)
+    with worker_processes.alone() if is_large else nullcontext():
+        image = _square(header, side, rules)
+    dim = header.deep and int(np.asarray(image).max()) < 256 // 8
+    return Square(image, colours.kind_of_profile(header), dim)
+
+
+@_unusable()
+def square_of_image(image: Image.Image, side: int, obey_profiles: bool, part: Part = "crop") -> Image.Image:
+    """`square` of a picture that Pillow has, in RGB.
+
+    One just opened is turned upright, as a file is; of any other it is not known whether it was already.
+
+    Raises:
+      UnusablePicture: its file is truncated or damaged.
+    """
+    was_opened = isinstance(image, ImageFile.ImageFile)
+    with _by_pillow():
+        image.load()
+    exif, profile = (image.info.get(name) or b"" for name in ("exif", "icc_profile"))
+    header = Header("", image.width, image.height, b"", metadata=Metadata(exif=exif, profile=profile))
+    made = colours.to_rgb(image, header, obey_profiles)
+    return square(_upright(made, header.metadata) if was_opened else made, side, part)
+
+
+def _whole(header: Header, rules: Rules) -> Image.Image:
+    return _upright(colours.to_rgb(_decode(header, rules, shrink=1), header, rules.obey_profiles), header.metadata)
+
+
+def _square(header: Header, side: int, rules: Rules) -> Image.Image:
+    if header.pixels <= LARGE:
+        return square(_whole(header, rules), side, rules.part)
+    image = _decode(header, rules, _shrink(header))
+    return _upright(
+        square_in_bands(image, side, colours.converter(image, header, rules.obey_profiles), rules.part), header.metadata
+    )
+
+
+def read_header(data: bytes, rules: Rules) -> Header:
+    """What the file says of its picture. Raises UnusablePicture if it is of no use or too large."""
+    kind = kind_of(data)
+    if kind == JPEG:
+        header = jpeg.read_header(data)
+    elif kind == PNG:
+        header = png.read_header(data, rules.accept_damaged)
+    else:
+        header = webp.read_header(data)
+    if not header.pixels:
+        raise UnusablePicture("damaged header (no pixel in it)")
+    if header.pixels > rules.max_pixels:
+        raise UnusablePicture(
+            f"{header.width}x{header.height} pixels, more than config.data.max_pixels, {rules.max_pixels:,}"
+        )
+    return header
+
+
+def _decode(header: Header, rules: Rules, shrink: int) -> Image.Image:
+    if header.kind == JPEG:
+        return jpeg.decode(header, rules.accept_damaged, shrink)
+    with _by_pillow(rules.accept_damaged):
+        image = Image.open(io.BytesIO(header.data), formats=[header.kind])
+        image.load()
+    if image.size != (header.width, header.height):
+        raise UnusablePicture("damaged header (two sizes)")
+    if header.deep and isinstance(image.info.get("transparency"), tuple):  # of 16 bits, and the pixels now of 8
+        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
+    return image
+
+
+def _shrink(header: Header) -> int:
+    """How much smaller a JPEG is decoded, for it to be no longer large."""
+    shrink = 1
+    while (
+        header.kind == JPEG
+        and shrink < 8
+        and header.pixels > LARGE * shrink**2
+        and min(header.width, header.height) >= 2 * shrink * LEAST_SIDE
+    ):
+        shrink *= 2
+    return shrink
+
+
+def _upright(image: Image.Image, metadata: Metadata) -> Image.Image:
+    turn = TURNS.get(_orientation(metadata))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(metadata: Metadata) -> int:
+    """As the camera, or else a program, noted it: 1 to 8; 1, upright, where the note is damaged or there is none."""
+    found = None
+    if metadata.exif:
+        tags = Image.Exif()
+        try:
+            with _by_pillow():
+                tags.load(metadata.exif)
+                found = tags.get(ORIENTATION)
+        except Exception:  # of many kinds; the pixels are no worse for it
+            pass
+    if found is None and (match := re.search(rb'tiff:Orientation(?:="|>)([0-9])', metadata.xmp)):
+        found = int(match[1])
+    return found if isinstance(found, int) and found in TURNS else 1

@@ -1,0 +1,99 @@
+"""PNG: its chunks read without a decoder, their checksums heard, and what is not about pixels taken out."""
+
+import zlib
+from collections.abc import Iterator
+
+from alexnet_jax.data.decode.headers import PNG, Header, Metadata, UnusablePicture
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+OF_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+END = b"\0\0\0\0IEND\xaeB`\x82"
+CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by the kind of colour; a palette's are those of its entries
+XMP, RAW_EXIF = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"  # texts that may say how the camera was turned
+MAX_METADATA = 64 << 20  # bytes of one chunk unpacked: enough for any, and no burden for a process
+
+
+def read_header(data: bytes, accept_damaged: bool) -> Header:
+    """What the file says of its picture, and the file of nothing but pixels.
+
+    Args:
+      accept_damaged: whether a wrong checksum of pixels will do.
+
+    Raises:
+      UnusablePicture: a checksum is wrong, or the header is.
+    """
+    kept: list[bytes | memoryview] = [SIGNATURE]
+    said: dict[bytes, bytes] = {}
+    for name, body, right in _chunks(data):
+        if name in OF_PIXELS:
+            if not (right or accept_damaged):
+                raise UnusablePicture(f"damaged pixels (the checksum of the chunk {name.decode()} is wrong)")
+            kept += [len(body).to_bytes(4), name, body, zlib.crc32(body, zlib.crc32(name)).to_bytes(4)]
+        if name != b"IDAT" and (right or name in OF_PIXELS):
+            said.setdefault(_key(name, body), bytes(body))
+    start = said.get(b"IHDR", b"")
+    if len(start) != 13 or start[9] not in CHANNELS:
+        raise UnusablePicture("damaged header (it says no size or no kind of colour)")
+    return Header(
+        PNG,
+        width=int.from_bytes(start[:4]),
+        height=int.from_bytes(start[4:8]),
+        data=data if sum(map(len, kept)) + len(END) == len(data) else b"".join((*kept, END)),
+        channels=CHANNELS[start[9]],
+        deep=start[8] == 16,
+        significant=min(16, *said.get(b"sBIT", b"") or b"\x10") or 16,
+        has_transparency=start[9] in (4, 6) or b"tRNS" in said,
+        metadata=Metadata(_exif(said), _text(said.get(XMP, b"")), _profile(said.get(b"iCCP", b""))),
+    )
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+    """The name of each chunk, what it holds, and whether its checksum is right; of one that is cut, what is left."""
+    view, at = memoryview(data), len(SIGNATURE)
+    while at + 8 < len(view):
+        length, name = int.from_bytes(view[at : at + 4]), bytes(view[at + 4 : at + 8])
+        if name == b"IEND" or not name.isalpha():
+            return
+        body, checksum = view[at + 8 : at + 8 + length], view[at + 8 + length : at + 12 + length]
+        cut = len(checksum) < 4
+        yield name, body, cut or zlib.crc32(body, zlib.crc32(name)).to_bytes(4) == checksum
+        at += 12 + length
+
+
+def _key(name: bytes, body: memoryview) -> bytes:
+    """What a chunk is noted under: a text, its keyword."""
+    if name in (b"tEXt", b"zTXt", b"iTXt"):
+        return bytes(body[:80]).partition(b"\0")[0] + b"\0"
+    return name
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """Nothing where it is damaged."""
+    try:
+        return zlib.decompressobj().decompress(packed, MAX_METADATA)
+    except zlib.error:
+        return b""
+
+
+def _profile(body: bytes) -> bytes:
+    """The colour profile of a chunk iCCP: after its name and a zero byte, which stands for zlib."""
+    return _unpacked(body.partition(b"\0")[2][1:])
+
+
+def _text(body: bytes) -> bytes:
+    """The text of a chunk iTXt, packed or not: after its keyword, two flags, a language and the keyword in it."""
+    after = body.partition(b"\0")[2]
+    text = after[2:].split(b"\0", 2)[-1]
+    return _unpacked(text) if after[:1] == b"\x01" else text
+
+
+def _exif(said: dict[bytes, bytes]) -> bytes:
+    """What the camera noted: in a chunk of its own, or in hexadecimal digits in a text, as ImageMagick writes it."""
+    if b"eXIf" in said:
+        return b"Exif\0\0" + said[b"eXIf"]
+    packed = said.get(RAW_EXIF, b"").partition(b"\0")[2]
+    text = _unpacked(packed[1:]) or packed
+    try:
+        return bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:]))
+    except ValueError:
+        return b""

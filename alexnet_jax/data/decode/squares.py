@@ -1,0 +1,144 @@
+"""One picture file's bytes to an RGB square, and back to bytes; by Pillow, simplejpeg and NumPy.
+
+Imports no TensorFlow, so that the processes that prepare a dataset start fast and stay small.
+"""
+
+import errno
+import io
+import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from alexnet_jax.data.decode import worker_processes
+from alexnet_jax.data.decode.decoder import LARGE_FILE, Part, Rules, Square, rgb, square, square_of
+from alexnet_jax.data.decode.headers import UnusablePicture
+from alexnet_jax.data.decode.picture_warnings import notes_of
+
+__all__ = ["Picture", "Squares", "UnusablePicture", "make_squares", "products", "rgb", "square", "to_jpeg"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded picture, its bytes given or still where they lie."""
+
+    name: str  # of its file, as the dataset has it
+    label: int
+    path: str = ""  # the file that holds it
+    offset: int = 0  # of its first byte there
+    size: int = -1  # in bytes; -1: to the file's end
+    data: bytes | None = None
+
+    def read(self) -> bytes:
+        """Its bytes. Raises OSError."""
+        if self.data is not None:
+            return self.data
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+    def length(self) -> int:
+        """How many bytes it has. Raises OSError; also for what is no file: a pipe may have no end."""
+        if self.data is not None or self.size >= 0:
+            return self.size if self.data is None else len(self.data)
+        status = os.stat(self.path)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", self.path)
+        return status.st_size - self.offset
+
+
+@dataclass(frozen=True)
+class Squares:
+    """What `make_squares` made of some pictures."""
+
+    stored: list[bytes | None]  # JPEG or raw uint8, for each picture; None where it is rejected
+    reasons: list[str]  # for each picture; empty where it is stored
+    total: np.ndarray  # uint16 [side, side, 3], the sum of those stored
+    products: np.ndarray  # float64 [3, 3], likewise of `products`
+    notes: Counter[str] = field(default_factory=Counter)  # of those stored, by the keys of notes.py
+
+
+def to_jpeg(image: Image.Image, quality: int) -> bytes:
+    """The picture as a baseline JPEG, quality 1 to 100."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def products(square: np.ndarray) -> np.ndarray:
+    """float64 [3, 3], sums of the products of two channels over uint8 [side, side, 3]; exact.
+
+    Four pixels a row, of which the diagonal blocks count: three times as fast as one. In float32, as
+    256 products of two bytes add up to less than 2^24.
+    """
+    values = square.reshape(-1)
+    rest = -len(values) % (256 * 12)
+    if rest:
+        values = np.pad(values, (0, rest))
+    rows = values.reshape(-1, 256, 12).astype(np.float32)
+    gram = np.matmul(rows.transpose(0, 2, 1), rows).sum(axis=0, dtype=np.float64)
+    return np.einsum("iaib->ab", gram.reshape(4, 3, 4, 3))
+
+
+def make_squares(
+    pictures: Sequence[Picture],
+    side: int,
+    quality: int,
+    max_pixels: int,
+    summed: bool,
+    accept_damaged: bool = False,
+    obey_profiles: bool = False,
+    part: Part = "crop",
+) -> Squares:
+    """Reads the pictures, makes squares of them, encodes them and sums them up.
+
+    The sums are over the pictures as they will be read again: after the loss of the JPEG.
+
+    Args:
+      pictures: 257 at most, for the sums to stay below 2^16.
+      quality: of the JPEG, 1 to 100; 0 stores raw pixels.
+      max_pixels, accept_damaged, obey_profiles, part: see `Rules`.
+      summed: whether the sums are wanted; they are 0 otherwise.
+    """
+    rules = Rules(max_pixels, accept_damaged, obey_profiles, part)
+    made = Squares([], [], np.zeros((side, side, 3), np.uint16), np.zeros((3, 3)))
+    for picture in pictures:
+        worker_processes.note(picture.name)
+        try:
+            one = _read_and_square(picture, side, rules)
+        except UnusablePicture as error:
+            made.stored.append(None)
+            made.reasons.append(str(error))
+            continue
+        stored = to_jpeg(one.image, quality) if quality else one.image.tobytes()
+        made.stored.append(stored)
+        made.reasons.append("")
+        made.notes.update(notes_of(one, picture.label))
+        if not summed:
+            continue
+        again = simplejpeg.decode_jpeg(stored) if quality else np.asarray(one.image)
+        np.add(made.total, again, out=made.total)
+        np.add(made.products, products(again), out=made.products)
+    worker_processes.note("")
+    return made
+
+
+def _read_and_square(picture: Picture, side: int, rules: Rules) -> Square:
+    """Raises UnusablePicture if it cannot be read, too."""
+    try:
+        length = picture.length()
+        if length > rules.max_bytes:
+            raise UnusablePicture(f"{length} bytes, more than config.data.max_pixels can fill")
+        if length <= LARGE_FILE:
+            return square_of(picture.read(), side, rules)
+        with worker_processes.alone():
+            return square_of(picture.read(), side, rules)
+    except OSError as error:
+        raise UnusablePicture(f"cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise UnusablePicture("takes more memory than there is") from error

@@ -1,0 +1,1 @@
+"""A prepared set: made, opened, listed and looked at."""

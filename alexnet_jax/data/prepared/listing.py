@@ -1,0 +1,225 @@
+"""The listing of a source: checked as a whole before a picture is decoded, said, kept, and compared.
+
+Kept as JSON lines, one a picture, in a gzip file whose bytes are the same for the same listing; its digest
+is that of the lines. What was left out is no part of it.
+"""
+
+import gzip
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.data.prepared.prepared_set import LISTING
+from alexnet_jax.data.sources import Source
+from alexnet_jax.messages import UserError, say
+
+PICTURES = "listing.jsonl.gz"
+LINES = 4096  # written and digested together
+REASONS = 6  # of what is left out, that are said one by one
+NAMED = 3  # pictures that a difference names
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All that a source has, without its pixels."""
+
+    source: Source
+
+    @cached_property
+    def digest(self) -> str:
+        """Of classes, splits, and each picture's name, label and size, in their order."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in self._parts():
+            digest.update(part)
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Writes the lines into the folder."""
+        with open(folder / PICTURES, "wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as file:
+            for part in self._parts():
+                file.write(part)
+
+    def _parts(self) -> Iterator[bytes]:
+        head = {"classes": self.source.classes, "splits": {n: s.count for n, s in self.source.splits.items()}}
+        yield f"{json.dumps(head)}\n".encode()
+        rows = (
+            f"{json.dumps([split, p.label, p.size, p.name])}\n"
+            for split, of_split in self.source.splits.items()
+            for p in of_split.listed
+        )
+        while part := "".join(islice(rows, LINES)):
+            yield part.encode()
+
+    def labels(self, split: str) -> np.ndarray:
+        """int64 [pictures], or of a set of TFDS as many as it has files, which say nothing of classes."""
+        return np.fromiter((picture.label for picture in self.source.splits[split].listed), np.int64)
+
+
+def list_whole(source: Source) -> Listing:
+    """The source's listing. Raises UserError if it cannot be prepared as it is."""
+    for name in source.classes:
+        _require_storable(name)
+    if len(set(source.classes)) < len(source.classes):
+        twice = Counter(source.classes).most_common(1)[0][0]
+        raise UserError(f"'{source.name}' has two classes of the name '{twice}'; rename one")
+    for name, split in source.splits.items():
+        path, names = "", set[str]()
+        for picture in split.listed:
+            if picture.path != path:
+                path, names = picture.path, set()
+            if picture.name in names:
+                raise UserError(f"{path} holds '{picture.name}' twice (in {name}); get it anew, or remove one")
+            names.add(picture.name)
+        if not split.count:
+            raise UserError(
+                f"'{source.name}' has no picture in its split {name}; put some there, or, where that split is held out "
+                "of training, two pictures at least into a class"
+            )
+    return Listing(source)
+
+
+def _require_storable(name: str) -> None:
+    """Raises UserError if a class's name does not come back from a file of lines."""
+    problem = ""
+    if name.splitlines() != [name] or "\0" in name:
+        problem = "has a line break in it, or nothing"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        problem = "is not in UTF-8"
+    if problem:
+        raise UserError(f"the name of the class {name!a} {problem}; rename it")
+
+
+def say_summary(listing: Listing) -> None:
+    """Says in about ten lines what there is and what is left out."""
+    source = listing.source
+    say(f"{source.name}: {sum(s.count for s in source.splits.values()):,} pictures of {len(source.classes):,} classes")
+    for name, split in source.splits.items():
+        counts = np.bincount(listing.labels(name), minlength=len(source.classes))
+        without = int((counts == 0).sum())
+        spread = f", {counts.min():,} to {counts.max():,} a class" if split.read is None else ""
+        lacking = (
+            f"; {without} {'class has' if without == 1 else 'classes have'} none"
+            if split.read is None and without
+            else ""
+        )
+        say(f"  {name}: {split.count:,} pictures{spread}{lacking}")
+    for one in source.left_out[:REASONS]:
+        named = ", ".join(one.examples) + ", ..." * (one.count > len(one.examples))
+        say(f"  left out: {one.count:,} {one.reason} ({named})")
+    if rest := source.left_out[REASONS:]:
+        say(f"  left out: {sum(one.count for one in rest):,} for other reasons, {len(rest)} of them")
+    for note in source.notes:
+        say(f"  {note}")
+
+
+def left_out(source: Source) -> dict[str, int]:
+    """How many are left out, by reason."""
+    return {one.reason: one.count for one in source.left_out}
+
+
+def save_summary(folder: Path, listing: Listing, stamp: str, stored: dict[str, list[int]], summed: str) -> None:
+    """Writes what became of the listing, and checks the account: what was met is stored, rejected or left out.
+
+    Args:
+      stamp: what changes when a picture does, also at the same name and size.
+      stored: of each split, pictures by label.
+      summed: the split that the set's statistics are of; '' where it has none.
+
+    Raises:
+      UserError: the account is not even.
+    """
+    source = listing.source
+    splits = {
+        name: {"listed": split.count, "stored": sum(stored[name]), "rejected": split.count - sum(stored[name])}
+        for name, split in source.splits.items()
+    }
+    left = sum(one.count for one in source.left_out)
+    if source.met != left + sum(split.count for split in source.splits.values()):
+        raise UserError(
+            f"of {source.met} files that were found, {splits} and {left} left out are accounted for, which is not all; "
+            f"this is a fault of the program: please report it with {folder / PICTURES}"
+        )
+    summary = {
+        "digest": listing.digest,
+        "stamp": stamp,
+        "statistics": summed,
+        "met": source.met,
+        "splits": {name: {**counts, "stored_by_class": stored[name]} for name, counts in splits.items()},
+        "left_out": [vars(one) for one in source.left_out],
+        "notes": source.notes,
+    }
+    (folder / LISTING).write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def load_summary(folder: Path) -> dict[str, Any] | None:
+    """What `save_summary` wrote into a prepared set; None for one that an earlier version prepared."""
+    try:
+        known = json.loads((folder / LISTING).read_text())
+        if not {"digest", "stamp", "left_out"} <= known.keys():
+            raise ValueError("it is no summary of a listing")
+        return known
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder / LISTING} cannot be read ({error}); remove '{folder}' to prepare anew") from error
+
+
+def difference(folder: Path, listing: Listing) -> str:
+    """What has changed since the listing in the folder was written, in words."""
+    try:
+        with gzip.open(folder / PICTURES, "rt") as file:
+            before, classes = _by_name(file)
+    except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError):
+        return "what was listed before cannot be read"
+    lines = (line for part in listing._parts() for line in part.decode().splitlines())
+    now, classes_now = _by_name(lines)
+    added, removed = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+    both = sorted(now.keys() & before.keys())
+    moved = [key for key in both if now[key][0] != before[key][0]]
+    classes_of = {name: label for name, label in removed}
+    otherwise = [key for key in added if key[0] in classes_of]
+    names = {name for name, _ in otherwise}
+    added, removed = ([key for key in keys if key[0] not in names] for keys in (added, removed))
+    changed = [key for key in both if now[key][0] == before[key][0] and now[key] != before[key]]
+    parts = [
+        f"new classes: {_some(sorted(set(classes_now) - set(classes)))}",
+        f"classes gone: {_some(sorted(set(classes) - set(classes_now)))}",
+        *(
+            f"{what}: {_some([name for name, _ in keys])}"
+            for what, keys in (
+                ("added", added),
+                ("removed", removed),
+                ("of another size", changed),
+                ("in another split", moved),
+                ("of another class", otherwise),
+            )
+        ),
+    ]
+    said = [part for part in parts if not part.endswith(": ")]
+    return "; ".join(said) or "the order of the pictures"
+
+
+def _by_name(lines: Any) -> tuple[dict[tuple[str, str], tuple[str, int]], list[str]]:
+    """Split and size of each picture by its name and class; and the classes."""
+    rows = iter(lines)
+    classes = json.loads(next(rows, "{}"))["classes"]
+    found = {}
+    for row in rows:
+        split, label, size, name = json.loads(row)
+        found[name, classes[label]] = split, size
+    return found, classes
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

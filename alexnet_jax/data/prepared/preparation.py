@@ -1,0 +1,344 @@
+"""A set in the making: its pictures in, squares and statistics out, by all cores, whatever cuts it off.
+
+The pictures are read in their source's order, made in all cores, and dealt out to files by a digest
+of their number, so that each file is a random part of the set. Every few hundred pictures the
+progress is written down; a run that was killed goes on from there. The finished folder appears by
+one renaming.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import attrgetter
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.data.decode import picture_warnings, squares, worker_processes
+from alexnet_jax.data.decode.squares import Picture, Squares
+from alexnet_jax.data.prepared import duplicates
+from alexnet_jax.data.prepared.finished import put_in_place
+from alexnet_jax.data.prepared.listing import Listing, difference, save_summary
+from alexnet_jax.data.prepared.prepared_set import (
+    CLASSES,
+    DIGESTS,
+    REJECTED,
+    SETTINGS,
+    STATISTICS,
+    VERSION,
+    WITHOUT_CHECKSUM,
+    WORDS,
+    begins_anew,
+    digest_of,
+    features,
+    index_name,
+    require_same,
+    require_same_place,
+    settings,
+)
+from alexnet_jax.data.prepared.progress import Progress, is_begun, load_progress
+from alexnet_jax.data.prepared.shards import Shards
+from alexnet_jax.data.prepared.statistics import Sums
+from alexnet_jax.data.tensorflow import tf, tfds
+from alexnet_jax.locks import LOCK
+from alexnet_jax.messages import Advance, UserError, say
+from alexnet_jax.signals import Stop, Stopped, stop_signals
+
+CHUNK = 32  # pictures that one process works on at a time
+ROUND = 256  # pictures between two states on disk
+PER_FILE = 1024  # pictures in a file, about
+WHAT = {"crop": "the centre", "crop_down": "the centre", "squeeze": "the whole"}  # becomes the square
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pictures of a split, and the squares that they became."""
+
+    split: str
+    pictures: list[Picture]
+    squares: Squares
+
+
+class Preparation:
+    """A set in the making: the folder where it grows, how far it is, and the sums for its statistics."""
+
+    def __init__(self, listing: Listing, stamp: str, data: ConfigDict, work: Path, folder: Path) -> None:
+        """Touches nothing yet.
+
+        Args:
+          stamp: `sources.stamp` from before the listing, or the source's own.
+          data: the config's group.
+          work: where the set grows; nobody else's while this runs.
+          folder: where it lies in the end.
+        """
+        self._listing, self._stamp, self._source = listing, stamp, listing.source
+        self._data, self._work, self._folder = data, work, folder
+        self._progress, self._sums = Progress(), Sums.zero(data.resize)
+        self._shards = self._shards_of(self._progress)
+
+    def run(self) -> None:
+        """From where it stands to the finished folder.
+
+        Raises:
+          UserError: the disk is full, a file cannot be read, or too many pictures cannot be used; what is
+            done stays, to go on from.
+        """
+        try:
+            self._begin_or_resume()
+            with stop_signals() as stop:
+                try:
+                    with worker_processes.processes() as pool:
+                        for split, decoded in groupby(self._decode(pool), key=attrgetter("split")):
+                            self._write_split(split, decoded, stop)
+                except worker_processes.Died as error:
+                    if stop.name:  # a scheduler's signal goes to all processes
+                        raise self._stopped_by_signal(stop.name) from error
+                    raise
+            self._require_enough(self._progress.pictures)
+            empty = [name for name, examples in self._progress.examples.items() if not sum(examples)]
+            if empty:
+                raise UserError(
+                    f"'{self._data.name}' has no picture that can be used in its split {empty[0]}; see {self._work}"
+                )
+            stored = {split: self._stored_by_class(split) for split in self._progress.examples}
+            self._require_no_class_is_lost(stored)
+            self._finish(stored)
+        except (OSError, tf.errors.ResourceExhaustedError) as error:
+            raise self._stopped_by(error) from error
+        if self._progress.rejected:
+            rejected = self._progress.rejected
+            what = "1 picture" if rejected == 1 else f"{rejected} pictures"
+            say(f"{what} could not be used: see {self._folder / REJECTED}")
+        of_class = np.sum(list(stored.values()), axis=0).tolist()
+        obeyed = self._data.colour_profiles == "srgb"
+        for sentence in picture_warnings.sentences(self._progress.notes, self._source.classes, of_class, obeyed):
+            say(sentence)
+
+    def _shards_of(self, progress: Progress) -> Shards:
+        name = "".join(c if c.isalnum() else "_" for c in self._data.name) + f"_{self._data.resize}"
+        return Shards(self._work, name, progress)
+
+    def _begin_or_resume(self) -> None:
+        if not self._resume():
+            self._begin()
+        for name, split in self._source.splits.items():
+            if name not in self._progress.files:
+                self._progress.begin_split(name, max(1, round(split.count / PER_FILE)))
+
+    def _resume(self) -> bool:
+        """Takes up the progress on disk and cuts the files back to it, if there is any and it is whole."""
+        if not is_begun(self._work):
+            return False
+        if begins_anew(self._work, self._data):
+            return False
+        require_same(self._work, self._data)
+        progress, sums = load_progress(self._work)
+        if sums is None:
+            say(f"what lies in '{self._work}' is damaged: beginning anew")
+            return False
+        if progress.listing != self._listing.digest:
+            require_same_place(self._work, self._data)
+            changed = difference(self._work, self._listing)
+            say(f"what is to be prepared has changed since it was begun ({changed}): beginning anew")
+            return False
+        if progress.stamp != self._stamp:
+            say("a file has been changed since it was begun: beginning anew")
+            return False
+        shards = self._shards_of(progress)
+        shards.undo_names()
+        lengths = {self._work / REJECTED: progress.rejected_bytes, **shards.lengths()}
+        lengths |= {
+            self._work / duplicates.digests_name(name): duplicates.BYTES * done for name, done in progress.done.items()
+        }
+        if any(length and not _at_least(path, length) for path, length in lengths.items()):
+            say(f"what lies in '{self._work}' is damaged: beginning anew")
+            return False
+        for path, length in lengths.items():
+            if path.exists():
+                os.truncate(path, length)
+        say(f"going on from picture {progress.pictures}")
+        self._progress, self._sums, self._shards = progress, sums, shards
+        return True
+
+    def _begin(self) -> None:
+        """Empties the folder, but for the settings."""
+        for path in self._work.iterdir():
+            if path.name != LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self._work / SETTINGS).write_text(json.dumps(settings(self._data), indent=2) + "\n")
+        self._listing.save(self._work)
+        self._progress.listing, self._progress.stamp = self._listing.digest, self._stamp
+        trained_on = self._data.train_split.partition("[")[0]
+        if trained_on in self._source.splits:  # and not several of them
+            self._progress.summed = trained_on
+
+    def _to_do(self) -> Iterator[tuple[str, list[Picture]]]:
+        """The pictures that are left, split by split, as many at a time as one process takes."""
+        for name, split in self._source.splits.items():
+            if name not in self._progress.finished:
+                for chunk in _lists(islice(split.pictures(), self._progress.done[name], None), CHUNK):
+                    yield name, chunk
+
+    def _decode(self, pool: ProcessPoolExecutor) -> Iterator[Decoded]:
+        """What is to do, in its order, done by all cores; a bounded number is under way."""
+        data = self._data
+        quality = data.jpeg_quality if data.encoding == "jpeg" else 0
+        waiting: deque[tuple[str, list[Picture], Future[Squares]]] = deque()
+
+        def first() -> Decoded:
+            split, chunk, future = waiting.popleft()
+            return Decoded(split, chunk, future.result())
+
+        for split, chunk in self._to_do():
+            summed = split == self._progress.summed
+            future = pool.submit(
+                squares.make_squares,
+                *(chunk, data.resize, quality, data.max_pixels, summed),
+                *(data.accept_damaged, data.colour_profiles == "srgb", data.square),
+            )
+            waiting.append((split, chunk, future))
+            if len(waiting) > 3 * worker_processes.cores():
+                yield first()
+        while waiting:
+            yield first()
+
+    def _write_split(self, split: str, decoded: Iterator[Decoded], stop: Stop) -> None:
+        """Writes down a split round by round, and the progress after each. Raises Stopped if a signal came."""
+        progress, count = self._progress, self._source.splits[split].count
+        done = progress.done[split]
+        with Advance(f"preparing {split}", count, "pictures", done) as advance:
+            for of_round in _lists(decoded, ROUND // CHUNK):
+                self._write_round(split, of_round)
+                progress.save(self._work, self._sums)
+                advance.add(progress.done[split] - advance.done)
+                if stop.name:
+                    raise self._stopped_by_signal(stop.name)
+                self._require_enough(max(count, progress.pictures))
+        if progress.done[split] != count:
+            raise UserError(
+                f"{progress.done[split]} pictures came of '{self._data.name}', {split}, and {count} were listed; see "
+                "to it that nothing changes while they are prepared, and the same command begins anew"
+            )
+        progress.finished.append(split)
+        progress.save(self._work, self._sums)
+
+    def _write_round(self, split: str, of_round: list[Decoded]) -> None:
+        """Sums up a round's pictures, puts them at the end of their files, and lists those that are rejected."""
+        number, stored, rejected, digests = self._progress.done[split], [], [], bytearray()
+        for decoded in of_round:
+            squares = decoded.squares
+            digests += b"".join(map(duplicates.digest, squares.stored))
+            for picture, square, reason in zip(decoded.pictures, squares.stored, squares.reasons, strict=True):
+                if square is None:
+                    line = {"split": split, "file": picture.name, "in": picture.path, "reason": reason}
+                    rejected.append(json.dumps(line) + "\n")
+                else:
+                    stored.append((number, picture, square))
+                number += 1
+            for what, often in squares.notes.items():
+                self._progress.notes[what] = self._progress.notes.get(what, 0) + often
+            if split == self._progress.summed:
+                count = len(decoded.pictures) - squares.stored.count(None)
+                self._sums.add(count, squares.total, squares.products)
+        self._shards.append(split, stored)
+        text = "".join(rejected).encode()
+        with open(self._work / REJECTED, "ab") as file:
+            file.write(text)
+        with open(self._work / duplicates.digests_name(split), "ab") as file:
+            file.write(digests)
+        self._progress.rejected += len(rejected)
+        self._progress.rejected_bytes += len(text)
+        self._progress.done[split] = number
+
+    def _require_enough(self, expected: int) -> None:
+        """Raises UserError if more pictures are rejected than may be of the `expected` ones."""
+        rejected, allowed = self._progress.rejected, self._data.max_rejected
+        if rejected > allowed * expected:
+            raise UserError(
+                f"{rejected} of {self._progress.pictures} pictures could not be used, more than "
+                f"config.data.max_rejected, {allowed:.1%}: see {self._work / REJECTED}; mend them (and remove "
+                f"'{self._work}' to begin anew), or raise --config.data.max_rejected, and the same command goes on"
+            )
+
+    def _stored_by_class(self, split: str) -> list[int]:
+        """How many of each class are in the split's files, by label."""
+        return np.bincount(self._shards.labels(split), minlength=len(self._source.classes)).tolist()
+
+    def _require_no_class_is_lost(self, stored: dict[str, list[int]]) -> None:
+        """Raises UserError if a class has pictures to train on, and none that can be used."""
+        named = [part.partition("[")[0] for part in self._data.train_split.split("+")]
+        splits = [name for name in named if name in stored and self._source.splits[name].read is None]
+        if not splits:
+            return
+        usable = np.sum([stored[name] for name in splits], axis=0)
+        for label in np.unique(np.concatenate([self._listing.labels(name) for name in splits])).tolist():
+            if not usable[label]:
+                raise UserError(
+                    f"no picture of the class '{self._source.classes[label]}' can be used for training: see "
+                    f"{self._work / REJECTED}; mend them, or remove the class, and give the same command"
+                )
+
+    def _finish(self, stored: dict[str, list[int]]) -> None:
+        """Names the files as TFDS does, adds its metadata, and puts the folder in its place."""
+        data, source, work = self._data, self._source, self._work
+        infos = [self._shards.finish(split) for split in self._progress.examples]
+        summed = self._progress.summed
+        if summed:
+            self._sums.statistics().save(work / STATISTICS)
+        (work / CLASSES).write_text(json.dumps(source.classes) + "\n")
+        save_summary(work, self._listing, self._stamp, stored, summed)
+        for sentence in duplicates.write_equal(work, source):
+            say(sentence)
+        if source.words:
+            lines = (f"{synset}\t{words}\n" for synset, words in zip(source.classes, source.words, strict=True))
+            (work / WORDS).write_text("".join(lines))
+        tfds.folder_dataset.write_metadata(
+            data_dir=work,
+            features=features(data.resize, data.encoding, source.classes),
+            split_infos=infos,
+            version=VERSION,
+            check_data=False,
+            description=f"{data.name}: {WHAT[data.square]} of each picture as {data.resize}x{data.resize} pixels.",
+            supervised_keys=("image", "label"),
+            disable_shuffling=False,
+        )
+        names = [*WITHOUT_CHECKSUM, *sorted(path.name for path in work.glob(index_name("*")))]
+        (work / DIGESTS).write_text(json.dumps({name: digest_of(work / name) for name in names}, indent=1) + "\n")
+        for path in work.iterdir():
+            with open(path, "rb") as file:  # so that the renaming comes last on disk too
+                os.fsync(file.fileno())
+        put_in_place(work, self._folder)
+
+    def _stopped_by_signal(self, name: str) -> Stopped:
+        return Stopped(
+            f"stopped by {name} after picture {self._progress.pictures}, which is saved; the same command goes on"
+        )
+
+    def _stopped_by(self, error: Exception) -> UserError:
+        full = getattr(error, "errno", errno.ENOSPC) in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room on that disk" if full else "see to it that the files can be read and written"
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        where = getattr(error, "filename", None) or self._work
+        return UserError(
+            f"preparing stopped at '{where}' ({reason}): {remedy}, and the same command goes on from picture "
+            f"{self._progress.pictures}"
+        )
+
+
+def _at_least(path: Path, length: int) -> bool:
+    return path.is_file() and path.stat().st_size >= length
+
+
+def _lists(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`; the last may have fewer."""
+    return iter(lambda: list(islice(items, size)), [])

@@ -1,0 +1,1 @@
+"""A trained network in use: what it computes for pictures."""

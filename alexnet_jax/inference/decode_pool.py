@@ -1,0 +1,139 @@
+"""Pictures as a network is to see them: made squares by all cores, a bounded number at once.
+
+No TensorFlow is needed for it.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from alexnet_jax.data.batches.batch import Batch, without_draws
+from alexnet_jax.data.decode import decoder, squares, worker_processes
+from alexnet_jax.data.decode.squares import Picture, UnusablePicture
+
+CHUNK = 16  # pictures that one process or thread works on at a time
+FOR_PROCESSES = 256  # pictures; for fewer it takes longer to start processes than to decode
+
+
+class Read(NamedTuple):
+    """A picture that was read, or could not be."""
+
+    name: str
+    square: UInt8[np.ndarray, "resize resize 3"] | None
+    reason: str  # why it could not be; empty where it could
+
+
+class Rejected(NamedTuple):
+    """A picture that cannot be used."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Some:
+    """Pictures that are ready for the devices at once."""
+
+    batch: Batch  # with as many rows as all others; those beyond the names are empty
+    names: list[str]
+    rejected: list[Rejected] = field(default_factory=list)  # that were met on the way
+
+
+def decoders(count: int) -> AbstractContextManager[Executor]:
+    """What decodes so many pictures: processes, which a damaged file may kill, or threads where they are few."""
+    return worker_processes.processes() if count >= FOR_PROCESSES else ThreadPoolExecutor(worker_processes.cores())
+
+
+def batches(
+    given: Sequence[Picture | Image.Image], data: ConfigDict, pool: Executor, whole: bool, size: int
+) -> Iterator[Some]:
+    """Pictures in their order, `size` at a time; those that cannot be used are named beside the others.
+
+    Args:
+      given, data, pool: see `read`.
+      whole: the whole square of each; otherwise its centre.
+    """
+    side = data.resize if whole else data.crop
+    first = (data.resize - side) // 2
+
+    def room() -> UInt8[np.ndarray, "size side side 3"]:
+        return np.zeros((size, side, side, 3), np.uint8)
+
+    images = room()
+    names: list[str] = []
+    rejected: list[Rejected] = []
+    for one in read(given, data, pool):
+        if one.square is None:
+            rejected.append(Rejected(one.name, one.reason))
+            continue
+        images[len(names)] = one.square[first : first + side, first : first + side]
+        names.append(one.name)
+        if len(names) == size:
+            yield Some(without_draws(images, first), names, rejected)
+            images, names, rejected = room(), [], []
+    if names or rejected:
+        yield Some(without_draws(images, first), names, rejected)
+
+
+def read(given: Sequence[Picture | Image.Image], data: ConfigDict, pool: Executor) -> Iterator[Read]:
+    """Every picture in its order, made as preparing makes it, but with no loss to a JPEG.
+
+    Args:
+      given: files, or pictures in memory, which are made in this thread.
+      data: the config's group.
+      pool: decodes the files; at most two pieces of work for each core are under way or wait to be taken.
+    """
+    make = partial(
+        squares.make_squares,
+        side=data.resize,
+        quality=0,
+        max_pixels=data.max_pixels,
+        summed=False,
+        accept_damaged=data.accept_damaged,
+        obey_profiles=data.colour_profiles == "srgb",
+        part=data.square,
+    )
+    waiting: deque[tuple[list[Picture], Future[squares.Squares]]] = deque()
+
+    def first() -> Iterator[Read]:
+        chunk, future = waiting.popleft()
+        squares = future.result()
+        for picture, stored, reason in zip(chunk, squares.stored, squares.reasons, strict=True):
+            yield Read(picture.name, None if stored is None else _array(stored, data.resize), reason)
+
+    chunk: list[Picture] = []
+    for number, one in enumerate(given):
+        if isinstance(one, Picture):
+            chunk.append(one)
+        if len(chunk) == CHUNK or (chunk and not isinstance(one, Picture)):
+            waiting.append((chunk, pool.submit(make, chunk)))
+            chunk = []
+        while len(waiting) > (2 * worker_processes.cores() if isinstance(one, Picture) else 0):
+            yield from first()
+        if isinstance(one, Image.Image):
+            yield _in_memory(f"picture {number}", one, data)
+    if chunk:
+        waiting.append((chunk, pool.submit(make, chunk)))
+    while waiting:
+        yield from first()
+
+
+def _array(stored: bytes, side: int) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    return np.frombuffer(stored, np.uint8).reshape(side, side, 3)
+
+
+def _in_memory(name: str, image: Image.Image, data: ConfigDict) -> Read:
+    try:
+        square = decoder.square_of_image(image, data.resize, data.colour_profiles == "srgb", data.square)
+    except UnusablePicture as error:
+        return Read(name, None, str(error))
+    return Read(name, np.asarray(square), "")

@@ -1,0 +1,109 @@
+"""The pictures that a person gives: names of files and folders, a list on standard input, or pixels."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.sources.source import Tally
+from alexnet_jax.data.sources.splits import SUFFIXES
+from alexnet_jax.data.sources.walk import Place, Walk
+from alexnet_jax.messages import UserError, say
+
+STANDARD_INPUT = "-"
+Given = str | os.PathLike[str] | Image.Image | np.ndarray | jax.Array  # a picture, or an array of several
+HERE = Place("", "")  # of a folder's pictures, which are of no split and no class
+
+
+def pictures_of(names: Sequence[str]) -> list[Picture]:
+    """The pictures in the order of their names; a folder's by their paths.
+
+    A file is taken whatever it is called, and whether it is there is seen when it is read. In a folder and those in
+    it what preparing would leave out is left out: what is hidden, and what is no picture by its name.
+
+    Args:
+      names: of files and folders; '-': the lines of standard input are such names.
+
+    Raises:
+      UserError: no name is given, or a folder cannot be read or has no picture.
+    """
+    found = [picture for name in _with_listed(names) for picture in _pictures(name)]
+    if not found:
+        raise UserError(
+            "no picture is named; give files or folders behind the flags, or - for a list of them on standard input"
+        )
+    return found
+
+
+def _with_listed(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        if name != STANDARD_INPUT:
+            yield name
+            continue
+        # Names are bytes, whatever the encoding of the terminal.
+        for line in sys.stdin.buffer:
+            if listed := os.fsdecode(line.rstrip(b"\r\n")):
+                yield listed
+
+
+def _pictures(name: str) -> Iterator[Picture]:
+    if not os.path.isdir(name):
+        yield Picture(name, label=-1, path=name)
+        return
+    tally = Tally()
+    walk = Walk([Path(os.path.abspath(name)).parent], tally)
+    files = walk.files({HERE: name})[HERE]
+    left_out = sum(one.count for one in tally.left_out())
+    if not files:
+        among = f" among its {left_out} files" if left_out else ""
+        raise UserError(f"the folder '{name}' has no picture ({', '.join(SUFFIXES)}){among}; name one that has")
+    if left_out:
+        there = "1 picture" if len(files) == 1 else f"{len(files)} pictures"
+        what = (
+            "1 file that is hidden, no picture or a link"
+            if left_out == 1
+            else (f"{left_out} files that are hidden, no pictures or links")
+        )
+        say(f"{name}: {there}; left out: {what}")
+    for file in files:
+        yield Picture(file.path, label=-1, path=file.path)
+
+
+def one_by_one(pictures: Given | Iterable[Given]) -> tuple[list[Picture | Image.Image], bool]:
+    """One by one, and whether it was one alone. Raises UserError for what is no picture."""
+    if isinstance(pictures, str | os.PathLike | Image.Image):
+        return [_one(pictures)], True
+    if isinstance(pictures, np.ndarray | jax.Array) and pictures.ndim < 4:
+        return [_one(pictures)], True
+    if not isinstance(pictures, Iterable):
+        raise UserError(f"a picture is a path, a PIL image or an array of uint8, and not {type(pictures).__name__}")
+    return [_one(one) for one in pictures], False
+
+
+def _one(picture: Given) -> Picture | Image.Image:
+    if isinstance(picture, str | os.PathLike):
+        path = os.fspath(picture)
+        if os.path.isdir(path):
+            raise UserError(f"'{path}' is a folder; give the files in it, such as sorted(Path({path!r}).iterdir())")
+        return Picture(path, label=-1, path=path)
+    if isinstance(picture, Image.Image):
+        return picture
+    if not isinstance(picture, np.ndarray | jax.Array):
+        raise UserError(f"a picture is a path, a PIL image or an array of uint8, and not {type(picture).__name__}")
+    array = np.asarray(picture)
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] != 3)
+        or not array.size
+    ):
+        raise UserError(
+            f"an array of {array.dtype} {list(array.shape)} is no picture; give uint8 [height, width, 3], RGB from 0 "
+            "to 255, or [height, width]"
+        )
+    return Image.fromarray(np.ascontiguousarray(array))

@@ -1,0 +1,1 @@
+"""One training run: batch, update, report, validation, checkpoint."""

@@ -1,0 +1,61 @@
+"""A run that was trained elsewhere: made whole beside its folder, and then put there."""
+
+import os
+import shutil
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.config.config import recipe_of
+from alexnet_jax.data.prepared.statistics import Statistics
+from alexnet_jax.messages import UserError
+from alexnet_jax.network.model import Params
+from alexnet_jax.runs.checkpoint import Checkpoints, Progress
+from alexnet_jax.runs.folder import create_run, require_writable, run_exists
+from alexnet_jax.training.step import state_of
+
+WORDS = "words.txt"  # for each class its name, a tab, and what a person calls it; as prepared sets have it
+
+
+def require_free(workdir: Path) -> None:
+    """Raises UserError, before anything is read, unless the folder can be made or is empty."""
+    if run_exists(workdir):
+        raise UserError(f"--workdir={workdir} holds a run already; name a new folder")
+    require_writable(workdir)
+    if workdir.is_dir() and any(workdir.iterdir()):
+        raise UserError(f"--workdir={workdir} holds files of something else; name a new folder")
+
+
+def write_run(
+    workdir: Path,
+    config: ConfigDict,
+    statistics: Statistics,
+    classes: tuple[str, ...],
+    words: tuple[str, ...],
+    params: Params,
+) -> None:
+    """Makes the run with one checkpoint, of step 0.
+
+    Args:
+      words: what a person calls each class; () where nobody knows.
+
+    Raises:
+      UserError: it cannot be written; nothing is left then.
+    """
+    beside = workdir.with_name(f".{workdir.name}.{os.getpid()}")
+    try:
+        create_run(beside, config, statistics, classes)
+        if words:
+            lines = (f"{name}\t{called}\n" for name, called in zip(classes, words, strict=True))
+            (beside / WORDS).write_text("".join(lines), encoding="utf-8")
+        recipe = recipe_of(config, config.model.classes or len(classes), steps_per_epoch=1)
+        checkpoints = Checkpoints(beside, writes=True)
+        checkpoints.save(0, state_of(recipe, params), Progress())
+        checkpoints.close()
+        os.replace(beside, workdir)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be written ({error.strerror or error}); make room, or name another folder"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,224 @@
+"""The table of fields is that of the paper's config, and whatever a field holds, a wrong one ends in a sentence."""
+
+import inspect
+import json
+import re
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from alexnet_jax.config.config import (
+    OF_TRAINING,
+    check_config,
+    config_to_json,
+    differences,
+    flatten,
+    network_of,
+    recipe_of,
+)
+from alexnet_jax.config.earlier import ADDED, with_added_fields
+from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.memory import check_memory, evaluation_bytes
+from alexnet_jax.messages import UserError
+from alexnet_jax.network import architecture
+from configs import alexnet, alexnet_2012, cifar10
+
+STRANGE = (
+    "",
+    "text",
+    None,
+    True,
+    -1,
+    3,
+    2**40,
+    -0.5,
+    float("nan"),
+    (),
+    ("a",),
+    (None,),
+    ((1, 2),),
+    (float("inf"),),
+    b"",
+)
+
+
+def test_the_paper_s_config_has_the_table_s_fields_in_its_order_and_types() -> None:
+    values = flatten(alexnet.get_config())
+    assert {name: type(value) for name, value in values.items()} == {field.name: field.type for field in FIELDS}
+    # A ConfigDict sorts its names: their order is that of the file's lines.
+    lines = re.findall(r"^    config\.([\w.]+) = ", inspect.getsource(alexnet.get_config), re.MULTILINE)
+    assert [name for name in lines if name in values] == [field.name for field in FIELDS]
+
+
+def with_field(config: ConfigDict, name: str, value: Any) -> ConfigDict:
+    """The config with the value whatever its type, as a config file of the user's own may have it."""
+    group, _, last = name.rpartition(".")
+    with config.ignore_type(), config.unlocked():
+        (config[group] if group else config)[last] = value
+    return config
+
+
+@pytest.mark.parametrize("get_config", [alexnet.get_config, alexnet_2012.get_config, cifar10.get_config])
+def test_no_value_of_a_field_ends_in_anything_but_a_sentence(get_config: Any) -> None:
+    refused = 0
+    for field in FIELDS:
+        for value in STRANGE:
+            config = with_field(get_config(), field.name, value)
+            try:
+                check_config(config)
+            except UserError as error:
+                refused += 1
+                assert "config." in str(error)
+            else:
+                known = (field.type, int) if field.type is float else (field.type,)
+                taken = flatten(config)[field.name]  # ConfigDict makes a bool a number in a field of numbers
+                assert type(taken) in known, f"{field.name} took {taken!r}"
+    assert refused > 0.7 * len(FIELDS) * len(STRANGE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("schedule.rates", (1, 2), r"config\.schedule\.rates is \(1, 2\) and must be lines \(epoch, 'LAYER/kernel'"),
+        ("schedule.rates", ((0, 0.1, "*"),), r"must be lines \(epoch"),
+        ("schedule.rates", "(1, 2)", "must be of type tuple; set --config.schedule.rates"),
+        ("schedule.rates", ((0, "*", float("nan")),), "must be finite"),
+        ("schedule.boundaries", (True,), "must be epochs, as numbers"),
+        ("schedule.boundaries", (9.0, 3.0), "must be epochs in rising order"),
+        ("model.kernels", None, "is None and must be of type tuple"),
+        ("model.kernels", (8, 16), "must be five numbers, of conv1 to conv5"),
+        ("model.padding", (1, 1, 1, "1"), "must be whole numbers"),
+        ("model.padding", (1, 1, 1, -1), "must be four numbers, of conv2 to conv5"),
+        ("model.first_padding", (3,), "must be two numbers, of pixels before and after the picture"),
+        ("model.first_padding", (0, -3), "must be two numbers, of pixels before and after the picture"),
+        ("model.start", "kaiming", "must be constants or fan_in"),
+        ("model.dropout_place", "both", "must be outputs or inputs"),
+        ("model.dropout_scaling", "never", "must be test or training"),
+        ("data.square", "stretch", "must be crop, crop_down or squeeze"),
+        ("data.mean_rgb", (104, 117), "must be three numbers, of red, green and blue"),
+        ("data.stddev_rgb", (1.0, 0.0, 1.0), "must be three numbers above 0, of red, green and blue"),
+        ("model.classes", 1, r"must be 0 \(the dataset's number\) or at least 2"),
+        ("model.classes", True, "is True and must be of type int"),
+        ("model.dropout", 1.0, "must be a probability from 0 to below 1"),
+        ("model.removed", "conv1", "must be empty or one of conv2, conv3, conv4, conv5, fc6, fc7"),
+        ("data.jpeg_quality", 101, "must be from 1 to 100"),
+        ("data.max_rejected", 1.5, "must be a share from 0 to 1"),
+        ("data.validation_fraction", 1.0, "must be between 0 and 1"),
+        ("optimizer.learning_rate", 0.0, "must be above 0"),
+        ("schedule.drops", -1, "must be from 0 to 1000"),
+        ("schedule.drops", 2**31 - 1, "must be from 0 to 1000"),
+        ("schedule.rates", ((1, 2),), "must be lines"),
+        ("schedule.rates", ((1e10, "*", 0.1),), "with epochs of 1000000 at most"),
+        ("schedule.boundaries", (1e10,), "must be epochs, as numbers, 1000000 at most"),
+        ("train.epochs", 1e18, "must be from 0 to 1000000"),
+        ("augment.lighting_until", 1e18, "must be from 0 to 1000000"),
+        ("model.lrn_n", 4, "must be an odd number up to 255"),
+        ("model.lrn_n", 2**31 - 1, "must be an odd number up to 255"),
+        ("model.pool_window", 12, "must be from 1 to 11"),
+        ("model.pool_stride", 7, "must be at most config.model.pool_window, 3"),
+        ("schedule.patience", 0, "must be at least 1"),
+        ("schedule.kind", "cosine", "must be constant, steps, plateau or listed"),
+        ("mesh.model", 3, r"must be 0 \(chosen\), 1 or 2: there are two towers at most"),
+        ("train.epochs", 0.0, "must be above 0 where train.steps is 0"),
+        ("data.crop", 257, "must be at most config.data.resize, 256"),
+    ],
+)
+def test_what_a_field_must_be_is_said(name: str, value: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        check_config(with_field(alexnet.get_config(), name, value))
+
+
+def test_both_ends_of_a_range_are_where_the_sentence_has_them() -> None:
+    for name, value in [
+        ("model.dropout", 0.0),
+        ("data.jpeg_quality", 100),
+        ("data.max_rejected", 1.0),
+        ("schedule.drops", 0),
+        ("schedule.patience", 1),
+        ("data.crop", 256),
+        ("optimizer.momentum", 0.0),
+        ("train.epochs", 1),
+    ]:
+        check_config(with_field(alexnet.get_config(), name, value))
+
+
+@pytest.mark.parametrize("value", [3, None, "text", ConfigDict(), ConfigDict({"crop": 3})])
+def test_a_group_that_is_none_is_a_sentence(value: Any) -> None:
+    with pytest.raises(UserError, match=r"config\.data[.\w]* is (missing|no field that is known)"):
+        check_config(with_field(alexnet.get_config(), "data", value))
+
+
+def test_what_decays_is_named_by_layers_that_there_are() -> None:
+    check_config(cifar10.get_config("lrn"))
+    with pytest.raises(UserError, match=r"decayed names 'fc9', and no layer is called so; the layers are conv1, .*fc5"):
+        check_config(with_field(cifar10.get_config("lrn"), "optimizer.decayed", "local*, fc9"))
+    with pytest.raises(UserError, match=r"model\.kernels is \(8, 8\) and must be four numbers"):
+        check_config(with_field(cifar10.get_config("no_lrn"), "model.kernels", (8, 8)))
+
+
+def test_four_layers_have_one_tower_and_three_widths() -> None:
+    with pytest.raises(UserError, match=r"model\.towers is 2 and must be 1 for the network of four layers"):
+        check_config(with_field(cifar10.get_config(), "model.towers", 2))
+    with pytest.raises(UserError, match=r"model\.kernels is \(8, 8\) and must be three numbers"):
+        check_config(with_field(cifar10.get_config(), "model.kernels", (8, 8)))
+    with pytest.raises(UserError, match=r"mesh\.model is 2 and must be at most 1, the towers of this network"):
+        check_config(with_field(cifar10.get_config(), "mesh.model", 2))
+
+
+def test_a_run_from_before_a_field_did_what_was_done_then() -> None:
+    config = alexnet.get_config()
+    saved = json.loads(config_to_json(config))
+    for name in ADDED:
+        group, _, field = name.partition(".")
+        del saved[group][field]
+    assert differences(config, saved, OF_TRAINING, ("here", "there")) == []
+    config.data.accept_damaged, config.data.colour_profiles = True, "srgb"
+    assert differences(config, saved, OF_TRAINING, ("here", "there")) == [
+        "data.accept_damaged is True here and False there",
+        "data.colour_profiles is 'srgb' here and 'ignore' there",
+    ]
+    del saved["data"]["resize"]
+    assert "data.resize is 256 here and 'absent' there" in differences(config, saved, OF_TRAINING, ("here", "there"))
+
+
+def test_steps_beyond_32_bits_are_refused_and_epochs_that_never_come_are_never() -> None:
+    config = alexnet.get_config()
+    config.train.epochs = 1e6
+    with pytest.raises(UserError, match=r"1e\+06 epochs of 10000 steps are more than 2147483647 steps; set --config"):
+        recipe_of(config, 10, steps_per_epoch=10_000)
+    config.train.steps, config.schedule.boundaries = 5, (2.0, 1e6)
+    assert recipe_of(config, 10, steps_per_epoch=10_000).schedule.boundaries == (20_000, 2**31 - 1)
+
+
+@pytest.mark.parametrize("over_n", [False, True])
+def test_a_run_of_an_even_window_of_maps_opens_as_what_it_was(over_n: bool) -> None:
+    config = alexnet.get_config()
+    config.model.lrn_n, config.model.lrn_alpha_over_n = 4, over_n
+    run = with_added_fields(json.loads(config_to_json(config)))
+    norm = network_of(ConfigDict(run), 10).layers[0].then[1]
+    assert isinstance(norm, architecture.LRN)
+    assert (norm.n, norm.alpha) == (5, config.model.lrn_alpha / (4 if over_n else 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "group"),
+    [
+        ("model.classes", 2**31 - 1, "(train|evaluate)"),
+        ("model.units", (2**20, 2**20), "(train|evaluate)"),
+        ("evaluate.batch_size", 100_000_000, "evaluate"),
+        ("train.batch_size", 100_000_000, "train"),
+    ],
+)
+def test_what_no_memory_is_enough_for_is_refused_with_both_numbers(name: str, value: Any, group: str) -> None:
+    config = with_field(alexnet.get_config(), name, value)
+    words = rf"takes about [\d,.]+ GB, and this machine has [\d,.]+: .*; lower --config\.{group}\.batch_size"
+    with pytest.raises(UserError, match=words):
+        check_memory(config, config.model.classes or 10, training=True)
+    check_memory(alexnet.get_config(), 1000, training=True)
+
+
+def test_what_evaluation_takes_is_more_than_its_largest_arrays() -> None:
+    # conv1: 224x224x3 pixels, 55x55 patches of 11x11x3, 55x55x96 outputs, 4 bytes each.
+    a_picture = 4 * (224 * 224 * 3 + 55 * 55 * 11 * 11 * 3 + 55 * 55 * 96)
+    assert evaluation_bytes(architecture.alexnet(), 10) == 4 * 60_965_224 + 10 * a_picture

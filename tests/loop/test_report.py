@@ -1,0 +1,86 @@
+"""What a run's numbers look like: TensorBoard's series and the curves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from alexnet_jax.loop import report
+
+
+def lines() -> list[report.Line]:
+    found: list[report.Line] = []
+    for step in range(10, 101, 10):
+        rate = 0.01 if step < 50 else 0.001
+        found.append({"step": step, "train/loss": 2 / step, "train/top1_error": 5 / step, "learning_rate": rate})
+        if step % 20 == 0:
+            error = 0.1 if step == 60 else 0.2
+            errors = {"validation/top1_error": error, "validation/top5_error": 0.05}
+            found.append({"step": step, "validation/loss": 3 / step, **errors})
+    return found
+
+
+def test_a_drop_is_behind_the_last_report_of_the_higher_rate() -> None:
+    assert report.drops_of(lines()) == [40]
+    assert report.drops_of([{"step": 1, "learning_rate": 0.1}, {"step": 2, "learning_rate": 0.2}]) == []
+
+
+def test_the_curves_have_a_title_the_drops_and_the_best_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+
+    class Kept(Figure):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            drawn.append(self)
+
+    monkeypatch.setattr("matplotlib.figure.Figure", Kept)
+    for classes in (10, 3):
+        report.draw_curves(lines(), 10, tmp_path / "curves.png", classes, best=60)
+        losses, errors = drawn[-1].axes
+        assert drawn[-1].get_suptitle() == tmp_path.name
+        labels = [line.get_label() for line in errors.lines]
+        assert labels[:2] == ["top-1, training", "top-1, validation"]
+        assert ("top-5, validation" in labels) == (classes == 10)  # of three classes all are among five
+        best = {line.get_label(): line for line in errors.lines}["best checkpoint, step 60"]
+        np.testing.assert_allclose(np.asarray(best.get_xydata(), float), [[6, 10]])
+        (drop,) = [line for line in losses.lines if line.get_label() == "lower rate"]
+        np.testing.assert_allclose(np.asarray(drop.get_xdata(), float), 4)
+    assert np.asarray(Image.open(tmp_path / "curves.png")).std() > 10
+
+
+def test_training_and_validation_have_one_chart_in_tensorboard_and_the_epoch_has_none(tmp_path: Path) -> None:
+    from alexnet_jax.data.tensorflow import tf
+
+    one = report.Report(tmp_path, 0, 100, 10)
+    one.training(10, {"loss": 1.5, "top1_error": 0.5}, 0.01, 100.0, 8)
+    one.validation(10, {"loss": 1.25, "top1_error": 0.25, "top5_error": 0.0})
+    one.close()
+    shown = {}
+    for series in ("", "validation"):
+        (path,) = (tmp_path / series).glob("events.out.tfevents.*")
+        for record in tf.data.TFRecordDataset(str(path)):
+            for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
+                shown[series, value.tag] = float(np.ravel(tf.make_ndarray(value.tensor))[0])
+    assert shown == {
+        ("", "loss"): 1.5,
+        ("", "top1_error"): 0.5,
+        ("", "learning_rate"): np.float32(0.01),
+        ("", "images_per_second"): 100.0,
+        ("validation", "loss"): 1.25,
+        ("validation", "top1_error"): 0.25,
+        ("validation", "top5_error"): 0.0,
+    }
+
+
+def test_a_series_that_is_none_is_left_out(tmp_path: Path, capsys: Any) -> None:
+    good = {"step": 1, "train/loss": 2.0}
+    texts = [json.dumps(good), json.dumps({"step": 2, "valadation/loss": 2.0})]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{text}\n" for text in texts))
+    assert report.read_metrics(tmp_path) == [good]
+    assert "line 2 cannot be read and is left out" in capsys.readouterr().err
