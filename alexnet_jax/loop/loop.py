@@ -83,7 +83,7 @@ class Training:
     def take_validation(self, found: Checkpoint) -> None:
         """Has the plateau rule know what the checkpoint's validation came to."""
         self.validated = found.validation is not None
-        if found.validation and not found.plateau_knows:
+        if found.validation:
             self._count(found.validation)
 
     def has_ended(self) -> bool:

@@ -33,8 +33,7 @@ class Meter:
         self._batch_size = batch_size
         self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
         self._first_rate = 0.0  # with compilation; for want of a better one
-        # Loss, error and examples; earlier versions of the program saved the first two, of whole batches.
-        self._seen: list[tuple[float, ...]] = [(*one, batch_size)[:3] for one in seen]
+        self._seen: list[tuple[float, ...]] = [tuple(one) for one in seen]  # loss, error and examples
         self._start, self._images = time.perf_counter(), 0
         self._total_seconds, self._total_images = 0.0, 0
         self.learning_rate = 0.0

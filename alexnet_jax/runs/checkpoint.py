@@ -1,20 +1,17 @@
-"""A run's checkpoints: the newest three and the best. Orbax writes and reads the arrays, and does so only here.
+"""The checkpoints of a run, which Orbax writes and reads.
 
-checkpoints/STEP/state/           the TrainState, which Orbax alone can read, too
+checkpoints/STEP/state/           the TrainState; Orbax alone can read it, too
 checkpoints/STEP/progress.json    what else the next step depends on
-checkpoints/STEP/digests.json     of the files above
+checkpoints/STEP/digests.json     the digests of the files above
 checkpoints/STEP/validation.json  once the step has been validated
 """
 
-import fcntl
-import hashlib
 import json
-import math
 import os
 import shutil
+import sys
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,65 +21,72 @@ from jaxtyping import PyTree
 
 from alexnet_jax.devices import cluster
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.runs import parts
-from alexnet_jax.runs.checkpoint_integrity import PROGRESS, damage_of, run_of, seal
-from alexnet_jax.runs.holding import held, leave_out_what_fails_late
+from alexnet_jax.runs.checkpoint_integrity import PROGRESS, barrier_with_digests, damage_of, run_of, seal
+from alexnet_jax.runs.checkpoint_retention import (
+    VALIDATION,
+    being_read,
+    best_of,
+    read_validation,
+    remove_superseded,
+    write_validation,
+)
 
 Tree = TypeVar("Tree")  # of arrays, or of what stands for them
-NEWEST = 3
-VALIDATION = "validation.json"
-OF_VALIDATION = ("loss", "top1_error", "top5_error")
-ROOM = 1.05  # times the arrays' bytes: what a checkpoint needs on disk
+UNFINISHED = "*orbax-checkpoint-tmp*"  # Orbax's names for checkpoints that it is writing
+SPACE = 1.05  # times the arrays' bytes: what a checkpoint needs on disk
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the next step depends on beside the state."""
+    """What the next step depends on, apart from the state."""
 
     seen: list[list[float]] = field(default_factory=list)  # loss, top-1 error, examples of each step since a report
-    skipped: int = 0  # batches that were left out, as one among them made numbers that are not finite
-    rewinds: int = 0  # how often that was
+    skipped: int = 0  # batches left out because one of them gave numbers that are not finite
+    rewinds: int = 0  # how often batches were left out
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that was read."""
+    """A checkpoint that was read."""
 
     step: int
     state: Any
     progress: Progress
     validation: dict[str, float] | None  # `loss`, `top1_error`, `top5_error`; None: not validated yet
-    plateau_knows: bool  # whether the state's plateau has counted the validation
 
 
 class Checkpoints:
     """The checkpoints in a run's folder, by step."""
 
     def __init__(self, workdir: Path, writes: bool = False) -> None:
-        """Opens `checkpoints/` in the run's folder, which must be absolute.
+        """Opens `checkpoints/` in the run's folder.
 
         Args:
-          writes: as the one process that does: makes the folder, and removes what was left half written.
+          workdir: absolute.
+          writes: whether checkpoints are to be saved. Then the folder is made, and checkpoints that were not written
+            to their end are removed.
 
         Raises:
-          UserError: it is to be written, and cannot.
+          UserError: checkpoints are to be saved, and the folder cannot be written.
         """
         self._folder, self._damaged = workdir / "checkpoints", workdir / "damaged"
         self._run = run_of(workdir)
-        self._said: set[int] = set()  # steps whose damage was named
-        self._writes = writes and cluster.index() == 0  # all but each process's own part of the arrays
-        self._writer: ocp.AsyncCheckpointer | None = None
+        self._reported: set[int] = set()  # steps whose validation.json was reported as damaged
+        self._is_writer = writes and cluster.index() == 0  # of all but the arrays, which each process writes in part
+        self._orbax: ocp.AsyncCheckpointer | None = None
         self._saving: int | None = None  # the step that is being written
+        self._progress = ""  # its progress.json
         if writes:
             self._require_writable()
-            if self._writes:
-                self._remove_unfinished()
+            if self._is_writer:
+                for path in self._folder.glob(UNFINISHED):
+                    say(f"the checkpoint '{path.name}' was not written to its end, and is removed")
+                    shutil.rmtree(path, ignore_errors=True)
+            _hide_tracebacks_after_a_failed_save()
             options = ocp.options.AsyncOptions(
-                post_finalization_callback=partial(seal, self._folder, self._run, parts.of_others),
-                barrier_sync_fn=parts.barrier(self._folder),
+                post_finalization_callback=self._seal, barrier_sync_fn=barrier_with_digests(self._folder)
             )
-            leave_out_what_fails_late()
-            self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
+            self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
 
     def _require_writable(self) -> None:
         reason = "no permission to write there"
@@ -91,161 +95,132 @@ class Checkpoints:
         except OSError as error:
             reason = error.strerror or str(error)
         if not self._folder.is_dir() or not os.access(self._folder, os.W_OK | os.X_OK):
-            raise UserError(f"'{self._folder}' cannot be written ({reason}); see to it that it can, or use --restart")
-
-    def _remove_unfinished(self) -> None:
-        """Of a process that was killed, or of a disk that was full: nothing in it can be used."""
-        for path in self._folder.glob("*orbax-checkpoint-tmp*"):
-            say(f"the checkpoint '{path.name}' was not written to its end, and is removed")
-            shutil.rmtree(path, ignore_errors=True)
+            raise UserError(f"'{self._folder}' cannot be written ({reason}); make it writable, or use --restart")
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, in rising order. Raises UserError if the folder cannot be read."""
+        """The steps that have a checkpoint, in rising order. Raises UserError if the folder cannot be read."""
         try:
             return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise UserError(
-                f"'{self._folder}' cannot be read ({error.strerror}); see to it that it can, or name another run"
+                f"'{self._folder}' cannot be read ({error.strerror}); make it readable, or name another run"
             ) from error
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        """The validation's `loss`, `top1_error` and `top5_error` at the step; None if there was none."""
-        return self._validation(step)[0]
+        """`loss`, `top1_error` and `top5_error` of the step's validation; None without a validation that can be used.
 
-    def _validation(self, step: int) -> tuple[dict[str, float] | None, bool]:
-        """The metrics, and whether the state's plateau has counted them, as earlier versions of the program have it."""
-        ours, earlier = self._folder / str(step) / VALIDATION, self._folder / str(step) / "metrics" / "metrics"
-        path = ours
+        The first time that a damaged validation.json is met, a message says so.
+        """
+        checkpoint = self._folder / str(step)
         try:
-            path = ours if ours.exists() else earlier
-            found = json.loads(path.read_text())
-            digest = _digest_of(found) if path == ours else None
-            if digest != (found.pop("digest") if path == ours else None) or found.pop("step", step) != step:
-                raise ValueError("it is not what was written")
-            return {name: _finite(found[name]) for name in OF_VALIDATION}, path == earlier
-        except (FileNotFoundError, NotADirectoryError):
-            return None, False
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if step not in self._said:
-                say(f"'{path}' cannot be used ({error!r}): step {step} counts as not validated")
-                self._said.add(step)
-            return None, False
+            return read_validation(checkpoint)
+        except (OSError, ValueError) as error:
+            if step not in self._reported:
+                say(f"'{checkpoint / VALIDATION}' cannot be used ({error}): step {step} counts as not validated")
+                self._reported.add(step)
+            return None
 
     def best_step(self) -> int | None:
-        """The validated step of lowest top-1 error; of those, of lowest loss; None without any."""
-        merits = [
-            (-metrics["top1_error"], -metrics["loss"], step) for step in self.steps() if (metrics := self.metrics(step))
-        ]
-        return max(merits)[2] if merits else None
+        """The validated step of lowest top-1 error; among equals of lowest loss; None without any."""
+        return best_of({step: found for step in self.steps() if (found := self.metrics(step))})
 
     def save(self, step: int, state: PyTree, progress: Progress) -> None:
-        """Begins to save; it goes on in the background.
+        """Starts to save in the background, unless the step has an undamaged checkpoint.
 
         Raises:
-          OSError: the disk has too little room, or what was being saved could not be.
+          OSError: the disk has too little space, or the previous checkpoint could not be written.
         """
-        assert self._writer is not None
+        assert self._orbax is not None
         self.finish()
-        target = self._folder / str(step)
-        if cluster.from_process(0, "looks for a checkpoint", self._there(target)):
+        checkpoint = self._folder / str(step)
+        if cluster.from_process(0, "looks for a checkpoint", self._is_saved(checkpoint)):
             return
-        needed = ROOM * sum(x.nbytes for x in jax.tree.leaves(state))
+        needed = SPACE * sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self._folder).free
         if needed > free:
             raise OSError(f"it needs {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free")
-        if cluster.index() == 0:
-            beside = self._folder / f".{PROGRESS}"  # put into the checkpoint before that gets its name
-            beside.write_text(json.dumps({"step": step, **asdict(progress)}))
-        self._saving = step
+        self._saving, self._progress = step, json.dumps({"step": step, **asdict(progress)})
         try:
-            self._writer.save(target, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+            self._orbax.save(checkpoint, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
         except Exception as error:
-            raise self._not_saved(error) from error
+            raise self._failed_save(error) from error
 
-    def _there(self, target: Path) -> str:
-        """Whether the checkpoint is there, as it was written; one that is not is set aside. Not empty: it is."""
-        if cluster.index() or not target.exists():
+    def _is_saved(self, checkpoint: Path) -> str:
+        """'yes' if process 0 finds the checkpoint undamaged, or else ''; sets a damaged one aside."""
+        if cluster.index() or not checkpoint.exists():
             return ""
-        if damage_of(target, self._run) is None:
+        if damage_of(checkpoint, self._run) is None:
             return "yes"
-        self._set_aside(int(target.name))
+        self._set_aside(int(checkpoint.name))
         return ""
 
+    def _seal(self) -> None:
+        """Called by Orbax on process 0 when all arrays are written, before it gives the checkpoint its name."""
+        for unfinished in self._folder.glob(UNFINISHED):
+            seal(unfinished, self._run, self._progress)
+
     def finish(self) -> None:
-        """Waits until all is written, and removes what is not to be kept. Raises OSError if it could not be written."""
-        if self._writer is None or self._saving is None:
+        """Waits until the checkpoint is written, and removes superseded ones. Raises OSError if writing failed."""
+        if self._orbax is None or self._saving is None:
             return
         try:
-            self._writer.wait_until_finished()
+            self._orbax.wait_until_finished()
         except Exception as error:  # Orbax's threads raise many kinds
-            raise self._not_saved(error) from error
+            raise self._failed_save(error) from error
         self._saving = None
-        self._prune()
+        self._remove_superseded()
 
-    def _not_saved(self, error: Exception) -> OSError:
-        """Raises what it is where another process is the cause."""
+    def _failed_save(self, error: Exception) -> OSError:
+        """The error as an OSError. Raises the error itself if another process caused it."""
         self._saving = None
         if cluster.is_of_another(error):
             raise error
-        for path in self._folder.glob("*orbax-checkpoint-tmp*") if self._writes else ():
+        for path in self._folder.glob(UNFINISHED) if self._is_writer else ():
             shutil.rmtree(path, ignore_errors=True)
-        strerror = getattr(error, "strerror", None)
-        full = "RESOURCE_EXHAUSTED" in str(error)
-        return OSError(strerror or ("no space left on the disk" if full else str(error).splitlines()[0]))
+        is_full = "RESOURCE_EXHAUSTED" in str(error)
+        reason = "no space left on the disk" if is_full else str(error).splitlines()[0]
+        return OSError(getattr(error, "strerror", None) or reason)
 
     def validated(self, step: int, metrics: dict[str, float]) -> None:
-        """Writes down what a validation of the step's checkpoint came to. Raises OSError if that cannot be."""
-        self.finish()
-        if not self._writes or not (self._folder / str(step)).is_dir():
-            return
-        found: dict[str, Any] = {"step": step, **{name: metrics[name] for name in OF_VALIDATION}}
-        unfinished = self._folder / str(step) / f".{VALIDATION}"
-        with open(unfinished, "w") as file:
-            file.write(json.dumps({**found, "digest": _digest_of(found)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, unfinished.with_name(VALIDATION))
-        self._prune()
-
-    def _prune(self) -> None:
-        """Removes all but the newest and the best; not what somebody is reading, whose time comes later."""
-        steps = self.steps() if self._writes else []
-        for step in set(steps) - {*steps[-NEWEST:], self.best_step()}:
-            with held(self._folder / str(step), fcntl.LOCK_EX) as free:
-                if free:
-                    removed = self._folder / f".removed-{step}"
-                    with suppress(OSError):
-                        (self._folder / str(step)).rename(removed)
-                    shutil.rmtree(removed, ignore_errors=True)
-
-    def restore(self, abstract_state: Tree, which: str = "newest") -> Checkpoint:
-        """The newest checkpoint whose files are as they were written, or the best; where that is damaged the newest.
+        """Adds the validation's metrics to the step's checkpoint, if there is one. Raises OSError.
 
         Args:
-          abstract_state: shapes, types and shardings of a TrainState; or a dict of its `step` and `params` alone.
+          metrics: `loss` in nats, `top1_error` and `top5_error` as fractions.
+        """
+        self.finish()
+        if self._is_writer and (self._folder / str(step)).is_dir():
+            write_validation(self._folder / str(step), metrics)
+            self._remove_superseded()
+
+    def _remove_superseded(self) -> None:
+        if self._is_writer:
+            remove_superseded(self._folder, self.steps(), self.best_step())
+
+    def restore(self, abstract_state: Tree, which: str = "newest") -> Checkpoint:
+        """Reads the newest or the best checkpoint; where that is damaged, the newest undamaged one.
+
+        Args:
+          abstract_state: shapes, dtypes and shardings of a TrainState; or a dict with only its `step` and `params`.
           which: newest or best.
 
         Raises:
-          UserError: there is none, and the damaged ones stay where they are; or it is of another network.
+          UserError: no checkpoint can be read, and damaged ones stay where they are; or its network differs from
+            `abstract_state`.
         """
         damaged: list[int] = []
-        while (step := self._next(which, damaged)) is not None:
-            folder = self._folder / str(step)
-            with held(folder, fcntl.LOCK_SH):  # so that nobody removes it meanwhile
-                damage = self._damage(folder)
-                if damage is None:
-                    # Asked before Orbax reads: of a read that fails it leaves parts behind that print tracebacks.
-                    state, here = self._read(folder, step, abstract_state)
-                    damage = next(filter(None, cluster.gathered("reads a checkpoint", here or "")), None)
-                if damage is None:
-                    if damaged:
-                        say(f"going back to the checkpoint of step {step}")
-                        self._set_all_aside(damaged)
-                    progress = _progress_of(folder)
-                    return Checkpoint(step, state, progress, *self._validation(step))
-            if folder.is_dir():
+        while (step := self._choose(which, damaged)) is not None:
+            checkpoint = self._folder / str(step)
+            with being_read(checkpoint):
+                found, damage = self._read(checkpoint, abstract_state)
+            if found is not None:
+                if damaged:
+                    say(f"going back to the checkpoint of step {step}")
+                for other in damaged if self._is_writer else ():
+                    self._set_aside(other)
+                return found
+            if checkpoint.is_dir():  # not removed by the process that writes
                 say(f"the checkpoint of step {step} is damaged ({damage})")
             damaged.append(step)
         raise UserError(
@@ -254,42 +229,34 @@ class Checkpoints:
             else f"there is no checkpoint in {self._folder}; train first, or name another run"
         )
 
-    def _next(self, which: str, damaged: list[int]) -> int | None:
-        """The step of the checkpoint to try, which process 0 chooses; None where there is none left."""
+    def _choose(self, which: str, damaged: list[int]) -> int | None:
+        """The step of the checkpoint to try next, chosen by process 0; None if no other is left."""
         left = [step for step in self.steps()[::-1] if step not in damaged] if cluster.index() == 0 else []
         best = self.best_step() if left and which == "best" else None
         chosen = best if best in left else next(iter(left), None)
-        named = cluster.from_process(0, "chooses a checkpoint", "" if chosen is None else str(chosen))
-        return int(named) if named else None
+        told = cluster.from_process(0, "chooses a checkpoint", "" if chosen is None else str(chosen))
+        return int(told) if told else None
 
-    def _damage(self, folder: Path) -> str | None:
-        """What is wrong with the checkpoint, if anything is, as process 0 finds it."""
-        found = damage_of(folder, self._run) if cluster.index() == 0 else None
-        return cluster.from_process(0, "looks at a checkpoint", found or "") or None
-
-    def _read(self, folder: Path, step: int, abstract_state: Tree) -> tuple[Tree | None, str | None]:
-        wanted = ocp.args.StandardRestore(abstract_state)
-        if isinstance(abstract_state, dict):
-            places = ocp.checkpoint_utils.construct_restore_args(abstract_state)
-            wanted = ocp.args.PyTreeRestore(abstract_state, restore_args=places, partial_restore=True)
-        try:
-            _require_same_network(folder, abstract_state)
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-                state = reader.restore(folder, args=ocp.args.Composite(state=wanted)).state
-        except UserError:
-            raise
-        except Exception as error:  # Orbax and what it stands on raise many kinds
-            return None, f"it cannot be read: {str(error).splitlines()[0]}"
-        its_own = int(jax.device_get(_fields(state)["step"]))
-        return state, None if its_own == step else f"it is the one of step {its_own}"
-
-    def _set_all_aside(self, steps: list[int]) -> None:
-        if self._writes:
-            for step in steps:
-                self._set_aside(step)
+    def _read(self, checkpoint: Path, abstract_state: Tree) -> tuple[Checkpoint | None, str]:
+        """The checkpoint, or None and what is wrong with it: the same on all processes."""
+        # Before Orbax reads: a read that fails leaves threads behind that print tracebacks.
+        damage = (damage_of(checkpoint, self._run) if cluster.index() == 0 else None) or ""
+        if damage := cluster.from_process(0, "looks at a checkpoint", damage):
+            return None, damage
+        step = int(checkpoint.name)
+        state, damage = _read_state(checkpoint, abstract_state), ""
+        if isinstance(state, Exception):
+            damage = f"it cannot be read: {str(state).splitlines()[0]}"
+        elif (its_own := int(jax.device_get(_fields(state)["step"]))) != step:
+            damage = f"it is the one of step {its_own}"
+        if damage := next(filter(None, cluster.gathered("reads a checkpoint", damage)), ""):
+            return None, damage
+        written = json.loads((checkpoint / PROGRESS).read_text())
+        progress = Progress(written["seen"], written["skipped"], written["rewinds"])
+        return Checkpoint(step, state, progress, self.metrics(step)), ""
 
     def _set_aside(self, step: int) -> None:
-        """Moves a damaged checkpoint to `damaged/`, which keeps one, for the sake of the disk."""
+        """Moves a damaged checkpoint to `damaged/`, in place of an earlier one: the disk need not hold several."""
         with suppress(OSError):
             shutil.rmtree(self._damaged, ignore_errors=True)
             self._damaged.mkdir(exist_ok=True)
@@ -297,27 +264,43 @@ class Checkpoints:
         shutil.rmtree(self._folder / str(step), ignore_errors=True)
 
     def close(self) -> None:
-        """Waits until all is written. Raises OSError if it could not be."""
-        if self._writer is not None:
+        """Waits until the checkpoint is written. Raises OSError if writing failed."""
+        if self._orbax is not None:
             try:
                 self.finish()
             finally:
-                self._writer.close()
-                self._writer = None
+                self._orbax.close()
+                self._orbax = None
+
+
+def _read_state(checkpoint: Path, abstract_state: Tree) -> Tree | Exception:
+    """The arrays, or why they cannot be read. Raises UserError if the checkpoint is of another network."""
+    restore: Any = ocp.args.StandardRestore(abstract_state)
+    if isinstance(abstract_state, dict):
+        shardings = ocp.checkpoint_utils.construct_restore_args(abstract_state)
+        restore = ocp.args.PyTreeRestore(abstract_state, restore_args=shardings, partial_restore=True)
+    try:
+        _require_same_network(checkpoint, abstract_state)
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            return reader.restore(checkpoint, args=ocp.args.Composite(state=restore)).state
+    except UserError:
+        raise
+    except Exception as error:  # Orbax and the libraries below it raise many kinds
+        return error
 
 
 def _require_same_network(checkpoint: Path, abstract_state: Any) -> None:
-    """Raises UserError if the parameters' names or shapes are not those of the checkpoint, as its files tell."""
+    """Raises UserError if the checkpoint's parameters have other names or shapes, as far as its metadata tells."""
     with closing(ocp.StandardCheckpointHandler()) as handler:
         written = _shapes(handler.metadata(checkpoint / "state").tree["params"])
-    wanted = _shapes(_fields(abstract_state)["params"])
-    for name in sorted(written.keys() | wanted.keys()):
-        if written.get(name) != wanted.get(name):
+    expected = _shapes(_fields(abstract_state)["params"])
+    for name in sorted(written.keys() | expected.keys()):
+        if written.get(name) != expected.get(name):
             files = " or ".join(f"'{checkpoint.parent.parent / file}'" for file in ("config.json", "classes.txt"))
             raise UserError(
-                f"{files} is not of the network in '{checkpoint}', whose {name} is {written.get(name, 'not there')} "
-                f"and by these {wanted.get(name, 'not there')}; put back what was there when the run began, or name "
-                "another --workdir"
+                f"{files} describes another network than '{checkpoint}', where {name} is "
+                f"{written.get(name, 'absent')}, not {expected.get(name, 'absent')}; put back the files that the run "
+                "began with, or name another --workdir"
             )
 
 
@@ -330,21 +313,12 @@ def _shapes(params: PyTree) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(keys, simple=True, separator="/"): tuple(x.shape) for keys, x in named}
 
 
-def _progress_of(checkpoint: Path) -> Progress:
-    """Checkpoints of earlier versions have none."""
-    path = checkpoint / PROGRESS
-    if not path.exists():
-        return Progress()
-    written = json.loads(path.read_text())
-    return Progress(written["seen"], written["skipped"], written["rewinds"])
+def _hide_tracebacks_after_a_failed_save() -> None:
+    """When a save fails, as on a full disk, many of Orbax's coroutines fail after the first; only the first is told."""
+    before = sys.unraisablehook
 
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if (unraisable.exc_type, str(unraisable.exc_value)) != (RuntimeError, "Event loop is closed"):
+            before(unraisable)
 
-def _digest_of(found: dict[str, Any]) -> str:
-    text = json.dumps({name: value for name, value in sorted(found.items()) if name != "digest"})
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"it has {value}")
-    return float(value)
+    sys.unraisablehook = hook

@@ -1,61 +1,75 @@
-"""Seals, by which damage is found: of a checkpoint its step, its run and its files' digests; of a run its files'."""
+"""Digests that show damage: run.txt has those of a run's files, digests.json those of a checkpoint's.
+
+A checkpoint's digests.json also names its step and its run, so that no checkpoint is taken for another.
+"""
 
 import hashlib
 import json
-import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any, Protocol
 
+from orbax.checkpoint import multihost
+
+from alexnet_jax.devices import cluster
 from alexnet_jax.files import whole
 
-PROGRESS, DIGESTS, RUN = "progress.json", "digests.json", "run.txt"
+RUN = "run.txt"  # first what tells the run from all others, then a line for each file: its digest and its name
+PROGRESS, DIGESTS = "progress.json", "digests.json"  # in a checkpoint
+ALL_WRITTEN = "async_write_complete"  # Orbax's name for its barrier where each process has written its part
+
+
+class Barrier(Protocol):
+    """A point that no process passes before all have reached it."""
+
+    def __call__(self, *, key: str, timeout_ms: int) -> None:
+        """Waits for the others."""
 
 
 def name_run(workdir: Path, files: Mapping[str, Path]) -> None:
-    """Gives a new run what tells it from all others, and its files' digests. Raises OSError.
+    """Writes run.txt for a new run. Raises OSError.
 
     Args:
-      files: where each lies now, by its name in the run.
+      files: where each file lies now, by its name in the run.
     """
     digests = [f"{digest_of(path)}  {name}" for name, path in files.items()]
     (workdir / RUN).write_text("\n".join([uuid.uuid4().hex, *digests, ""]))
 
 
 def let_change(workdir: Path, name: str, to: Path) -> None:
-    """Lets the run's file `name` be as `to` is from now on, beside as it is. Raises OSError.
+    """Makes run.txt accept the run's file `name` both as it is and as `to` is. Raises OSError.
 
-    Both are let, so that a process that ends between this and the change leaves no file that seems damaged.
+    A process that is killed before the file is replaced then leaves no file that seems damaged.
     """
-    first, *others = _lines_of(workdir)
-    if not first:
+    run, *others = _lines_of(workdir)
+    if not run:
         return
-    held = [line for line in others if line and not line.endswith(f"  {name}")]
-    now = [f"{digest_of(path)}  {name}" for path in (workdir / name, to)]
+    kept = [line for line in others if line and not line.endswith(f"  {name}")]
+    accepted = [f"{digest_of(path)}  {name}" for path in (workdir / name, to)]
     with whole(workdir / RUN) as unfinished:
-        unfinished.write_text("\n".join([first, *held, *now, ""]))
+        unfinished.write_text("\n".join([run, *kept, *accepted, ""]))
 
 
 def run_of(workdir: Path) -> str:
-    """What tells the run from all others; '' for one of an earlier version."""
+    """What tells the run from all others; '' if run.txt cannot be read."""
     return _lines_of(workdir)[0]
 
 
 def changed_files(workdir: Path) -> list[str]:
-    """Files of the run that are not as the program left them; none of one of an earlier version."""
+    """The run's files that differ from what the program wrote."""
     digests: dict[str, list[str]] = {}
     for digest, gap, name in (line.partition("  ") for line in _lines_of(workdir)[1:]):
         if gap:
             digests.setdefault(name, []).append(digest)
-    return [name for name, known in digests.items() if not _is_one_of(workdir / name, known)]
+    return [name for name, accepted in digests.items() if not _has_digest(workdir / name, accepted)]
 
 
-def _is_one_of(path: Path, digests: list[str]) -> bool:
+def _has_digest(path: Path, digests: list[str]) -> bool:
     try:
         return digest_of(path) in digests
-    except (OSError, ValueError):  # no file can have such a name
+    except (OSError, ValueError):  # ValueError: run.txt is damaged, and no file can have such a name
         return False
 
 
@@ -67,51 +81,100 @@ def _lines_of(workdir: Path) -> list[str]:
 
 
 def digest_of(path: Path) -> str:
-    """Of a file's bytes. Raises OSError."""
+    """The digest of a file's bytes. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
-def seal(folder: Path, run: str, of_others: Callable[[int], Mapping[str, str]]) -> None:
-    """Puts the progress and each file's digest beside the arrays; with all written, before the folder gets its name.
+def barrier_with_digests(checkpoints: Path) -> Barrier | None:
+    """A barrier for Orbax's writer, at which each process publishes the digests of the files that it has written.
+
+    Hashing here saves process 0, which writes digests.json, from reading the files back over the network.
 
     Args:
-      of_others: the digests of what other processes have written of a step's checkpoint, by the files' names.
+      checkpoints: the folder of all checkpoints.
+
+    Returns:
+      None if there is one process, where Orbax needs no barrier.
     """
-    for unfinished in folder.glob("*orbax-checkpoint-tmp*"):
-        os.replace(folder / f".{PROGRESS}", unfinished / PROGRESS)
-        step = int(unfinished.name.partition(".")[0])
-        files = digests_in(unfinished, of_others(step))
-        (unfinished / DIGESTS).write_text(json.dumps({"step": step, "run": run, "files": files}))
+    if cluster.count() == 1:
+        return None
+    orbax_barrier: Any = multihost.get_barrier_sync_fn()
+
+    def barrier(*, key: str, timeout_ms: int) -> None:
+        if ALL_WRITTEN in key:
+            step = int(key.split(ALL_WRITTEN)[1].split(".")[1])
+            cluster.put(f"digests/{step}/{cluster.index()}", json.dumps(_digests_of_own_part(checkpoints, step)))
+        orbax_barrier(key=key, timeout_ms=timeout_ms)
+
+    return barrier
 
 
-def digests_in(checkpoint: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
-    """Of each file of a checkpoint; those that are known are taken, and their files not read. Raises OSError."""
-    # Beside the folders lies what Orbax changes later.
+def _digests_of_own_part(checkpoints: Path, step: int) -> dict[str, str]:
+    """The digests of the files that this process has written, by their names in the finished checkpoint."""
+    own = f"process_{cluster.index()}"
+    found = {}
+    for state in checkpoints.glob(f"{step}.orbax-checkpoint-tmp*/state*"):
+        for path in (*state.glob(f"ocdbt.{own}/**/*"), *state.glob(f"*/{own}")):
+            if path.is_file():
+                found[f"state/{path.relative_to(state)}"] = digest_of(path)
+    return found
+
+
+def _published_digests(step: int) -> dict[str, str]:
+    """What all processes have published for the step's checkpoint."""
+    if cluster.count() == 1:
+        return {}
+    found: dict[str, str] = {}
+    for text in cluster.got(f"digests/{step}").values():
+        found |= json.loads(text)
+    return found
+
+
+def seal(unfinished: Path, run: str, progress: str) -> None:
+    """Adds progress.json and digests.json to a checkpoint whose arrays are written. Raises OSError.
+
+    Args:
+      unfinished: the checkpoint, before Orbax renames it to its step.
+      run: what tells the run from all others.
+      progress: the contents of progress.json.
+    """
+    step = int(unfinished.name.partition(".")[0])
+    (unfinished / PROGRESS).write_text(progress)
+    digests = _digests_in(unfinished, _published_digests(step))
+    (unfinished / DIGESTS).write_text(json.dumps({"step": step, "run": run, "files": digests}))
+
+
+def _digests_in(checkpoint: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """The digest of each file of a checkpoint, by name; a file whose digest is known is not read. Raises OSError."""
+    # Files beside the folders are Orbax's own, which it changes later.
     paths = [path for path in [*sorted(checkpoint.glob("*/**/*")), checkpoint / PROGRESS] if path.is_file()]
     names = [str(path.relative_to(checkpoint)) for path in paths]
 
     def digest(name: str, path: Path) -> str:
         return known[name] if name in known else digest_of(path)
 
-    with ThreadPoolExecutor(2) as pool:  # most of it is in two files
+    with ThreadPoolExecutor(2) as pool:  # two files hold most of the bytes
         return dict(zip(names, pool.map(digest, names, paths), strict=True))
 
 
 def damage_of(checkpoint: Path, run: str) -> str | None:
-    """What is wrong with the checkpoint's files, if anything is; whether they are of another run than `run`, too."""
+    """What is wrong with the checkpoint's files, as a sentence's part; None if nothing is.
+
+    Args:
+      run: what tells the run from all others; a checkpoint of another run counts as damaged.
+    """
     try:
-        written = json.loads((checkpoint / DIGESTS).read_text())
-        # Earlier versions wrote the files alone.
-        files, step = (written["files"], written["step"]) if "step" in written else (written, None)
+        sealed = json.loads((checkpoint / DIGESTS).read_text())
+        files, step, of_run = sealed["files"], sealed["step"], sealed["run"]
         if not files or not all(isinstance(digest, str) for digest in files.values()):
             raise ValueError(f"{DIGESTS} names no files")
-        present = digests_in(checkpoint)
+        present = _digests_in(checkpoint, {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its files cannot be read: {error}"
-    if step is not None and str(step) != checkpoint.name:
+    if str(step) != checkpoint.name:
         return f"it is the one of step {step}"
-    if run and written.get("run") and written["run"] != run:
+    if run and of_run not in (run, ""):
         return "it is of another run"
     if lost := files.keys() - present.keys():
         return f"its file {min(lost)} is lost"

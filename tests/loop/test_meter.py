@@ -29,7 +29,7 @@ def test_means_are_those_since_the_last_report() -> None:
 
 
 def test_a_short_batch_counts_for_what_it_holds() -> None:
-    meter = Meter(batch_size=8, seen=[[1.0, 0.5]])  # as an earlier version of the program saved a whole one
+    meter = Meter(batch_size=8, seen=[[1.0, 0.5, 8]])
     meter.add(2, {**metrics(2.5, 0.75), "examples": jnp.int32(8)})
     meter.add(3, {**metrics(4.5, 0.0), "examples": jnp.int32(2)})
     assert meter.seen() == [[1.0, 0.5, 8], [2.5, 0.75, 8], [4.5, 0.0, 2]]

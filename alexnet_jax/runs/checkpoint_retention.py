@@ -1,0 +1,108 @@
+"""Which checkpoints stay: the newest three and the best by its validation. None is removed while it is read."""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.files import whole
+from alexnet_jax.runs.checkpoint_integrity import DIGESTS
+
+KEPT = 3  # of the newest
+VALIDATION = "validation.json"  # in a checkpoint
+METRICS = ("loss", "top1_error", "top5_error")  # of a validation
+
+
+def write_validation(checkpoint: Path, metrics: Mapping[str, float]) -> None:
+    """Writes validation.json into a checkpoint. Raises OSError.
+
+    Args:
+      metrics: `loss` in nats, `top1_error` and `top5_error` as fractions.
+    """
+    found: dict[str, Any] = {"step": int(checkpoint.name), **{name: metrics[name] for name in METRICS}}
+    with whole(checkpoint / VALIDATION) as unfinished, open(unfinished, "w") as file:
+        file.write(json.dumps({**found, "digest": _digest_of(found)}))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_validation(checkpoint: Path) -> dict[str, float] | None:
+    """The metrics in a checkpoint's validation.json; None if it was not validated.
+
+    Raises:
+      OSError, ValueError: the file cannot be read, or is not what was written for this step.
+    """
+    try:
+        found = json.loads((checkpoint / VALIDATION).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not isinstance(found, dict) or found.get("digest") != _digest_of(found):
+        raise ValueError("it is not what was written")
+    if str(found["step"]) != checkpoint.name:
+        raise ValueError(f"it is of step {found['step']}")
+    if not all(math.isfinite(found[name]) for name in METRICS):
+        raise ValueError("a number in it is not finite")
+    return {name: float(found[name]) for name in METRICS}
+
+
+def _digest_of(found: Mapping[str, Any]) -> str:
+    text = json.dumps({name: value for name, value in sorted(found.items()) if name != "digest"})
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def best_of(validations: Mapping[int, Mapping[str, float]]) -> int | None:
+    """The step of lowest top-1 error; among equals of lowest loss, then the latest; None without any.
+
+    Args:
+      validations: metrics by step.
+    """
+    merits = [(-metrics["top1_error"], -metrics["loss"], step) for step, metrics in validations.items()]
+    return max(merits)[2] if merits else None
+
+
+def remove_superseded(checkpoints: Path, steps: Sequence[int], best: int | None) -> None:
+    """Removes all checkpoints but the newest and the best. One that is being read stays until the next call.
+
+    Args:
+      steps: of the checkpoints in the folder, in rising order.
+      best: the step of the best; None if none was validated.
+    """
+    for step in set(steps) - {*steps[-KEPT:], best}:
+        with _locked(checkpoints / str(step), fcntl.LOCK_EX) as is_ours:
+            if is_ours:
+                removed = checkpoints / f".removed-{step}"
+                with suppress(OSError):
+                    (checkpoints / str(step)).rename(removed)
+                shutil.rmtree(removed, ignore_errors=True)
+
+
+@contextmanager
+def being_read(checkpoint: Path) -> Iterator[None]:
+    """Keeps other processes from removing the checkpoint meanwhile, where the file system has locks."""
+    with _locked(checkpoint, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _locked(checkpoint: Path, how: int) -> Iterator[bool]:
+    """Yields False if another process holds the lock; proceeds without it where there is no file or no lock."""
+    try:
+        file = open(checkpoint / DIGESTS)
+    except OSError:
+        yield True
+        return
+    with file:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            pass
+        yield True
