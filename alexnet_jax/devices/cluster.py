@@ -194,6 +194,11 @@ def gathered(what: str, text: str, seconds: float = ANSWER_SECONDS) -> list[str]
     return texts
 
 
+def barrier(what: str, seconds: float = ANSWER_SECONDS) -> None:
+    """Waits until all processes are here. Raises UserError, with `what` and the process, if one does not come."""
+    gathered(what, "", seconds)
+
+
 def from_process(process: int, what: str, text: str = "", seconds: float = ANSWER_SECONDS) -> str:
     """What that process says; all must come here, and its own text counts."""
     if _Here.place is None:
@@ -291,7 +296,7 @@ def end(status: int = 0) -> None:
         return
     import jax
 
-    gathered("end", "", PREPARE_SECONDS)
+    barrier("end", PREPARE_SECONDS)
     _Here.watch.close()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -66,7 +66,7 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
     with ExitStack() as held:
         if cluster.index() == 0:
             held.enter_context(only_writer(workdir))
-        cluster.from_process(0, "takes the run's folder")
+        cluster.barrier("takes the run's folder")
         this_run = _run_to_go_on_with(config, invocation)
         starts = this_run is None or not Checkpoints(workdir).steps()
         # Asked before the pictures are prepared, for hours perhaps; the number of classes changes no layer's name.
@@ -118,7 +118,7 @@ def _seen_by_all(this_run: Run | None, workdir: Path) -> Run:
                 "--workdir must lie on a disk that all hosts share"
             )
         this_run = open_run(workdir)
-    cluster.gathered("opens the run", "")
+    cluster.barrier("opens the run")
     assert this_run is not None
     return this_run
 
