@@ -9,8 +9,8 @@ with zeros and with ones in the biases of the hidden layers after the first. Wha
 the first run. Runs that are finished in --folder (runs/claims by default) are not trained again, and one that was cut
 off is gone on with.
 
-The table goes to benchmarks/results/claims/, with the time that it took, and between README's two lines
-<!-- claims: begin --> and <!-- claims: end -->; of --quick, a few steps of everything with which nothing is learnt, to
+The table goes to benchmarks/results/claims/, with the time that it took, and into docs/paper.md between the lines
+<!-- claims: begin --> and <!-- claims: end -->. With --quick, a few steps of everything that learn nothing, it goes to
 --folder alone. The last line is JSON.
 """
 
@@ -31,9 +31,9 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import cache
 from alexnet_jax.messages import UserError, say
-from benchmarks.claims_table import ACTIVATIONS, readme, summary, table
+from benchmarks.claims_table import ACTIVATIONS, page_part, summary, table
 from benchmarks.machine import CORES, cpu_model
-from benchmarks.table import put_into_readme
+from benchmarks.table import put_into_page
 from configs import cifar10, digits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -276,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (results / "claims.json").write_text(json.dumps(record, indent=1) + "\n")
     (results / "claims.md").write_text(f"{text}\n{summary(record)}\n")
     if not given.quick:
-        put_into_readme("claims", readme(record))
+        put_into_page("docs/paper.md", "claims", page_part(record))
     print(json.dumps(record), flush=True)
 
 

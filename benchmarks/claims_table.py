@@ -1,4 +1,4 @@
-"""What benchmarks/claims.py found, as a table, in a sentence, and as README's lines."""
+"""What benchmarks/claims.py found, as a table, in a sentence, and as the lines of docs/paper.md."""
 
 import statistics
 from collections.abc import Sequence
@@ -63,8 +63,8 @@ def summary(record: dict[str, Any]) -> str:
     return f"{'; '.join(parts)}."
 
 
-def readme(record: dict[str, Any] | None) -> str:
-    """README's lines."""
+def page_part(record: dict[str, Any] | None) -> str:
+    """The lines of docs/paper.md."""
     if record is None:
         return NOT_YET
     ratios = [f"{ratio:.1f} with biases of {row['bias']:g}" for row in record["figure"] if (ratio := _ratio(row))]

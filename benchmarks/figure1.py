@@ -1,8 +1,8 @@
-"""Figure 1 on scikit-learn's digits: README's second command of it, and what it gave.
+"""Figure 1 on scikit-learn's digits: the second command of docs/paper.md for it, and what it gave.
 
     python benchmarks/figure1.py [--folder=DIR]
 
-writes docs/figure1-digits.png, and docs/figure1-digits.json with the numbers that README has. The last line is the
+writes docs/figure1-digits.png, and docs/figure1-digits.json with the numbers of docs/paper.md. The last line is the
 same JSON. 22 short runs, some minutes on two cores; those that are finished in DIR are not trained again.
 """
 

@@ -1,13 +1,13 @@
-"""Three collections of pictures such as people have, and how README's commands for own pictures learn them.
+"""Three collections of pictures such as people have, and how the commands of docs/pictures.md learn them.
 
     python benchmarks/own_pictures.py [--collections=few,digits,rings] [--seeds=0,1] [--folder=DIR]
 
 Each is made anew, from what scikit-learn ships (two photographs, handwritten digits) and drawings; pictures differ in
 size, in light, and in where things lie. `few`: 64 pictures in three classes, two of photographs and one of drawings;
 `digits`: 600 in ten, on paper; `rings`: 3,000 in two, 2,700 photographs and 300 with a ring drawn on them. They are
-prepared, learnt and evaluated with configs/photos.py as README says. Of all three, results/own_pictures/ gets the
-record, and README its table between the lines <!-- own pictures: begin --> and <!-- own pictures: end -->. The last
-line is JSON, with, of each collection and seed,
+prepared, learnt and evaluated with configs/photos.py as docs/pictures.md says. For all three the record goes to
+results/own_pictures/, and the table to docs/pictures.md, between the lines <!-- own pictures: begin --> and
+<!-- own pictures: end -->. The last line is JSON, with, of each collection and seed,
 
   error: the mean of the classes' own validation errors, a fraction;
   seconds, cpu_seconds: of the commands that prepare and train, by the clock, and computed on all cores together.
@@ -34,11 +34,11 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from alexnet_jax.messages import say
 from benchmarks.machine import circumstances
-from benchmarks.table import put_into_readme
+from benchmarks.table import put_into_page
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "benchmarks" / "results" / "own_pictures" / "own_pictures.json"
-SHOWN = {  # how many pictures of what, in README
+SHOWN = {  # how many pictures of what, in docs/pictures.md
     "few": ("64", "two photographs in parts, drawings"),
     "digits": ("600", "ten handwritten digits, on paper"),
     "rings": ("2,700 and 300", "parts of photographs, and such with a ring on them"),
@@ -167,7 +167,7 @@ COLLECTIONS: dict[str, Callable[[Path], None]] = {"few": few, "digits": digits, 
 
 
 def measured(folder: Path, name: str, seed: str) -> dict[str, Any]:
-    """One collection learnt by README's commands; its error and its time."""
+    """One collection learnt by the commands of docs/pictures.md; its error and its time."""
     data = (f"--config.data.manual_dir={folder / name}", f"--config.data.data_dir={folder / f'prepared-{seed}'}")
     workdir = folder / f"run-{name}-{seed}"
     start, before = time.perf_counter(), _cpu_seconds()
@@ -199,7 +199,7 @@ def _cpu_seconds() -> float:
 
 
 def table(record: dict[str, Any]) -> str:
-    """README's table of a record."""
+    """The table of docs/pictures.md, from a record."""
     lines = [
         "| pictures | classes | mean of the classes' validation errors, by seed | minutes |",
         "|---|---|---:|---:|",
@@ -230,7 +230,7 @@ def main(argv: list[str]) -> None:
     record = {**circumstances(), "results": results}
     if set(flags.FLAGS.collections) == set(SHOWN):
         RECORD.write_text(json.dumps(record, indent=1) + "\n")
-        put_into_readme("own pictures", table(record))
+        put_into_page("docs/pictures.md", "own pictures", table(record))
     print(json.dumps(record), flush=True)
 
 

@@ -1,8 +1,9 @@
-"""The table of speed, made from the files that benchmarks/run writes.
+"""The tables and the line of speed, made from the files that benchmarks/run writes.
 
     python benchmarks/table.py
 
-rewrites README.md between its two lines <!-- speed: begin --> and <!-- speed: end -->.
+rewrites docs/speed.md between its lines <!-- speed: begin --> and <!-- speed: end -->, and README.md between its lines
+<!-- speed line: begin --> and <!-- speed line: end -->.
 """
 
 import argparse
@@ -31,6 +32,23 @@ def markdown(results_dir: Path) -> str:
     """A paragraph and a table of the newest measurement, whose machine is named; empty without results."""
     record = newest(results_dir)
     return _machine(record) if record else ""
+
+
+def line(results_dir: Path) -> str:
+    """The newest measurement in short: training and predicting with one device; empty without results."""
+    record = newest(results_dir)
+    found = [run["result"] for run in record["results"] if "result" in run] if record else []
+    steps = [one for one in found if one.get("mesh") == "1x1" and one.get("dtype") == "float32"]
+    training = [one for one in steps if one["mode"] == "train"][:1]
+    predicting = [one for one in steps if one["mode"] == "inference"][:1]
+    said = [f"Training at batch {one['batch']}: {_against_torch(one)}." for one in training]
+    said += [f"Predicting, {one['batch']} at a time: {_against_torch(one)}." for one in predicting]
+    return f"{' '.join(said)} Measured on {_heading(record, steps)}" if record and said else ""
+
+
+def _against_torch(result: dict[str, Any]) -> str:
+    rate = f"{_number(result['images_per_second'])} images/s"
+    return f"{rate}, {result['ratio']:.2f} times PyTorch's best" if result["ratio"] else rate
 
 
 def _machine(record: dict[str, Any]) -> str:
@@ -140,21 +158,27 @@ def _number(rate: float | None) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}"
 
 
-def put_into_readme(name: str, text: str) -> None:
-    """Between README.md's two lines of that name; ends the program if these are not there."""
-    readme, begin, end = ROOT / "README.md", f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, found, rest = readme.read_text().partition(begin)
+def put_into_page(page: str, name: str, text: str) -> None:
+    """Rewrites what lies between the page's two lines of that name; ends the program if they are missing.
+
+    Args:
+      page: the file, from the root of the checkout: docs/speed.md.
+    """
+    path, begin, end = ROOT / page, f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = path.read_text().partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        sys.exit(f"README.md has no lines {begin} and {end}: put them where the table belongs")
-    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        sys.exit(f"{page} has no lines {begin} and {end}: put them where the table belongs")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def main() -> None:
-    """Rewrites the part of README.md."""
+    """Rewrites the parts of docs/speed.md and README.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    put_into_readme("speed", markdown(ROOT / "benchmarks" / "results"))
+    results = ROOT / "benchmarks" / "results"
+    put_into_page("docs/speed.md", "speed", markdown(results))
+    put_into_page("README.md", "speed line", line(results))
 
 
 if __name__ == "__main__":

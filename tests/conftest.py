@@ -122,10 +122,9 @@ class Launched:
         return done
 
 
-def part_of_readme(name: str) -> str:
-    """What a script has written between README's two lines of that name."""
-    readme = (ROOT / "README.md").read_text()
-    return readme.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0].strip()
+def part_of(page: str, name: str) -> str:
+    """What a script has written between the page's two lines of that name."""
+    return (ROOT / page).read_text().split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0].strip()
 
 
 def launch(

@@ -14,7 +14,7 @@ import pytest
 from alexnet_jax.config.config import check_config, flatten
 from alexnet_jax.data.sources.idx import FILES
 from benchmarks import claims, claims_table
-from tests.conftest import ROOT, environment_of_a_user, part_of_readme
+from tests.conftest import ROOT, environment_of_a_user, part_of
 
 RECORD: dict[str, Any] = {
     "machine": "a machine",
@@ -55,7 +55,7 @@ def test_the_summary_says_what_does_not_show_too() -> None:
     assert "as in the paper: no response normalisation;" in said
     assert "not told apart by three seeds: pooling 2/2 without overlap;" in said
     assert "with a lower error for every seed: no dropout." in said
-    lines = claims_table.readme(RECORD).splitlines()
+    lines = claims_table.page_part(RECORD).splitlines()
     assert "51 minutes" in lines[0] and "2.0 with biases of 0 (paper: 6)" in lines[-1]
 
 
@@ -70,10 +70,10 @@ def test_what_is_run_is_what_the_docstring_says() -> None:
     assert len(claims.WHOLE.seeds) == 3 and base["train.steps"] == 0
 
 
-def test_readme_has_what_was_measured() -> None:
+def test_the_page_has_what_was_measured() -> None:
     path = claims.RESULTS / "claims.json"
     record = json.loads(path.read_text()) if path.exists() else None
-    assert part_of_readme("claims") == claims_table.readme(record)
+    assert part_of("docs/paper.md", "claims") == claims_table.page_part(record)
     if record:
         assert record["minutes"] < 60 and record["plan"]["seeds"] == list(claims.WHOLE.seeds)
 

@@ -1,4 +1,4 @@
-"""Every command of README runs, in a form that finishes: with small networks, files and steps, by the tables below."""
+"""Every command of README and docs runs, in a form that finishes: small networks, files and steps, by these tables."""
 
 import os
 import re
@@ -25,7 +25,11 @@ from tests.photographs import write_folder, write_imagenet
 from tests.processes import free_port
 from tests.weights.files import binaryproto, caffemodel, random_layers
 
-README = (ROOT / "README.md").read_text()
+PAGES = [
+    *("README.md", "docs/pictures.md", "docs/training.md", "docs/use.md", "docs/figures.md", "docs/paper.md"),
+    "docs/speed.md",
+]
+TEXT = "\n".join((ROOT / page).read_text() for page in PAGES)
 PROGRAMS = "python|pip|tfds|make|tensorboard|export|alexnet-jax"
 TINY = (
     *("--config.model.kernels=(8,16,16,16,8)", "--config.model.units=(16,16)", "--config.data.resize=72"),
@@ -111,10 +115,10 @@ FORMS = ("--config=FILE --mode=MODE",)  # what stands for many commands
 
 
 def commands() -> list[str]:
-    """All that README says to type, in its order, each once."""
-    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+    """All that the pages say to type, in their order, each once."""
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
     lines = [line.partition("  #")[0].partition(" # ")[0].strip() for line in blocks.splitlines()]
-    inline = [one.replace("\n", " ") for one in re.findall(rf"`((?:{PROGRAMS}) [^`]+)`", README)]
+    inline = [one.replace("\n", " ") for one in re.findall(rf"`((?:{PROGRAMS}) [^`]+)`", TEXT)]
     return list(dict.fromkeys([line for line in lines if line] + inline))
 
 
@@ -127,8 +131,8 @@ def test_every_command_is_one_that_is_run() -> None:
 
 
 def test_no_command_is_broken_over_lines_and_all_are_in_blocks_of_the_shell() -> None:
-    assert "\\\n" not in README
-    outside = re.sub(r"^```sh\n.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
+    assert "\\\n" not in TEXT
+    outside = re.sub(r"^```sh\n.*?^```", "", TEXT, flags=re.DOTALL | re.MULTILINE)
     assert not re.findall(rf"^(?:{PROGRAMS}) .*", outside, re.MULTILINE)
 
 
@@ -177,7 +181,9 @@ def test_the_commands_on_digits_run_and_so_does_the_python_beside_them(place: Pa
     found = {command: run(place, command, more) for command, more in QUICK.items()}
     predicted = found["--mode=predict --workdir=runs/digits digits"]
     assert [one["file"] for one in predicted["rejected"]] == ["digits/notes.jpg"]
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "alexnet_jax.load" in block]
+    short, code = [
+        block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "alexnet_jax.load" in block
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     agree = """
 assert saliency.any()
@@ -186,7 +192,7 @@ again = jax.nn.softmax(net.apply(net.params, pixels))
 assert abs(again - net.probabilities(file)).max() < 1e-5
 assert [round(p, 4) for _, p in net.predict(file, top=2)] == [round(float(p), 4) for p in sorted(again)[:-3:-1]]
 """
-    subprocess.run([sys.executable, "-c", f"{code}{agree}"], cwd=place, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", f"{short}{code}{agree}"], cwd=place, env=environment, check=True)
     for needed in ("table.md", "digits.safetensors", "fc7/features.json", "runs/digits/neighbours.png"):
         assert (place / needed).is_file()
 
