@@ -12,7 +12,7 @@ from alexnet_jax.loop.report import read_metrics
 from alexnet_jax.modes import Invocation, communication, evaluate, train
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import MaxPool
-from alexnet_jax.runs.folder import evaluations
+from alexnet_jax.runs.results import evaluations
 from configs import alexnet, alexnet_2012, variants
 from tests.conftest import launch, narrowed, refusal
 

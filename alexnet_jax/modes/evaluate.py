@@ -34,12 +34,12 @@ from alexnet_jax.runs.folder import (
     are_other_pictures,
     open_run,
     own_recipe,
-    record_evaluation,
     require_same_classes,
     require_same_config,
     restore_params,
     say_of_other_pictures,
 )
+from alexnet_jax.runs.results import record_evaluation
 from alexnet_jax.runs.same_inputs import open_same_data
 from alexnet_jax.training.step import TOP_K, class_probabilities, compiled_steps
 

@@ -92,34 +92,6 @@ def restore_params(run: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, 
     return found.step, found.state["params"]
 
 
-def record_evaluation(workdir: Path, line: dict[str, Any]) -> None:
-    """Adds the line to `evaluations.jsonl`, for the paper's table; says so if it cannot."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with open(workdir / "evaluations.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        say(f"{workdir} cannot be written ({error.strerror}): the result is not kept for --mode=table")
-
-
-def evaluations(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `evaluations.jsonl`; none if there is no such file. What is no such line is left out, and said."""
-    path, found = workdir / "evaluations.jsonl", []
-    try:
-        texts = path.read_bytes().splitlines() if path.exists() else []
-    except OSError as error:
-        raise UserError(
-            f"'{path}' cannot be read ({error.strerror}); see to it that it can, or move it away"
-        ) from error
-    for number, text in enumerate(texts, 1):
-        try:
-            line = json.loads(text)
-            found.append({**line, "top1_error": float(line["top1_error"]), "top5_error": float(line["top5_error"])})
-        except (ValueError, KeyError, TypeError):
-            say(f"'{path}': what stands in line {number} cannot be read and is left out")
-    return found
-
-
 def require_same_config(config: ConfigDict, run: Run, groups: Sequence[str], done: str) -> None:
     """Raises UserError with the list of differences, if there are any within the groups."""
     differing = differences(config, run.config, groups, ("here", "there"))

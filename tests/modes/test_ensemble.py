@@ -124,6 +124,7 @@ def test_what_a_folder_holds_is_of_its_newest_and_of_its_best_checkpoint(
     assert (of_newest.checkpoint, of_best.checkpoint) == ("newest", "best")  # of one step
     assert of_newest.top1 == of_best.top1
     line = {"members": ["alexnet"], "seeds": [0], "data": "digits", "split": "validation", "views": 10}
+    line |= {"checkpoint": "best", "classes": 10, "other_pictures": False}
     lines = [{**line, "step": step, "top1_error": step / 10, "top5_error": 0.0} for step in (1, 2)]
     (workdir / "evaluations.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
     found = {(one.views, one.checkpoint): one.top1 for one in measured(workdir)}

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from alexnet_jax.modes import table
-from alexnet_jax.runs.folder import record_evaluation
-from alexnet_jax.runs.results import Measured, measured
+from alexnet_jax.runs.results import Measured, measured, record_evaluation
 from configs import alexnet_2012, cifar10, variants
 from tests.conftest import launch, refusal, result
 
@@ -114,13 +115,17 @@ def test_what_is_no_row_is_shown_apart_and_a_terminal_has_room_for_all() -> None
     assert lines[-1].split() == "holiday (photos) folder, validation, 1 view, newest 1.7 / 0.0".split()
 
 
-def test_an_evaluation_says_how_many_classes_it_told_apart_and_whether_of_other_pictures(tmp_path: Path) -> None:
+def test_an_evaluation_says_how_many_classes_it_told_apart_and_whether_of_other_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = {"members": ["photos"], "data": "folder", "split": "validation", "views": 1, "top1_error": 0.1}
-    record_evaluation(tmp_path, {**line, "top5_error": 0.0})  # of an earlier version
+    line |= {"seeds": [0], "checkpoint": "best", "step": 7}
     record_evaluation(tmp_path, {**line, "top5_error": 0.0, "classes": 5, "other_pictures": True})
+    record_evaluation(tmp_path, {**line, "top5_error": 0.0, "classes": 6})
     record_evaluation(tmp_path, {**line, "top5_error": 0.02, "classes": 6, "other_pictures": False})
-    found = [(one.top5, one.other_pictures) for one in measured(tmp_path)]
-    assert found == [(2.0, False), (None, True), (0.0, False)]
+    found = [(one.top5, one.other_pictures, one.checkpoint) for one in measured(tmp_path)]
+    assert found == [(2.0, False, "step 7"), (None, True, "step 7")]
+    assert "evaluations.jsonl': line 2 cannot be used and is left out" in capsys.readouterr().err
 
 
 def test_every_command_is_whole_and_names_a_config_that_is_there() -> None:
