@@ -12,7 +12,7 @@ from alexnet_jax.figures import drawing
 from alexnet_jax.figures.drawing import Place, plain
 from alexnet_jax.loop import report
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.runs.folder import open_run
+from alexnet_jax.runs.folder import Run
 from alexnet_jax.training.step import TOP_K
 
 NAMES = ("train/loss", "validation/loss", "validation/top1_error", "validation/top5_error")
@@ -40,20 +40,19 @@ class Curves:
         return min(found, key=lambda point: (point[1], point[0])) if found else None
 
 
-def of_run(workdir: Path) -> Curves:
-    """What metrics.jsonl of a run holds. Raises UserError if there is no run, or nothing in it."""
-    run = open_run(workdir)
-    lines = report.read_metrics(workdir)
+def of_run(run: Run) -> Curves:
+    """What metrics.jsonl of a run holds. Raises UserError if it holds nothing."""
+    lines = report.read_metrics(run.workdir)
     with_epochs = [line for line in lines if line.get("epoch")]
     if not with_epochs:
-        raise UserError(f"the run in {workdir} has no numbers yet (metrics.jsonl); train it first, or leave it out")
+        raise UserError(f"the run in {run.workdir} has no numbers yet (metrics.jsonl); train it first, or leave it out")
     steps_per_epoch = with_epochs[-1]["step"] / with_epochs[-1]["epoch"]
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
     for line in lines:
         for name in NAMES:
             if name in line:
                 points[name].append((line["step"] / steps_per_epoch, line[name]))
-    return Curves(workdir.name, workdir, len(run.classes) or run.config["model"]["classes"], points)
+    return Curves(run.workdir.name, run.workdir, len(run.classes) or run.config["model"]["classes"], points)
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from ml_collections import ConfigDict
 from PIL import Image
 
 from alexnet_jax.data.prepared.prepared_set import PreparedSet
@@ -19,10 +18,11 @@ from alexnet_jax.figures.drawing import Place
 from alexnet_jax.inference import examples
 from alexnet_jax.inference.nearest import features_of_rows
 from alexnet_jax.inference.neighbour_sources import StoredSplit
-from alexnet_jax.inference.net import Net, open_net
+from alexnet_jax.inference.net import Net
 from alexnet_jax.loop import report
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network import kernels
+from alexnet_jax.runs.folder import Run
 from alexnet_jax.training.collectives import predict
 from alexnet_jax.training.step import TOP_K
 
@@ -45,27 +45,17 @@ class Pictured:
     why_not: str = ""
 
 
-def make(
-    workdir: Path,
-    config: ConfigDict | None,
-    source: PreparedSet | None,
-    why_not: str,
-    place: Place,
-    net: Net | None = None,
-) -> dict[str, Any]:
+def make(net: Net, source: PreparedSet | None, why_not: str, place: Place) -> dict[str, Any]:
     """Writes the page of a run.
 
     Args:
-      config: the run's own, with what is to be changed of it; None: as it is.
-      source: the run's pictures; None where they cannot be had.
-      why_not: why they cannot.
-      net: the run's, if it is open already.
+      source: the run's pictures; None if there are none.
+      why_not: why there are none.
 
     Raises:
-      UserError: there is no run or no checkpoint in it, or the page cannot be written.
+      UserError: the page cannot be written.
     """
     started = time.monotonic()
-    net = net or open_net(workdir, config, "drawn")
     pictured = _pictured(net, source) if source else Pictured([], [], None, "", {}, why_not)
     text = _text(net, pictured)
     with drawing.whole(place, place.picture) as unfinished:
@@ -75,7 +65,7 @@ def make(
     found = pictured.confusions
     numbers = {"examples": int(found.examples.sum()), "errors": int(found.errors.sum())} if found else {}
     result = {"figure": "page", **numbers, "bytes": len(text.encode(errors="replace")), "seconds": round(seconds, 1)}
-    return {**result, "step": net.step, "workdir": str(workdir), "picture": str(place.picture)}
+    return {**result, "step": net.step, "workdir": str(net.workdir), "picture": str(place.picture)}
 
 
 def _pictured(net: Net, source: PreparedSet) -> Pictured:
@@ -116,7 +106,7 @@ def _text(net: Net, pictured: Pictured) -> str:
         net=net,
         best=_best(lines, net.step),
         top5=top5,
-        charts=_charts(net.workdir, top5),
+        charts=_charts(net.run, top5),
         settings=settings,
         differing=[one for one in settings if one.differs],
         layers=page_tables.layers(net.recipe.architecture),
@@ -146,9 +136,9 @@ def _best(lines: list[report.Line], step: int) -> report.Line | None:
     return found[-1] if found else None
 
 
-def _charts(workdir: Path, top5: bool) -> list[charts.Chart]:
+def _charts(run: Run, top5: bool) -> list[charts.Chart]:
     try:
-        points = curves.of_run(workdir).points
+        points = curves.of_run(run).points
     except UserError:  # an imported run has no numbers
         return []
     percent = {name: [(epoch, 100 * number) for epoch, number in some] for name, some in points.items()}

@@ -50,25 +50,33 @@ class Net:
     """A trained network. Pictures become what it was trained on: resized, cropped and centred as there.
 
     Attributes:
-      workdir: the run's folder.
+      run: what the run's folder holds beside checkpoints.
       step: of the checkpoint, updates done.
       classes: names, by number; numbers where the run has no names.
       params: {layer: {kernel, bias}}, float32, of the whole network; see `AlexNet`.
       config: the run's, with what was changed for this use.
       recipe: what the network computes.
       mesh: of the devices that it computes on.
-      mean_image: float32 [resize, resize, 3], RGB from 0 to 255, subtracted from each picture.
     """
 
-    workdir: Path
+    run: Run = field(repr=False)
     step: int
     classes: tuple[str, ...] = field(repr=False)
     params: Params = field(repr=False)
     config: ConfigDict = field(repr=False)
     recipe: Recipe = field(repr=False)
     mesh: Mesh
-    mean_image: np.ndarray = field(repr=False)
     _programs: dict[tuple[object, ...], jax.stages.Wrapped] = field(default_factory=dict, repr=False)
+
+    @property
+    def workdir(self) -> Path:
+        """The run's folder."""
+        return self.run.workdir
+
+    @property
+    def mean_image(self) -> np.ndarray:
+        """float32 [resize, resize, 3], RGB from 0 to 255: what is subtracted from each picture."""
+        return self.run.statistics.mean_image
 
     @overload
     def predict(self, pictures: One, top: int = TOP, views: int | None = None) -> Prediction: ...
@@ -295,19 +303,22 @@ def say_of_mirrors(config: ConfigDict, trained: ConfigDict) -> None:
         say("half of the ten views are mirrored, and the run was trained without reflections: expect more errors")
 
 
-def open_net(workdir: Path, config: ConfigDict | None, done: str, mesh: Mesh | None = None) -> Net:
+def open_net(workdir: Path, config: ConfigDict | None, done: str) -> Net:
+    """Opens a run, and its trained network; see `net_of_run`. Raises UserError also if there is no run."""
+    return net_of_run(open_run(workdir), config, done)
+
+
+def net_of_run(run: Run, config: ConfigDict | None, done: str, mesh: Mesh | None = None) -> Net:
     """The trained network of a run.
 
     Args:
-      workdir: absolute.
-      config: the run's own, with what is to be changed of it (`evaluate`, `mesh`, where data lies); None: as it is.
-      done: what is to be done with it, as in "cannot be evaluated".
-      mesh: None: as the config has it.
+      config: the run's own with other values (`evaluate`, `mesh`, where data lies); None: the run's own.
+      done: what is to be done with the network, for the sentence "cannot be evaluated".
+      mesh: of devices; None: as the config has it.
 
     Raises:
-      UserError: there is no run, or no checkpoint that can be read, or the config is of another network.
+      UserError: no checkpoint can be read, or the config is of another network.
     """
-    run = open_run(workdir)
     config = config_of(run.config) if config is None else config
     require_same_config(config, run, OF_THE_NETWORK, done)
     mesh = mesh or towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
@@ -315,12 +326,12 @@ def open_net(workdir: Path, config: ConfigDict | None, done: str, mesh: Mesh | N
     recipe = own_recipe(run)
     step, params = restore_params(run, recipe, mesh, config.evaluate.checkpoint)
     classes = _named(run, recipe.architecture.classes)
-    return Net(workdir, step, classes, params, config, recipe, mesh, run.statistics.mean_image)
+    return Net(run, step, classes, params, config, recipe, mesh)
 
 
-def on_own_device(workdir: Path, mesh: Mesh) -> Net:
-    """The network of a run that many processes have trained on the mesh, on this one's first device. All must ask."""
-    net = open_net(workdir, None, "used", mesh)
+def on_own_device(run: Run, mesh: Mesh) -> Net:
+    """The network that many processes have trained on the mesh, on this process's first device. All must call it."""
+    net = net_of_run(run, None, "used", mesh)
     own = towers.mesh_of(jax.local_devices()[:1], 1, 1)
     return replace(net, params=towers.replicate(towers.on_host(net.params), own), mesh=own)
 
@@ -333,9 +344,9 @@ def _named(run: Run, count: int) -> tuple[str, ...]:
 
 def load(workdir: str | os.PathLike[str], checkpoint: str, mesh: Mesh | None) -> Net:
     """See `alexnet_jax.load`."""
-    path = Path(workdir).expanduser().absolute()
-    config = config_of(open_run(path).config)
     if checkpoint not in ("best", "newest"):
         raise UserError(f"checkpoint is '{checkpoint}' and must be best or newest")
+    run = open_run(Path(workdir).expanduser().absolute())
+    config = config_of(run.config)
     config.evaluate.checkpoint = checkpoint
-    return open_net(path, config, "loaded", mesh or towers.mesh_of(jax.devices()[:1], 1, 1))
+    return net_of_run(run, config, "loaded", mesh or towers.mesh_of(jax.devices()[:1], 1, 1))

@@ -11,6 +11,7 @@ from alexnet_jax.files import require_free
 from alexnet_jax.loop.meter import NotFinite
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import OF_SEVERAL_RUNS, PAGE, Invocation, require_figure
+from alexnet_jax.runs.folder import open_run
 
 NAMES = {"confusion": "confusion.png", "curves": "curves-by-epoch.png", "page": PAGE}  # others: figureN.png
 OF_FILES = ("4",)  # figures of pictures that a person names
@@ -45,7 +46,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     if name == "4":
         return _figure4(config, invocation, place)
     if name == "curves":
-        return curves.make([curves.of_run(folder) for folder in folders or [invocation.workdir]], place)
+        return curves.make([curves.of_run(open_run(folder)) for folder in folders or [invocation.workdir]], place)
     return (_page if name == "page" else _confusion)(config, invocation, place)
 
 
@@ -78,7 +79,7 @@ def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) ->
     from alexnet_jax.inference.neighbour_sources import StoredSplit
     from alexnet_jax.inference.net import open_net
     from alexnet_jax.modes.predict import require_some
-    from alexnet_jax.runs.folder import open_run, say_of_other_pictures
+    from alexnet_jax.runs.folder import say_of_other_pictures
 
     files = inputs.pictures_of(invocation.files) if invocation.files else []
     net = open_net(invocation.workdir, config, "drawn")
@@ -90,7 +91,7 @@ def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) ->
         if len(files) > len(left.names) + len(rejected):
             say(f"the first {len(left.names)} of {len(files)} pictures are drawn")
     source = prepare.open_or_prepare(net.config)
-    say_of_other_pictures(open_run(net.workdir), source.listing, source.folder)
+    say_of_other_pictures(net.run, source.listing, source.folder)
     split, train = net.config.evaluate.split, net.config.data.train_split
     if not files:
         rows = examples.chosen(source.examples(split), net.config.train.seed)
@@ -110,13 +111,12 @@ def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) 
     from alexnet_jax.figures import confusion
     from alexnet_jax.inference import examples
     from alexnet_jax.inference.net import open_net
-    from alexnet_jax.runs.folder import open_run, require_same_classes, say_of_other_pictures
+    from alexnet_jax.runs.folder import require_same_classes, say_of_other_pictures
 
     net = open_net(invocation.workdir, config, "drawn")
     source, split = prepare.open_or_prepare(net.config), net.config.evaluate.split
-    run = open_run(net.workdir)
-    require_same_classes(run, source.classes, source.name)
-    say_of_other_pictures(run, source.listing, source.folder)
+    require_same_classes(net.run, source.classes, source.name)
+    say_of_other_pictures(net.run, source.listing, source.folder)
     found = confusion.of_split(net, source, split)
     called = examples.called(net.classes, net.workdir, source.folder)
     title = f"{net.workdir.name}, step {net.step}: {split}, {int(found.examples.sum())} pictures"
@@ -125,21 +125,21 @@ def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) 
 
 
 def _page(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
-    from alexnet_jax.config.config import config_of
     from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import page
-    from alexnet_jax.runs.folder import open_run, require_same_classes, require_same_pictures
+    from alexnet_jax.inference.net import open_net
+    from alexnet_jax.runs.folder import require_same_classes, require_same_pictures
 
-    run = open_run(invocation.workdir)
+    net = open_net(invocation.workdir, config, "drawn")
     source, why_not = None, ""
     try:
-        source = prepare.open_or_prepare(config or config_of(run.config))
-        require_same_classes(run, source.classes, source.name)
-        require_same_pictures(run, source.listing, source.folder)
+        source = prepare.open_or_prepare(net.config)
+        require_same_classes(net.run, source.classes, source.name)
+        require_same_pictures(net.run, source.listing, source.folder)
     except UserError as error:
         source, why_not = None, f"The run's pictures cannot be had: {error}."
         say(why_not)
-    return page.make(invocation.workdir, config, source, why_not, place)
+    return page.make(net, source, why_not, place)
 
 
 def search(config: ConfigDict, workdir: Path) -> list[Path]:

@@ -92,12 +92,13 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
                 statistics = training_statistics(source, config)
                 this_run = create_run(workdir, config, statistics, source.classes, source.listing)
         this_run = _seen_by_all(this_run, workdir)
-        result = _trained(config, this_run, source, recipe, mesh, donor, steps_per_epoch)
+        training = _trained(config, this_run, source, recipe, mesh, donor, steps_per_epoch)
+        result = training.result()
         if page:
             with stop_signals():  # all is saved: what comes now ends well
-                net = _net_of_the_page(workdir, mesh)
+                net = _net_of_the_page(training.this_run, mesh)
                 if cluster.index() == 0:
-                    _leave_page(this_run.workdir, source, net)
+                    _leave_page(training.this_run, source, net)
         return result
 
 
@@ -123,31 +124,32 @@ def _seen_by_all(this_run: Run | None, workdir: Path) -> Run:
     return this_run
 
 
-def _net_of_the_page(workdir: Path, mesh: Mesh) -> "Net | None":
+def _net_of_the_page(this_run: Run, mesh: Mesh) -> "Net | None":
     """The network that many processes have trained, for the one that makes the page; None where there is one."""
     if cluster.count() == 1:
         return None
     from alexnet_jax.inference.net import on_own_device
 
-    return on_own_device(workdir, mesh)
+    return on_own_device(this_run, mesh)
 
 
-def _leave_page(workdir: Path, source: PreparedSet, net: "Net | None") -> None:
+def _leave_page(this_run: Run, source: PreparedSet, net: "Net | None") -> None:
     """The run on one page, if it has none since it was last trained. Whatever goes wrong with it is said, and no more.
 
     What it needs is imported here, when training has ended.
     """
-    metrics, there = workdir / "metrics.jsonl", workdir / PAGE
+    metrics, there = this_run.workdir / "metrics.jsonl", this_run.workdir / PAGE
     try:
         if there.exists() and metrics.exists() and there.stat().st_mtime >= metrics.stat().st_mtime:
             return
         from alexnet_jax.figures import page
         from alexnet_jax.figures.drawing import Place
+        from alexnet_jax.inference.net import net_of_run
 
-        page.make(workdir, None, source, "", Place(there), net)
+        page.make(net or net_of_run(this_run, None, "drawn"), source, "", Place(there))
     except Exception as error:
         sentence = str(error).partition("\n")[0] or type(error).__name__
-        say(f"the run has no page ({sentence}); --mode=figures --figure=page --workdir={workdir} makes one")
+        say(f"the run has no page ({sentence}); --mode=figures --figure=page --workdir={this_run.workdir} makes one")
 
 
 def _trained(
@@ -158,8 +160,8 @@ def _trained(
     mesh: Mesh,
     donor: Run | None,
     steps_per_epoch: int,
-) -> dict[str, Any]:
-    """Trains from where the run stands to its end; the mode's JSON."""
+) -> Training:
+    """Trains from where the run stands to its end."""
     workdir = this_run.workdir
     checkpoints = Checkpoints(workdir, writes=True)
     found = checkpoints.restore(abstract_state(recipe, mesh)) if checkpoints.steps() else None
@@ -192,11 +194,11 @@ def _trained(
         say(f"the run in {workdir} is finished at step {step}; --restart begins anew")
     else:
         if cluster.index() == 0:
-            keep_config(this_run, config)
+            training.this_run = keep_config(this_run, config)
         say(f"{'going on with the' if step else 'a new'} run in {workdir} from step {step}")
         say("compiling the training step, unless it was kept")
         training.train()
-    return training.result()
+    return training
 
 
 def _require_apart_from_pictures(workdir: Path, config: ConfigDict) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -159,25 +159,33 @@ def create_run(
     return open_run(workdir)
 
 
-def keep_config(run: Run, config: ConfigDict) -> None:
-    """Has config.json be the config that the run is gone on with, and says what is another in it.
+def keep_config(run: Run, config: ConfigDict) -> Run:
+    """Updates config.json to the config that the run goes on with, and reports the changes.
 
-    What the run started from stays, though it need not be named again. Raises UserError if it cannot be written.
+    What the run started from (`train.init_from` and its like) stays, though the command need not name it again.
+
+    Returns:
+      The run with its new config.
+
+    Raises:
+      UserError: the file cannot be written.
     """
     config = config.copy_and_resolve_references()
     for field in OF_THE_START:
         group, name = field.split(".")
         config[group][name] = run.config[group][name]
-    if json.loads(config_to_json(config)) == run.config:
-        return
+    text = config_to_json(config)
+    if json.loads(text) == run.config:
+        return run
     if differing := differences(config, run.config, tuple(config), ("from here on", "until now")):
         say("; ".join(differing))
     try:
         with whole(run.workdir / "config.json") as unfinished:
-            unfinished.write_text(config_to_json(config))
+            unfinished.write_text(text)
             let_change(run.workdir, "config.json", unfinished)
     except OSError as error:
         raise _unwritable(run.workdir, error.strerror) from error
+    return replace(run, config=json.loads(text))
 
 
 def file_sizes(workdir: Path) -> dict[str, int]:

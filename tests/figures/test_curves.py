@@ -11,7 +11,7 @@ from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.figures import curves
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
-from alexnet_jax.runs.folder import create_run
+from alexnet_jax.runs.folder import create_run, open_run
 from configs import digits
 from tests.conftest import launch, refusal, result
 
@@ -57,7 +57,9 @@ def test_runs_of_other_lengths_are_drawn_by_epoch(tmp_path: Path) -> None:
 
 
 def test_of_five_classes_and_fewer_there_is_no_top_5_error(tmp_path: Path) -> None:
-    few, many = (curves.of_run(run_of(tmp_path / classes, [0.9, 0.5], 10, classes)) for classes in ("abcde", "abcdef"))
+    few, many = (
+        curves.of_run(open_run(run_of(tmp_path / classes, [0.9, 0.5], 10, classes))) for classes in ("abcde", "abcdef")
+    )
     for runs, lines, title in (
         ([few], 1, "validation, top-1"),
         ([many], 2, "validation, thick: top-1, thin: top-5"),

@@ -242,7 +242,7 @@ def test_of_many_training_pictures_some_files_are_gone_through(data_dir: Path) -
 
 def test_a_place_that_cannot_be_written_and_a_run_without_checkpoint(workdir: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be written .* --output=FILE\.html"):
-        page.make(workdir, None, None, "why", Place(Path("/proc/none/report.html")))
+        page.make(alexnet_jax.load(workdir), None, "why", Place(Path("/proc/none/report.html")))
     with pytest.raises(UserError, match=r"is not FILE\.html"):
         figures.run(None, Invocation(workdir, restart=False, figure="page", output=str(tmp_path / "page.png")))
     bare = made_up(tmp_path / "bare", narrow())

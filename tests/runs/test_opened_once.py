@@ -1,0 +1,104 @@
+"""A command opens each run once, so that what is said of a run's files is said once."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import alexnet_jax
+from alexnet_jax.modes import Invocation, evaluate, export, features, figures, neighbours, predict, train
+from alexnet_jax.runs import folder
+from tests.figures.made_up import made_up, narrow
+
+EDITED = "config.json' is not what it was when the run began"
+MODES: dict[str, tuple[Any, dict[str, Any]]] = {  # what is run, and the flags it needs; OUT is a free place
+    "predict": (predict, {"files": ("PICTURE",)}),
+    "features": (features, {"files": ("PICTURE",), "layers": ("fc7",), "output": "OUT"}),
+    "neighbours": (neighbours, {"files": ("PICTURE",)}),
+    "figure 3": (figures, {"figure": "3"}),
+    "figure 4": (figures, {"figure": "4"}),
+    "confusion": (figures, {"figure": "confusion"}),
+    "curves": (figures, {"figure": "curves"}),
+    "page": (figures, {"figure": "page"}),
+    "export": (export, {"format": "safetensors", "weights": "OUT"}),
+}
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that `open_run` was called with, by whatever module."""
+    calls: list[Path] = []
+    original = folder.open_run
+
+    def counted(workdir: Path) -> folder.Run:
+        calls.append(workdir)
+        return original(workdir)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("alexnet_jax.") and getattr(module, "open_run", None) is original:
+            monkeypatch.setattr(module, "open_run", counted)
+    return calls
+
+
+@pytest.fixture
+def edited(data_dir: Path, tmp_path: Path) -> Path:
+    """A run with numbers, whose config.json somebody edited."""
+    workdir = made_up(tmp_path / "run", narrow(data_dir))
+    numbers = {"step": 10, "epoch": 1.0, "train/loss": 2.0, "images_per_second": 1000.0}
+    (workdir / "metrics.jsonl").write_text(json.dumps(numbers) + "\n")
+    edit(workdir)
+    return workdir
+
+
+def edit(workdir: Path) -> None:
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["train"]["log_every"] += 1
+    (workdir / "config.json").write_text(json.dumps(saved))
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_a_mode_opens_its_run_once(
+    name: str, edited: Path, opened: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((80, 80, 3), np.uint8)).save(tmp_path / "a.png")
+    mode, flags = MODES[name]
+    picture = str(tmp_path / "a.png")
+    places: dict[Any, Any] = {("PICTURE",): (picture,), "OUT": str(tmp_path / "out")}
+    mode.run(None, Invocation(edited, False, **{flag: places.get(value, value) for flag, value in flags.items()}))
+    assert opened == [edited]
+    assert capfd.readouterr().err.count(EDITED) == 1
+
+
+def test_evaluate_and_load_open_a_run_once(
+    edited: Path, data_dir: Path, opened: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    both: list[Callable[[], Any]] = [
+        lambda: evaluate.run(narrow(data_dir), Invocation(edited, restart=False)),
+        lambda: alexnet_jax.load(edited),
+    ]
+    for run in both:
+        opened.clear()
+        run()
+        assert opened == [edited]
+        assert capfd.readouterr().err.count(EDITED) == 1
+
+
+def test_training_and_its_page_open_the_run_once(
+    data_dir: Path, opened: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config, workdir = narrow(data_dir), tmp_path / "run"
+    config.train.steps, config.mesh.data, config.mesh.model = 1, 1, 1
+    train.run(config, Invocation(workdir, restart=False))
+    assert opened == [workdir] and (workdir / "report.html").is_file()
+    assert EDITED not in capfd.readouterr().err
+    edit(workdir)
+    opened.clear()
+    config.train.steps = 2
+    train.run(config, Invocation(workdir, restart=False))
+    said = capfd.readouterr().err
+    assert opened == [workdir] and said.count(EDITED) == 1 and "the run on one page" in said
