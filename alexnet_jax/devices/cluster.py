@@ -175,7 +175,7 @@ def _why_not_joined(place: Place, printed: str) -> str:
     )
 
 
-def gathered(what: str, text: str, seconds: float = ANSWER_SECONDS) -> list[str]:
+def gathered(what: str, text: str, seconds: int = ANSWER_SECONDS) -> list[str]:
     """Every process's text, by number; all must come here, in the same order of such calls.
 
     Args:
@@ -194,12 +194,12 @@ def gathered(what: str, text: str, seconds: float = ANSWER_SECONDS) -> list[str]
     return texts
 
 
-def barrier(what: str, seconds: float = ANSWER_SECONDS) -> None:
+def barrier(what: str, seconds: int = ANSWER_SECONDS) -> None:
     """Waits until all processes are here. Raises UserError, with `what` and the process, if one does not come."""
     gathered(what, "", seconds)
 
 
-def from_process(process: int, what: str, text: str = "", seconds: float = ANSWER_SECONDS) -> str:
+def from_process(process: int, what: str, text: str = "", seconds: int = ANSWER_SECONDS) -> str:
     """What that process says; all must come here, and its own text counts."""
     if _Here.place is None:
         return text
@@ -210,7 +210,7 @@ def from_process(process: int, what: str, text: str = "", seconds: float = ANSWE
     return _awaited(key, process, what, seconds)
 
 
-def _awaited(key: str, process: int, what: str, seconds: float) -> str:
+def _awaited(key: str, process: int, what: str, seconds: int) -> str:
     try:
         value: str = _client().blocking_key_value_get(key, int(1000 * seconds))
         return value
