@@ -6,7 +6,7 @@ trains both at every learning rate of a small grid, takes the fastest of each, d
 error by epoch and prints the ratio of the epochs to 25 %. The paper's answer is six. One run alone
 is --config=configs/cifar10.py:relu or :tanh. Where CIFAR-10 is not at hand,
 --config.data.name=digits --config.evaluate.split=validation makes the same comparison on real
-handwritten digits; README says by how much ReLUs are ahead there. The paper's comparison on CIFAR-10
+handwritten digits; docs/paper.md says by how much ReLUs are ahead there. The paper's comparison on CIFAR-10
 has not been run here yet.
 
 Known of the paper's network (section 3.1 and the figure): four layers, no regularisation of any

@@ -17,7 +17,7 @@ between 200 steps and 20,000. On 718 digits, from a small network that had learn
 error than a network starting anew reached. `:caffe`, `:caffenet` and `:torchvision` name those networks where
 the run is not at hand yet.
 
-The run lies in runs/ under the pictures' folder's name. Expected errors: README, "Your own pictures".
+The run lies in runs/ under the pictures' folder's name. Expected errors: docs/pictures.md.
 """
 
 from pathlib import Path

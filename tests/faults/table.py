@@ -1,17 +1,20 @@
-"""The table of docs/faults.md, of what the runs here left: python -m tests.faults.table LINES FILE."""
+"""Writes docs/faults.md from the records of the tests here: python -m tests.faults.table LINES FILE."""
 
 import json
 import sys
 from collections import defaultdict
 from pathlib import Path
 
-HEAD = """# What was done to runs, and what came of it
+HEAD = """# What was done to runs, and what happened
 
-`make faults` writes this. Each run is a narrow network on the digits, {steps} steps with a checkpoint every {every};
-after the harm the same command goes on. "Identical": the parameters bit for bit, metrics.jsonl but for the speed,
-TensorBoard with each step once, as in the run that nothing happened to. Where a file cannot be done without, the
-program ends in one sentence that names it. Of a metrics.jsonl what it lost is lost, and said; the parameters are
-the same. Where a disk was too small, TensorBoard may lack the pictures of a validation for which it had no room.
+`make faults` writes this page. Each run trains a narrow network on the digits: {steps} steps, with a checkpoint every
+{every} steps. After the harm the same command resumes the run.
+
+- "Result identical" compares with a run that nothing happened to. The parameters are the same bit for bit,
+  metrics.jsonl is the same apart from the speed, and TensorBoard has each step once.
+- "Refused in a sentence": a file that the program needs is missing or damaged, and one sentence names it.
+- Lines that metrics.jsonl lost stay lost, and the program says so. The parameters are the same.
+- On a disk that was too small, TensorBoard may lack the pictures of a validation for which there was no room.
 
 | fault | tried | survived | steps done again, at most | result identical | refused in a sentence |
 |---|---:|---:|---:|---:|---:|
@@ -19,7 +22,11 @@ the same. Where a disk was too small, TensorBoard may lack the pictures of a val
 
 
 def markdown(lines: list[str], steps: int, every: int) -> str:
-    """The text of the file, of records as JSON."""
+    """The text of the page.
+
+    Args:
+      lines: records as JSON.
+    """
     by_fault = defaultdict(list)
     for line in lines:
         case = json.loads(line)
