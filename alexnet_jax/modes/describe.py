@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.config import network_of
+from alexnet_jax.data import sources
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.network import architecture
@@ -13,19 +14,15 @@ from alexnet_jax.network.architecture import LRN, Architecture, Conv, MaxPool, R
 GIBIBYTES = (8, 16, 80)  # of memory a device, for which the largest batch is said
 READS = {"image": "image", "own": "own tower", "both": "all towers"}
 BYTES = {"float32": 4, "bfloat16": 2}  # of an activation
-CLASSES = {"digits": 10, "cifar10": 10, "imagenet2012": 1000}  # of sets that need not be asked, by their names
 MESHES = {1: ((1, 1), (2, 1)), 2: ((1, 1), (1, 2))}  # data x model, by the towers
 
 
 def classes(config: ConfigDict) -> int:
-    """The config's number of classes, or the dataset's; no data is needed for either."""
+    """The config's number of classes, or the dataset's; neither needs prepared data."""
     if config.model.classes:
         return config.model.classes
-    if config.data.name in CLASSES:
-        return CLASSES[config.data.name]
-    from alexnet_jax.data import sources  # which lists folders, and asks TFDS, whose import takes seconds, of others
-
-    return len(sources.class_names(config.data))
+    name = config.data.name
+    return sources.kind_of(name).known_classes.get(name) or len(sources.class_names(config.data))
 
 
 def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from alexnet_jax.data.prepared.contact_sheet import draw_sheet
 from alexnet_jax.data.prepared.listing import left_out, load_summary, say_summary
 from alexnet_jax.data.prepared.prepared_set import REJECTED, PreparedSet
 from alexnet_jax.data.prepared.statistics import Statistics
+from alexnet_jax.data.sources import kind_of
 from alexnet_jax.devices import cluster
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
@@ -50,7 +51,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
 def _listed(config: ConfigDict) -> dict[str, Any]:
     """What would be prepared."""
     with tempfile.TemporaryDirectory() as folder:
-        if config.data.name == "digits":  # which TFDS lists only once they are written
+        if kind_of(config.data.name).is_written_when_listed:
             with config.unlocked():
                 config.data.data_dir = folder
         listing = prepare.list_source(config)

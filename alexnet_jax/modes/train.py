@@ -16,6 +16,7 @@ from alexnet_jax.config.memory import check_memory
 from alexnet_jax.data.batches import pipeline
 from alexnet_jax.data.batches.training_statistics import training_statistics
 from alexnet_jax.data.prepared.prepared_set import PreparedSet, labels_of_split
+from alexnet_jax.data.sources import kind_of
 from alexnet_jax.devices import cluster, towers
 from alexnet_jax.loop import finetune
 from alexnet_jax.loop.baselines import OneAnswer, entropy
@@ -203,7 +204,7 @@ def _trained(
 
 def _require_apart_from_pictures(workdir: Path, config: ConfigDict) -> None:
     """Raises UserError if the run would lie among the pictures, and its own would be taken for a class."""
-    pictures = config.data.manual_dir if config.data.name == "folder" else ""
+    pictures = config.data.manual_dir if kind_of(config.data.name).is_kept_apart else ""
     if pictures and workdir.resolve().is_relative_to(Path(pictures).expanduser().resolve()):
         raise UserError(
             f"'{workdir}' lies in the folder of the pictures, '{pictures}'; set --workdir to one outside of it"

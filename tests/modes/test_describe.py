@@ -84,7 +84,10 @@ def test_each_line_is_a_line_and_tensorflow_stays_away() -> None:
 
 
 def test_the_numbers_of_classes_that_are_known_are_tfdss() -> None:
-    for name, count in describe.CLASSES.items():
+    kinds = (*sources.KINDS.values(), sources.kind_of("any other"))
+    known = {name: count for kind in kinds for name, count in kind.known_classes.items()}
+    assert known == {"digits": 10, "cifar10": 10, "imagenet2012": 1000}
+    for name, count in known.items():
         config = alexnet.get_config()
         config.data.name = name
         assert len(sources.class_names(config.data)) == count

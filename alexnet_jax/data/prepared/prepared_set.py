@@ -12,12 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import cache
-from alexnet_jax.data.sources import has_own_splits, root
+from alexnet_jax.data.sources import kind_of, root
 from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError, say
 
 VERSION = "1.0.0"
-NAMED_BY_FOLDER = ("folder", "idx")  # sets that are called as the folder that they come from
 INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where its picture begins, and its class
 OF_PICTURES = ("max_pixels", "accept_damaged", "colour_profiles")  # fields by which pictures are taken, or not
 AS_BEFORE = {
@@ -150,11 +149,11 @@ def folders(data: ConfigDict) -> Iterator[Path]:
         yield own
     form = f"_{data.resize}" + ("" if data.square == "crop" else f"_{data.square}")
     beside = root(data) / f"{_plain(data.name)}{form}" / VERSION
-    if data.name in NAMED_BY_FOLDER and data.manual_dir and not _is_earlier_versions(beside, data):
+    if kind_of(data.name).is_named_by_folder and data.manual_dir and not _is_earlier_versions(beside, data):
         pictures = os.path.realpath(Path(data.manual_dir).expanduser())
         digest = hashlib.blake2b(os.fsencode(pictures), digest_size=4).hexdigest()
         beside = root(data) / f"{_plain(Path(pictures).name)}-{digest}{form}" / VERSION
-    elif data.name in NAMED_BY_FOLDER and not data.manual_dir:
+    elif kind_of(data.name).is_named_by_folder and not data.manual_dir:
         there = [*filter(is_whole, root(data).glob(f"*-{'[0-9a-f]' * 8}{form}/{VERSION}"))]
         beside = there[0] if len(there) == 1 else beside  # of several it is not known which is meant
     yield beside
@@ -181,7 +180,7 @@ def settings(data: ConfigDict) -> dict[str, str | int | float]:
     wanted = {name: data[name] for name in ("name", "resize", "square", "encoding", *OF_PICTURES)}
     if data.encoding == "jpeg":
         wanted["jpeg_quality"] = data.jpeg_quality
-    if not has_own_splits(data.name):
+    if not kind_of(data.name).has_own_splits:
         wanted["validation_fraction"] = data.validation_fraction
     if data.manual_dir:
         wanted["manual_dir"] = str(Path(data.manual_dir).expanduser().absolute())

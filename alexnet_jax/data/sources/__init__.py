@@ -1,7 +1,7 @@
-"""Where pictures come from: TFDS sets, the official tars, tars of synsets, folders, idx files, the digits.
+"""Where pictures come from: sets of TFDS, the official tars, tars of synsets, folders, idx files, the digits.
 
-Every source lists its pictures as a whole, in an order of its own that never changes, with label, file
-name and size, and what it leaves out. Nothing is decoded here.
+Each source lists all its pictures in a fixed order, with label, file name and size, and says what it leaves out.
+Nothing is decoded here.
 """
 
 import hashlib
@@ -10,31 +10,44 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.sources import idx
-from alexnet_jax.data.sources.folder import open_folder
-from alexnet_jax.data.sources.source import LeftOut, Source, Split, has_own_splits, manual_dir, root
-from alexnet_jax.data.sources.synset_tars import open_synset_tars
+from alexnet_jax.data.sources.digits import DIGITS
+from alexnet_jax.data.sources.folder import FOLDER
+from alexnet_jax.data.sources.idx import IDX
+from alexnet_jax.data.sources.imagenet import IMAGENET
+from alexnet_jax.data.sources.source import Kind, LeftOut, Source, Split, manual_dir, root
+from alexnet_jax.data.sources.synset_tars import SYNSET_TARS
+from alexnet_jax.data.sources.tfds_set import TFDS_SET
 from alexnet_jax.messages import UserError
 
-__all__ = ["LeftOut", "Source", "Split", "class_names", "has_own_splits", "is_there", "open_source", "root", "stamp"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "LeftOut",
+    "Source",
+    "Split",
+    "class_names",
+    "is_there",
+    "kind_of",
+    "open_source",
+    "root",
+    "stamp",
+]
+
+KINDS = {kind.name: kind for kind in (FOLDER, SYNSET_TARS, IDX, IMAGENET, DIGITS)}  # any other name: TFDS_SET
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of source that `config.data.name` selects."""
+    return KINDS.get(name, TFDS_SET)
 
 
 def open_source(data: ConfigDict) -> Source:
-    """The source of the config. Raises UserError if its files are not there or not as they should be."""
-    from alexnet_jax.data.sources import imagenet, tfds_set
-
+    """Lists the config's source. Raises UserError if its files are missing or damaged."""
+    kind = kind_of(data.name)
     try:
-        if data.name == "folder":
+        if kind.is_kept_apart:
             _require_apart(data)
-            return open_folder(manual_dir(data), data.validation_fraction, data.max_missing)
-        if data.name == "synset_tars":
-            return open_synset_tars(manual_dir(data), data.validation_fraction)
-        if data.name == "idx":
-            return idx.open_idx(manual_dir(data))
-        builder = tfds_set.builder_of(data)
-        if data.name == "imagenet2012" and not builder.is_prepared():
-            return imagenet.open_imagenet(data, builder)
-        return tfds_set.open_tfds_set(data, builder)
+        return kind.open(data)
     except OSError as error:
         raise UserError(
             f"'{error.filename or data.manual_dir}' cannot be read ({error.strerror or error}); see to it that it can, "
@@ -43,7 +56,7 @@ def open_source(data: ConfigDict) -> Source:
 
 
 def _require_apart(data: ConfigDict) -> None:
-    """Raises UserError if what is prepared would lie among the pictures, and become a class of them."""
+    """Raises UserError if the prepared set would lie among the pictures, where it would become a class."""
     pictures = Path(os.path.realpath(manual_dir(data)))
     field = "prepared_dir" if data.prepared_dir else "data_dir"
     prepared = os.path.realpath(Path(data.prepared_dir).expanduser() if data.prepared_dir else root(data))
@@ -55,61 +68,33 @@ def _require_apart(data: ConfigDict) -> None:
 
 
 def class_names(data: ConfigDict) -> tuple[str, ...]:
-    """The dataset's classes, which are known before it is prepared. Raises UserError as `open_source`."""
-    from alexnet_jax.data.sources import tfds_set
-
-    if data.name in ("folder", "synset_tars"):
-        return open_source(data).classes
-    if data.name == "idx":
-        return idx.class_names(manual_dir(data))
-    return tfds_set.keys_and_classes(data.name, tfds_set.builder_of(data))[2]
+    """The set's classes, which are known before it is prepared. Raises UserError as `open_source`."""
+    return kind_of(data.name).class_names(data)
 
 
 def is_there(data: ConfigDict) -> bool:
-    """Whether what the config's set is prepared from, tars, a folder or a set of TFDS, is named and still there."""
-    from alexnet_jax.data.sources.imagenet import TRAIN_TAR, VALIDATION_TAR
-    from alexnet_jax.data.sources.tfds_set import builder_of
-
-    folder = Path(data.manual_dir).expanduser()
-    if is_of_tfds(data.name) and builder_of(data).is_prepared():
-        return True
-    if data.name == "imagenet2012":
-        return bool(data.manual_dir) and all((folder / tar).is_file() for tar in (TRAIN_TAR, VALIDATION_TAR))
-    if data.name == "idx":
-        return bool(data.manual_dir) and all((folder / name).is_file() for name in idx.NAMES)
-    return bool(data.manual_dir) and data.name in ("folder", "synset_tars") and folder.is_dir()
-
-
-def is_of_tfds(name: str) -> bool:
-    """Whether TFDS knows of such a set; what may be one of our own, by its name, it may know too."""
-    return name not in ("folder", "synset_tars", "idx")
+    """Whether the files that the config's set is prepared from are there. Raises UserError as `open_source`."""
+    return kind_of(data.name).files(data) is not None
 
 
 def stamp(data: ConfigDict) -> str:
-    """A digest of the names, sizes and times of a set's files, or those in a folder of tars.
+    """A digest of the names, sizes and times of a set's files: with an equal stamp, nothing has changed.
 
-    With the same, nothing has changed; to list these takes minutes. Empty for a folder of pictures, where the
-    listing costs as little and has a stamp of its own.
+    It is much quicker than listing. Empty if the files are missing, or if the listing has a stamp of its own.
     """
-    if data.name == "folder" or not is_there(data):
+    kind = kind_of(data.name)
+    files = None if kind.has_listing_stamp else kind.files(data)
+    if files is None:
         return ""
-    from alexnet_jax.data.sources.imagenet import TRAIN_TAR, VALIDATION_TAR
-    from alexnet_jax.data.sources.tfds_set import builder_of
-
     digest = hashlib.blake2b(digest_size=16)
-    folder, named = Path(data.manual_dir).expanduser(), {"imagenet2012": [TRAIN_TAR, VALIDATION_TAR]}
-    named["idx"] = list(idx.NAMES)
-    alone = named.get(data.name)  # of the files in the folder, those that are the set
-    if is_of_tfds(data.name) and (builder := builder_of(data)).is_prepared():
-        folder, alone = Path(builder.data_dir), None
-    for inside, folders, names in os.walk(folder):
-        if alone:
+    for inside, folders, names in os.walk(files.folder):
+        if files.names:
             folders.clear()
-            names = alone
+            names = list(files.names)
         folders.sort()
         for name in sorted(names):
             path = os.path.join(inside, name)
             status = os.lstat(path) if os.path.islink(path) and not os.path.exists(path) else os.stat(path)
-            line = f"{os.path.relpath(path, folder)!a} {status.st_size} {status.st_mtime_ns}\n"
+            line = f"{os.path.relpath(path, files.folder)!a} {status.st_size} {status.st_mtime_ns}\n"
             digest.update(line.encode())
     return digest.hexdigest()

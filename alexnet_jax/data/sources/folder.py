@@ -7,9 +7,11 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.data.sources import kaggle_labels
-from alexnet_jax.data.sources.source import Source, Tally, split_of
+from alexnet_jax.data.sources.source import Kind, Source, Tally, files_in_manual_dir, manual_dir, split_of
 from alexnet_jax.data.sources.splits import (
     FOLDERS,
     SUFFIXES,
@@ -30,7 +32,12 @@ LOOSE = "pictures beside the folders of classes"
 Listed = dict[str, dict[str, list[File]]]  # of each split, by class
 
 
-def open_folder(folder: Path, fraction: float, max_missing: float) -> Source:
+def open_folder(data: ConfigDict) -> Source:
+    """The pictures in the folder that the config names. Raises UserError as `list_folder`."""
+    return list_folder(manual_dir(data), data.validation_fraction, data.max_missing)
+
+
+def list_folder(folder: Path, fraction: float, max_missing: float) -> Source:
     """The pictures in `folder`, or in its folders for train, validation and test (`FOLDERS`).
 
     Args:
@@ -289,3 +296,19 @@ def _of_several_names(names: list[list[str]], folder: Path) -> Iterable[str]:
     if names:
         first = " and ".join(os.path.relpath(path, folder) for path in names[0][:2])
         yield f"{len(names)} pictures are there more than once, as one file of several names: {first}"
+
+
+def _class_names(data: ConfigDict) -> tuple[str, ...]:
+    return open_folder(data).classes
+
+
+FOLDER = Kind(
+    "folder",
+    open_folder,
+    _class_names,
+    files_in_manual_dir,
+    has_own_splits=False,
+    has_listing_stamp=True,
+    is_named_by_folder=True,
+    is_kept_apart=True,
+)

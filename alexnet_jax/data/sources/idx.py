@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from ml_collections import ConfigDict
 from PIL import Image
 
 from alexnet_jax.data.decode.squares import Picture
-from alexnet_jax.data.sources.source import Source, Split, split_of
+from alexnet_jax.data.sources.source import Files, Kind, Source, Split, files_in_manual_dir, manual_dir, split_of
 from alexnet_jax.messages import UserError
 
 FILES = {  # of each split, its pictures and its labels
@@ -27,7 +28,7 @@ OF_PICTURES, OF_LABELS = 0x803, 0x801  # the first four bytes: unsigned bytes al
 MOST = 1 << 31  # bytes of a file that is read: what a header asks for is not taken on trust
 
 
-def open_idx(folder: Path) -> Source:
+def list_idx(folder: Path) -> Source:
     """The pictures of the four files in `folder`; the classes are called as their numbers are, 0, 1 and so on.
 
     Raises:
@@ -68,8 +69,14 @@ def open_idx(folder: Path) -> Source:
     return Source("idx", tuple(str(label) for label in range(classes)), splits, met=met)
 
 
-def class_names(folder: Path) -> tuple[str, ...]:
-    """The classes, by the labels of training alone. Raises UserError if these cannot be read."""
+def open_idx(data: ConfigDict) -> Source:
+    """The pictures in the folder that the config names. Raises UserError as `list_idx`."""
+    return list_idx(manual_dir(data))
+
+
+def class_names(data: ConfigDict) -> tuple[str, ...]:
+    """The classes, from the training labels alone. Raises UserError if these cannot be read."""
+    folder = manual_dir(data)
     path = folder / FILES["train"][1]
     if not path.is_file():
         raise UserError(f"'{folder}' lacks {path.name}; put the set's four files there as they are distributed")
@@ -129,3 +136,10 @@ def _png(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+def _files(data: ConfigDict) -> Files | None:
+    return files_in_manual_dir(data, NAMES)
+
+
+IDX = Kind("idx", open_idx, class_names, _files, is_named_by_folder=True)

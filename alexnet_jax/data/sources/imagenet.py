@@ -7,48 +7,63 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.decode.squares import Picture
-from alexnet_jax.data.sources.source import Source, Tally, require_not_missing, root, split_of
+from alexnet_jax.data.sources.source import (
+    Files,
+    Kind,
+    Source,
+    Tally,
+    files_in_manual_dir,
+    require_not_missing,
+    root,
+    split_of,
+)
 from alexnet_jax.data.sources.splits import is_litter
 from alexnet_jax.data.sources.tars import Member, files_in
-from alexnet_jax.data.sources.tfds_set import keys_and_classes
-from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 TRAIN, VALIDATION = 1_281_167, 50_000  # pictures, by the organisers
-LABELS = "datasets/imagenet2012/validation_labels.txt"  # TFDS's: synsets of the pictures by their numbers
+UNLABELLED = ("test",)  # its labels were never published
 
 
-def open_imagenet(data: ConfigDict, builder: tfds.core.DatasetBuilder) -> Source:
-    """The two official tars: one of a tar per synset, and a flat one of the validation pictures.
-
-    Args:
-      builder: TFDS's, for the names of the classes.
+def open_imagenet(data: ConfigDict) -> Source:
+    """The set that TFDS has prepared, or else the two official tars.
 
     Raises:
-      UserError: a tar is not there or is not whole, holds what is none of its pictures, or lacks more of them
-        than config.data.max_missing.
+      UserError: a tar is missing or damaged, holds a file that is none of its pictures, or lacks more pictures than
+        config.data.max_missing allows.
     """
+    from alexnet_jax.data.sources import tfds_builder
+
+    if tfds_builder.is_prepared(data):
+        return tfds_builder.open_prepared(data, UNLABELLED)
     folder = Path(data.manual_dir).expanduser() if data.manual_dir else Path(os.devnull)
-    missing = [tar for tar in (TRAIN_TAR, VALIDATION_TAR) if not (folder / tar).is_file()]
-    if missing:
-        if data.manual_dir:
-            there = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
-            listed = ", ".join(there[:5]) + (f" and {len(there) - 5} more" if len(there) > 5 else "")
-            where = f"'{data.manual_dir}' has no {' and no '.join(missing)} (it has {listed or 'nothing'})"
-        else:
-            where = "no folder of its tars was named"
-        raise UserError(
-            f"imagenet2012 is not prepared in {root(data)} and {where}; get {TRAIN_TAR} and {VALIDATION_TAR} "
-            "from image-net.org (an account is needed) and give their folder as --config.data.manual_dir=DIR"
-        )
-    classes = keys_and_classes(data.name, builder)[2]
+    _require_tars(folder, data)
+    classes = tfds_builder.class_names(data)
     labels = {synset: label for label, synset in enumerate(classes)}
     tally = Tally()
-    validation, notes = _validation(folder / VALIDATION_TAR, labels, tally, data.max_missing)
+    synsets = tfds_builder.validation_synsets()
+    validation, notes = _validation(folder / VALIDATION_TAR, labels, synsets, tally, data.max_missing)
     train, more = _train(folder / TRAIN_TAR, labels, tally, data.max_missing)
     splits = {"train": split_of(train), "validation": split_of(validation)}
     return Source(data.name, classes, splits, met=tally.met, left_out=tally.left_out(), notes=(*more, *notes))
+
+
+def _require_tars(folder: Path, data: ConfigDict) -> None:
+    """Raises UserError if a tar is missing, and says what the folder holds instead."""
+    missing = [tar for tar in (TRAIN_TAR, VALIDATION_TAR) if not (folder / tar).is_file()]
+    if not missing:
+        return
+    if data.manual_dir:
+        there = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+        listed = ", ".join(there[:5]) + (f" and {len(there) - 5} more" if len(there) > 5 else "")
+        where = f"'{data.manual_dir}' has no {' and no '.join(missing)} (it has {listed or 'nothing'})"
+    else:
+        where = "config.data.manual_dir names no folder with its tars"
+    raise UserError(
+        f"imagenet2012 is not prepared in {root(data)} and {where}; get {TRAIN_TAR} and {VALIDATION_TAR} "
+        "from image-net.org (an account is needed) and give their folder as --config.data.manual_dir=DIR"
+    )
 
 
 def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> tuple[list[Picture], list[str]]:
@@ -89,9 +104,13 @@ def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> 
     return pictures, [note for note in notes if note]
 
 
-def _validation(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> tuple[list[Picture], list[str]]:
-    """By the number in each name: TFDS itself deals its list to the sorted names, whatever they are."""
-    synsets = Path(tfds.core.tfds_path(LABELS)).read_text().split()
+def _validation(
+    path: Path, labels: dict[str, int], synsets: list[str], tally: Tally, allowed: float
+) -> tuple[list[Picture], list[str]]:
+    """The validation pictures, and notes on what is missing. The number in a picture's name gives its label.
+
+    (TFDS itself assigns its list of labels to the sorted names, whatever the names are.)
+    """
     pictures, where = [], str(path)
     numbers: set[int] = set()
     for member in files_in(path, tally):
@@ -121,3 +140,20 @@ def _picture(member: Member, label: int, path: str) -> Picture:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _class_names(data: ConfigDict) -> tuple[str, ...]:
+    from alexnet_jax.data.sources import tfds_builder
+
+    return tfds_builder.class_names(data)
+
+
+def _files(data: ConfigDict) -> Files | None:
+    from alexnet_jax.data.sources import tfds_builder
+
+    if prepared := tfds_builder.prepared_files(data):
+        return prepared
+    return files_in_manual_dir(data, (TRAIN_TAR, VALIDATION_TAR))
+
+
+IMAGENET = Kind("imagenet2012", open_imagenet, _class_names, _files, known_classes={"imagenet2012": 1000})

@@ -1,8 +1,8 @@
 """What every kind of source is, and where it lies."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -94,9 +94,41 @@ class Source:
     stamp: str = ""  # of a folder: a digest that changes when a picture does, also at the same name and size
 
 
-def has_own_splits(name: str) -> bool:
-    """Whether the source says by itself which pictures are for validation, and no fraction does."""
-    return name not in ("folder", "synset_tars")
+@dataclass(frozen=True)
+class Files:
+    """The files that a set is prepared from."""
+
+    folder: Path
+    names: tuple[str, ...] = ()  # of files in `folder`; empty for all files in it and below it
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of source: how to list it, and how it differs from other kinds.
+
+    Attributes:
+      name: the `config.data.name` that selects it; "" for the sets of TFDS, which have many names.
+      open: lists the source. Raises UserError, or OSError, if its files are missing or damaged.
+      class_names: the classes, without listing the pictures if that is possible. Raises UserError.
+      files: the files that the set is prepared from; None if they are missing.
+      known_classes: the number of classes of a set, by its name, where that is known without its files.
+      has_own_splits: whether it says which pictures are for validation; otherwise config.data.validation_fraction does.
+      has_listing_stamp: whether its listing is stamped (`Source.stamp`), because listing it is as quick as `stamp`.
+      is_named_by_folder: whether a prepared set has the name of config.data.manual_dir, and not that of the set.
+      is_kept_apart: whether runs and prepared sets must lie outside config.data.manual_dir, as they would be classes.
+      is_written_when_listed: whether listing it writes a set of TFDS into config.data.data_dir first.
+    """
+
+    name: str
+    open: Callable[[ConfigDict], Source]
+    class_names: Callable[[ConfigDict], tuple[str, ...]]
+    files: Callable[[ConfigDict], Files | None]
+    known_classes: Mapping[str, int] = field(default_factory=dict)
+    has_own_splits: bool = True
+    has_listing_stamp: bool = False
+    is_named_by_folder: bool = False
+    is_kept_apart: bool = False
+    is_written_when_listed: bool = False
 
 
 def root(data: ConfigDict) -> Path:
@@ -115,6 +147,14 @@ def manual_dir(data: ConfigDict) -> Path:
     if not folder.is_dir():
         raise UserError(f"--config.data.manual_dir={data.manual_dir} is no folder; name the one that holds the data")
     return folder
+
+
+def files_in_manual_dir(data: ConfigDict, names: tuple[str, ...] = ()) -> Files | None:
+    """The files in config.data.manual_dir, or those of `names` in it; None if the folder or a file is missing."""
+    folder = Path(data.manual_dir).expanduser()
+    if not data.manual_dir or not folder.is_dir() or not all((folder / name).is_file() for name in names):
+        return None
+    return Files(folder, names)
 
 
 def require_not_missing(what: str, found: int, expected: int, allowed: float, examples: str = "") -> str:

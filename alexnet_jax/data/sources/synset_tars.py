@@ -8,9 +8,10 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from alexnet_jax.data.decode.squares import Picture
-from alexnet_jax.data.sources.source import Source, Split, Tally, split_of
+from alexnet_jax.data.sources.source import Kind, Source, Split, Tally, files_in_manual_dir, manual_dir, split_of
 from alexnet_jax.data.sources.splits import entries, held_out, is_litter, leave_by_name, split_folder, split_named
 from alexnet_jax.data.sources.tars import files_in
 from alexnet_jax.data.sources.walk import identity
@@ -19,7 +20,12 @@ from alexnet_jax.messages import UserError
 META, GROUND_TRUTH = "meta.mat", "ground_truth.txt"  # of a development kit
 
 
-def open_synset_tars(folder: Path, fraction: float) -> Source:
+def open_synset_tars(data: ConfigDict) -> Source:
+    """The pictures in the folder that the config names. Raises UserError as `list_synset_tars`."""
+    return list_synset_tars(manual_dir(data), data.validation_fraction)
+
+
+def list_synset_tars(folder: Path, fraction: float) -> Source:
     """One tar per synset; flat folders for validation and test, or a share of each tar held out.
 
     Args:
@@ -211,3 +217,10 @@ def _flat_folder(folder: Path, ground_truth: Path, by_number: dict[int, int], ta
     return split_of(
         [Picture(name, by_number[int(lines[n - 1])], str(folder / name), 0, size) for name, n, size in by_name]
     )
+
+
+def _class_names(data: ConfigDict) -> tuple[str, ...]:
+    return open_synset_tars(data).classes
+
+
+SYNSET_TARS = Kind("synset_tars", open_synset_tars, _class_names, files_in_manual_dir, has_own_splits=False)

@@ -13,7 +13,7 @@ from alexnet_jax.data import sources
 from alexnet_jax.data.batches import pipeline
 from alexnet_jax.data.batches.training_statistics import training_statistics
 from alexnet_jax.data.prepared import prepare
-from alexnet_jax.data.sources.idx import FILES, class_names, open_idx, read_idx
+from alexnet_jax.data.sources.idx import FILES, list_idx, read_idx
 from alexnet_jax.messages import UserError
 from configs import digits
 from tests.conftest import launch, refusal, result
@@ -50,7 +50,7 @@ def config_of(folder: Path, data_dir: Path) -> ConfigDict:
 def test_prepared_pixels_and_labels_are_numpys(tmp_path: Path) -> None:
     arrays, config = made(tmp_path / "set"), config_of(tmp_path / "set", tmp_path / "data")
     source = prepare.open_or_prepare(config)
-    assert source.classes == class_names(tmp_path / "set") == sources.class_names(config.data) == ("0", "1", "2")
+    assert source.classes == sources.class_names(config.data) == ("0", "1", "2")
     config.evaluate.batch_size = 30
     for split, (pixels, labels) in arrays.items():
         with pipeline.evaluation_batches(source, config, split, whole=True) as batches:
@@ -108,7 +108,7 @@ def test_a_file_that_is_not_whole_or_not_of_its_kind(tmp_path: Path, name: str, 
     made(tmp_path)
     damaged(tmp_path, name, change)
     with pytest.raises(UserError, match=problem) as error:
-        open_idx(tmp_path)
+        list_idx(tmp_path)
     assert name in str(error.value)
 
 
@@ -134,7 +134,7 @@ def test_one_of_the_four_that_is_missing_is_named(tmp_path: Path, name: str) -> 
     made(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(UserError, match=f"lacks {name}; put the set's four files there"):
-        open_idx(tmp_path)
+        list_idx(tmp_path)
 
 
 def test_the_entry_point_prepares_them_and_says_what_is_missing(tmp_path: Path) -> None:

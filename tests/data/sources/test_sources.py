@@ -1,5 +1,6 @@
 """Sources: what they yield, and the sentences for files that are not as they should be."""
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from scipy.io import savemat
 from alexnet_jax.data import sources
 from alexnet_jax.messages import UserError
 from configs import alexnet
+from tests.conftest import ROOT
 from tests.photographs import encoded, photograph, write_folder, write_imagenet, write_tar
 
 
@@ -192,3 +194,29 @@ def test_an_unknown_set_and_one_that_is_not_there(tmp_path: Path) -> None:
         sources.open_source(data("no_such_set", tmp_path))
     with pytest.raises(UserError, match="nothing is downloaded here"):
         sources.open_source(data("mnist", tmp_path))
+
+
+LITERAL = (ast.Constant, ast.Tuple, ast.List, ast.Set)
+
+
+def comparisons_of_kinds(tree: ast.AST) -> list[str]:
+    """Where a name of a source is compared with a literal: `data.name` with any, and any value with a kind's name."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            literals = {inner.value for side in sides for inner in ast.walk(side) if isinstance(inner, ast.Constant)}
+            is_name = any(ast.unparse(side).endswith("data.name") for side in sides)
+            if literals & set(sources.KINDS) or (is_name and any(isinstance(side, LITERAL) for side in sides)):
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_what_a_kind_of_source_is_is_decided_by_its_record_alone() -> None:
+    tests = ('config.data.name == "cifar10"', 'data.name in ("a", "b")', '"folder" != name', 'x["name"] in {"idx"}')
+    for text in tests:
+        assert comparisons_of_kinds(ast.parse(text)), text
+    assert not comparisons_of_kinds(ast.parse('data.name == builder.name and split == "train"'))
+    package = (ROOT / "alexnet_jax").rglob("*.py")
+    found = {str(path): comparisons_of_kinds(ast.parse(path.read_text())) for path in package}
+    assert {path: comparisons for path, comparisons in found.items() if comparisons} == {}

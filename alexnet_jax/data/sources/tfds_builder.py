@@ -1,0 +1,188 @@
+"""The sets of TFDS and its builders: of the sets that TFDS knows, and of scikit-learn's digits."""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import struct
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.sources.source import Files, LeftOut, Source, Split, root
+from alexnet_jax.data.tensorflow import tfds
+from alexnet_jax.messages import UserError, say
+
+# A TFRecord file has a length and its checksum before each record, and a checksum behind it; in bytes.
+LENGTH, CHECKSUM = struct.Struct("<Q4x"), 4
+VALIDATION_LABELS = "datasets/imagenet2012/validation_labels.txt"  # in TFDS: a synset for each picture's number
+
+Example = tuple[int, dict[str, np.ndarray | int]]  # a key and the features
+
+
+class Digits(tfds.core.GeneratorBasedBuilder):
+    """scikit-learn's 1,797 handwritten digits, 8x8 pixels, in a fixed stratified split."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Handwritten digits from the UCI repository, as scikit-learn ships them.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Example]]:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        digits = load_digits()
+        rows = np.arange(len(digits.target))
+        train, validation = train_test_split(rows, test_size=360, stratify=digits.target, random_state=0)
+        return {
+            "train": self._generate_examples(digits.images, digits.target, train),
+            "validation": self._generate_examples(digits.images, digits.target, validation),
+        }
+
+    def _generate_examples(self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Iterator[Example]:
+        for row in rows:
+            pixels = np.round(images[row] * (255 / 16)).astype(np.uint8)  # from 0..16
+            yield int(row), {"image": pixels[..., None], "label": int(labels[row])}
+
+
+def builder_of(data: ConfigDict) -> tfds.core.DatasetBuilder:
+    """TFDS's builder for the config's set. Raises UserError if TFDS knows no set of that name."""
+    try:
+        return tfds.builder(data.name, data_dir=str(root(data)))
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"config.data.name is '{data.name}', which is no dataset of TFDS, or has no such version; set "
+            "--config.data.name to one of its image classification sets, such as imagenet2012, or to folder, "
+            "synset_tars, idx or digits"
+        ) from error
+    except OSError as error:
+        raise _unwritable(error) from error
+    except Exception as error:  # TFDS raises many kinds for damaged files
+        raise UserError(
+            f"'{data.name}' in {root(data)} cannot be read ({str(error).splitlines()[0]}); remove its folder there, "
+            "and prepare it again"
+        ) from error
+
+
+def _unwritable(error: OSError) -> UserError:
+    return UserError(
+        f"the data folder '{error.filename}' cannot be written ({error.strerror}); set --config.data.data_dir to a "
+        "folder that can"
+    )
+
+
+def is_prepared(data: ConfigDict) -> bool:
+    """Whether TFDS has prepared the config's set. Raises UserError as `builder_of`."""
+    return builder_of(data).is_prepared()
+
+
+def prepared_files(data: ConfigDict) -> Files | None:
+    """The files of the set that TFDS has prepared; None if it has not. Raises UserError as `builder_of`."""
+    builder = builder_of(data)
+    return Files(Path(builder.data_dir)) if builder.is_prepared() else None
+
+
+def build_digits(data: ConfigDict) -> None:
+    """Writes the digits as a set of TFDS, without a network. Raises UserError if they cannot be written."""
+    builder = builder_of(data)
+    say(f"writing scikit-learn's digits into {builder.data_dir}")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS would report a download
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    except OSError as error:
+        raise _unwritable(error) from error
+    except RuntimeError as error:  # from TFDS, if TensorFlow could not write
+        raise UserError(
+            f"the digits cannot be written in {root(data)} ({str(error.__cause__ or error).splitlines()[0]}); make "
+            "room there, or set --config.data.data_dir to another folder"
+        ) from error
+
+
+def class_names(data: ConfigDict) -> tuple[str, ...]:
+    """The set's classes. Raises UserError if it is no set of pictures with classes."""
+    return _keys_and_classes(data.name, builder_of(data))[2]
+
+
+def validation_synsets() -> list[str]:
+    """The synset of each of ImageNet's validation pictures, by its number less 1."""
+    return Path(tfds.core.tfds_path(VALIDATION_LABELS)).read_text().split()
+
+
+def _keys_and_classes(name: str, builder: tfds.core.DatasetBuilder) -> tuple[str, str, tuple[str, ...]]:
+    """The names of the features that hold the picture and its class, and the classes. Raises UserError."""
+    keys = builder.info.supervised_keys
+    if keys and len(keys) == 2:
+        image_key, label_key = keys
+        image, label = builder.info.features[image_key], builder.info.features[label_key]
+        if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
+            return image_key, label_key, tuple(label.names)
+    raise UserError(
+        f"config.data.name is '{name}', which has no pair of a picture and a class; set --config.data.name to an "
+        "image classification set"
+    )
+
+
+def _checksums(path: str) -> str:
+    """A digest of the checksums in a TFRecord file, which changes with any of its records.
+
+    The records themselves are not read. For a file of another format, or a damaged file, it is the file's time.
+    """
+    digest, size = hashlib.blake2b(digest_size=8), os.path.getsize(path)
+    with open(path, "rb") as file:
+        at = 0
+        while ".tfrecord" in path and at + LENGTH.size <= size:
+            file.seek(at)
+            at += LENGTH.size + LENGTH.unpack(file.read(LENGTH.size))[0] + CHECKSUM
+            file.seek(at - CHECKSUM)
+            digest.update(file.read(CHECKSUM))
+    return digest.hexdigest() if at == size else f"{os.stat(path).st_mtime_ns:x}"
+
+
+def open_prepared(data: ConfigDict, unlabelled: tuple[str, ...] = ()) -> Source:
+    """A set that TFDS has prepared.
+
+    Args:
+      unlabelled: splits to leave out because their pictures have no labels, besides those whose names say so.
+    """
+    builder = builder_of(data)
+    image_key, label_key, classes = _keys_and_classes(data.name, builder)
+    has_name = "file_name" in builder.info.features
+
+    def pictures(split: str) -> Iterator[Picture]:
+        dataset = builder.as_dataset(
+            split=split,
+            decoders={image_key: tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        )
+        for number, example in enumerate(dataset.as_numpy_iterator()):
+            name = example["file_name"].decode() if has_name else f"{split}/{number}"
+            yield Picture(name, int(example[label_key]), data=example[image_key])
+
+    met, splits, left_out = 0, {}, []
+    for name, info in builder.info.splits.items():
+        met += info.num_examples
+        if re.search("unlabel|unsupervised", name) or name in unlabelled:
+            left_out.append(LeftOut("pictures without labels", info.num_examples, (name,)))
+        elif info.num_examples:
+            files = [
+                Picture(f"{Path(path).name} {_checksums(str(path))}", 0, size=os.path.getsize(path))
+                for path in info.filepaths
+            ]
+            splits[name] = Split(info.num_examples, files, partial(pictures, name))
+    return Source(data.name, classes, splits, met=met, left_out=tuple(left_out))
