@@ -31,6 +31,7 @@ from alexnet_jax.runs.folder import (
     Run,
     create_run,
     file_sizes,
+    first_other_file,
     keep_config,
     only_writer,
     open_run,
@@ -39,7 +40,6 @@ from alexnet_jax.runs.folder import (
     require_same_pictures,
     require_writable,
     set_run_aside,
-    unlike_files,
 )
 from alexnet_jax.runs.same_inputs import open_same_data
 from alexnet_jax.signals import stop_signals
@@ -112,7 +112,7 @@ def _seen_by_all(this_run: Run | None, workdir: Path) -> Run:
     told = cluster.from_process(0, "makes the run's folder", json.dumps(file_sizes(workdir)))
     if cluster.index():
         end = time.monotonic() + SEEN_SECONDS  # disks that are shared may show a file late
-        while (missing := unlike_files(workdir, json.loads(told))) and time.monotonic() < end:
+        while (missing := first_other_file(workdir, json.loads(told))) and time.monotonic() < end:
             time.sleep(1)
         if missing:
             raise UserError(

@@ -1,4 +1,4 @@
-"""A run that was trained elsewhere: made whole beside its folder, and then put there."""
+"""Makes a run from parameters that were trained elsewhere."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ WORDS = "words.txt"  # for each class its name, a tab, and what a person calls i
 
 
 def require_free(workdir: Path) -> None:
-    """Raises UserError, before anything is read, unless the folder can be made or is empty."""
+    """Raises UserError unless the folder is empty or can be made."""
     if run_exists(workdir):
         raise UserError(f"--workdir={workdir} holds a run already; name a new folder")
     require_writable(workdir)
@@ -34,13 +34,13 @@ def write_run(
     words: tuple[str, ...],
     params: Params,
 ) -> None:
-    """Makes the run with one checkpoint, of step 0.
+    """Makes the run with one checkpoint, of step 0, beside its folder, and then moves it there.
 
     Args:
-      words: what a person calls each class; () where nobody knows.
+      words: what people call each class, for words.txt; () if unknown.
 
     Raises:
-      UserError: it cannot be written; nothing is left then.
+      UserError: the run cannot be written; nothing is left then.
     """
     beside = workdir.with_name(f".{workdir.name}.{os.getpid()}")
     try:

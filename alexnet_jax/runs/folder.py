@@ -1,4 +1,4 @@
-"""A run's folder: what it holds beside checkpoints and metrics, and whether it may be gone on with."""
+"""A run's folder: the files beside checkpoints and metrics, and whether a command may use the run with its config."""
 
 import json
 import os
@@ -30,39 +30,43 @@ from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.checkpoint_integrity import RUN, changed_files, let_change, name_run
 from alexnet_jax.training.step import Recipe, abstract_state
 
-LISTING = "pictures.txt"  # the digest of their listing
+LISTING = "pictures.txt"  # the digest of the listing of the pictures that the run was trained on
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a folder holds: all that evaluation needs beside pictures and a checkpoint."""
+    """What the folder holds: all that evaluation needs beside pictures and a checkpoint."""
 
     workdir: Path
     config: dict[str, Any]
     statistics: Statistics
-    classes: tuple[str, ...]  # names, by label; none of a run whose classes have none
-    listing: str = ""  # the digest of what its pictures were prepared from; '' where that is not known
+    classes: tuple[str, ...]  # names by label; () if the classes have no names
+    listing: str = ""  # the digest of what the run's pictures were prepared from; '' if unknown
 
 
 def open_run(workdir: Path) -> Run:
-    """Raises UserError if there is no run, or a file of it is missing or not whole."""
+    """Reads a run, and reports files that were changed since the program wrote them.
+
+    Raises:
+      UserError: there is no run, or one of its files is missing or damaged.
+    """
     saved = load_saved(workdir)
     try:
         classes = _class_names(workdir)
         if not classes and not saved.get("model", {}).get("classes"):
-            raise ValueError("classes.txt names no classes, and config.json has no number of them")
+            raise ValueError("classes.txt names no classes, and config.json gives no number of classes")
         listing = (workdir / LISTING).read_text(errors="replace").strip() if (workdir / LISTING).exists() else ""
         statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
     except (OSError, ValueError) as error:
         why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise not_whole(workdir, why) from error
     for name in changed_files(workdir):
-        say(f"'{workdir / name}' is not what it was when the run began: edited, or damaged; it is taken as it stands")
+        say(f"'{workdir / name}' is not what it was when the run began; the edited or damaged version is used")
     return Run(workdir, saved, statistics, classes, listing)
 
 
 def _class_names(workdir: Path) -> tuple[str, ...]:
-    """By label; none where there is no such file. Raises OSError or ValueError."""
+    """The names by label; () without a classes.txt. Raises OSError or ValueError."""
     try:
         return tuple((workdir / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
     except FileNotFoundError:
@@ -72,7 +76,7 @@ def _class_names(workdir: Path) -> tuple[str, ...]:
 
 
 def own_recipe(run: Run) -> Recipe:
-    """The run's own network, as its config and its classes give it."""
+    """The run's own network, by its config and its classes."""
     saved = ConfigDict(run.config)
     return recipe_of(saved, saved.model.classes or len(run.classes), steps_per_epoch=1)
 
@@ -82,10 +86,11 @@ def restore_params(run: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, 
 
     Args:
       own: the run's recipe.
-      which: best (of lowest validation error) or newest; best is newest where nothing was validated.
+      mesh: the devices that the parameters are put on.
+      which: best (of lowest validation error) or newest; best is the newest if nothing was validated.
 
     Raises:
-      UserError: there is none.
+      UserError: no checkpoint can be read.
     """
     wanted = abstract_state(own, mesh)
     found = Checkpoints(run.workdir).restore({"step": wanted.step, "params": wanted.params}, which)
@@ -93,42 +98,54 @@ def restore_params(run: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, 
 
 
 def require_same_config(config: ConfigDict, run: Run, groups: Sequence[str], done: str) -> None:
-    """Raises UserError with the list of differences, if there are any within the groups."""
+    """Raises UserError with the list of differences, if config and run differ within the groups.
+
+    Args:
+      groups: of fields, such as "model", and single fields, such as "train.seed".
+      done: what is to be done with the run, for the sentence "the run cannot be evaluated".
+    """
     differing = differences(config, run.config, groups, ("here", "there"))
     if differing:
         raise UserError(
-            f"with this config the run in {run.workdir} cannot be {done}: {'; '.join(differing)}; give it the run's "
+            f"the run in {run.workdir} cannot be {done} with this config: {'; '.join(differing)}; give it the run's "
             "own values, or another --workdir"
         )
 
 
-def require_same_classes(run: Run, classes: tuple[str, ...], of: str) -> None:
-    """Raises UserError with the first difference, if the run's classes are not those of the data `of`."""
+def require_same_classes(run: Run, classes: tuple[str, ...], data: str) -> None:
+    """Raises UserError with the first difference, if the run has other classes than the data.
+
+    Args:
+      data: the data's name, for the message.
+    """
     if classes == run.classes:
         return
     pairs = enumerate(zip_longest(run.classes, classes))
     label, (theirs, ours) = next(pair for pair in pairs if pair[1][0] != pair[1][1])
     raise UserError(
-        f"'{of}' has other classes than {run.workdir / 'classes.txt'}: number {label} is {ours!r} here and "
+        f"'{data}' has other classes than {run.workdir / 'classes.txt'}: number {label} is {ours!r} here and "
         f"{theirs!r} there; name the dataset that the run was trained on, or another --workdir"
     )
 
 
 def require_same_pictures(run: Run, listing: str, folder: Path) -> None:
-    """Raises UserError if the set in the folder is not of the pictures that the run was trained on, as far as is known.
+    """Raises UserError if the run is known to have been trained on other pictures, or on another split of them.
 
-    Where they were divided anew, the run would be validated on what it was trained on.
+    With another split, the run would be validated on pictures that it was trained on.
+
+    Args:
+      listing, folder: of the prepared set.
     """
     if are_other_pictures(run, listing):
         raise UserError(
-            f"the run in {run.workdir} was trained on other pictures than '{folder}' was prepared from; go on with the "
-            "set that it had, or begin anew with --restart, or with another --workdir from its layers "
+            f"the run in {run.workdir} was trained on other pictures than '{folder}' was prepared from; go on with "
+            "the set that it was trained on, or begin anew with --restart, or with another --workdir from its layers "
             f"(--config.train.init_from={run.workdir})"
         )
 
 
 def say_of_other_pictures(run: Run, listing: str, folder: Path) -> None:
-    """Says so where the set in the folder is of other pictures: what is measured on them may be of the training's."""
+    """Warns if the run was trained on other pictures than the prepared set in the folder holds."""
     if are_other_pictures(run, listing):
         say(
             f"'{folder}' was prepared from other pictures than the run in {run.workdir} was trained on: "
@@ -137,23 +154,23 @@ def say_of_other_pictures(run: Run, listing: str, folder: Path) -> None:
 
 
 def are_other_pictures(run: Run, listing: str) -> bool:
-    """Whether both digests of pictures are known, the run's and this one, and are not the same."""
+    """Whether the run's digest of pictures and this one differ, both being known."""
     return bool(run.listing and listing) and run.listing != listing
 
 
 def create_run(
     workdir: Path, config: ConfigDict, statistics: Statistics, classes: tuple[str, ...], listing: str = ""
 ) -> Run:
-    """Makes the folder. config.json comes last: with it there is a run. Raises UserError if it cannot."""
+    """Makes the folder and its files; config.json is the last, and makes it a run. Raises UserError if it cannot."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         statistics.save(workdir / "preprocessing.npz")
         (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
         (workdir / LISTING).write_text(f"{listing}\n")
-        (workdir / ".config.json").write_text(config_to_json(config))
-        files = {name: workdir / name for name in ("classes.txt", LISTING)}
-        name_run(workdir, {"config.json": workdir / ".config.json", **files})
-        os.replace(workdir / ".config.json", workdir / "config.json")
+        with whole(workdir / "config.json") as unfinished:
+            unfinished.write_text(config_to_json(config))
+            others = {name: workdir / name for name in ("classes.txt", LISTING)}
+            name_run(workdir, {"config.json": unfinished, **others})
     except OSError as error:
         raise _unwritable(workdir, error.strerror) from error
     return open_run(workdir)
@@ -189,23 +206,27 @@ def keep_config(run: Run, config: ConfigDict) -> Run:
 
 
 def file_sizes(workdir: Path) -> dict[str, int]:
-    """Bytes of the files that make a run, by name; of those that are there."""
+    """The size in bytes of each of the run's files that exist, by name."""
     names = ("config.json", "preprocessing.npz", "classes.txt", LISTING, RUN)
     return {name: (workdir / name).stat().st_size for name in names if (workdir / name).is_file()}
 
 
-def unlike_files(workdir: Path, sizes: dict[str, int]) -> str:
-    """The first file that is not here as it is where the sizes were taken; '' where all are."""
+def first_other_file(workdir: Path, sizes: dict[str, int]) -> str:
+    """The first of the files that is missing here or has another size; '' if there is none.
+
+    Args:
+      sizes: of the run's files, as another process sees them.
+    """
     here = file_sizes(workdir)
     return next((name for name, size in sizes.items() if here.get(name) != size), "")
 
 
 @contextmanager
 def only_writer(workdir: Path) -> Iterator[None]:
-    """Within it no other process trains in the folder, which is made, and removed if nothing comes into it.
+    """Keeps other processes from training in the folder meanwhile. Makes the folder, and removes it if it stays empty.
 
     Raises:
-      UserError: another one does, or the folder cannot be written.
+      UserError: another process trains there, or the folder cannot be written.
     """
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     with ExitStack() as held:
@@ -217,7 +238,7 @@ def only_writer(workdir: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if workdir.is_dir() and os.listdir(workdir) == [LOCK]:  # it may have been moved away
+            if workdir.is_dir() and os.listdir(workdir) == [LOCK]:  # not moved away by the user
                 (workdir / LOCK).unlink()
                 for folder in made:
                     folder.rmdir()
@@ -234,7 +255,7 @@ def _unwritable(workdir: Path, reason: str | None) -> UserError:
 
 
 def set_run_aside(workdir: Path) -> None:
-    """Moves a run to the first free name of the form `workdir.N`; of a link, what it leads to, and the link stays."""
+    """Moves a run to the first free name of the form `workdir.N`. A link stays, and its target is moved."""
     if run_exists(workdir):
         workdir, number = workdir.resolve(), 1
         while (target := workdir.with_name(f"{workdir.name}.{number}")).exists():

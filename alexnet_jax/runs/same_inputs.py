@@ -1,4 +1,4 @@
-"""What all processes of a run must have alike, looked at before the first of them waits for another's devices."""
+"""Checks that all processes have the same command, program and data, before one waits for another's devices."""
 
 import hashlib
 import json
@@ -19,31 +19,32 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
 def require_same_command(config: ConfigDict | None, others: Mapping[str, Any]) -> None:
-    """Raises UserError, on every process, if another one has another config, other flags or another program.
+    """Raises UserError, on every process, unless all have the same config, flags and program.
 
     Args:
-      others: flags by their names.
+      config: None for a mode without one.
+      others: the values of the other flags, by name.
     """
     if cluster.count() == 1:
         return
     fields = flatten(json.loads(config_to_json(config))) if config is not None else {}
-    own_disks = config is not None and not config.data.shared  # where data lies is then each host's own
-    apart = PLACES if own_disks else ()
-    found = {f"config.{name}": json.dumps(value) for name, value in fields.items() if name not in apart}
+    own_disks = config is not None and not config.data.shared  # then hosts may have the data in different places
+    ignored = PLACES if own_disks else ()
+    found = {f"config.{name}": json.dumps(value) for name, value in fields.items() if name not in ignored}
     found |= {f"--{name}": json.dumps(value, default=str) for name, value in others.items()}
     found |= {f"the version of {name}": metadata.version(name) for name in LIBRARIES}
     cluster.require_alike({**found, "the program's code": _digest_of_the_code()})
 
 
 def open_same_data(config: ConfigDict, splits: Sequence[str]) -> PreparedSet:
-    """The config's pictures, prepared if they are not, by one process for all that share its disk.
+    """Opens the config's prepared set; where there is none, one process prepares it for all that share its disk.
 
     Args:
-      splits: that are used.
+      splits: the splits that are used.
 
     Raises:
-      UserError: they cannot be prepared, or have no such split; or, on every process, another one has other pictures,
-        another order of them or other classes.
+      UserError: the pictures cannot be prepared, or have no such split; or, on every process, processes have
+        different pictures, orders of pictures or classes.
     """
     source = cluster.one_first(config.data.shared, "prepares the pictures", lambda: prepare.open_or_prepare(config))
     for split in splits:
