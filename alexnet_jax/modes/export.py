@@ -18,7 +18,7 @@ from alexnet_jax.modes import EXPORTED, Invocation
 from alexnet_jax.runs.folder import Run, open_run, own_recipe, require_same_config, restore_params
 from alexnet_jax.training.step import Recipe
 from alexnet_jax.weights import caffe_export, pytorch, safetensors_run, stablehlo
-from alexnet_jax.weights.axis_order import Arrays, to_foreign
+from alexnet_jax.weights.axis_order import Arrays, to_maps_first
 
 Files = dict[Path, bytes]
 
@@ -49,7 +49,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
 
 
 def _torch(path: Path, trained: Run, recipe: Recipe, arrays: Arrays, invocation: Invocation) -> Files:
-    layers = to_foreign(recipe.architecture, arrays)
+    layers = to_maps_first(recipe.architecture, arrays)
     return {path: save(pytorch.state_dict(recipe.architecture, layers), {"format": "pt"})}
 
 
@@ -59,7 +59,7 @@ def _caffe(path: Path, trained: Run, recipe: Recipe, arrays: Arrays, invocation:
         raise UserError(f"--weights={path} is the name of what lies beside the weights; let it end in .caffemodel")
     _require_free(prototxt)
     _require_free(mean)
-    layers = to_foreign(recipe.architecture, arrays)
+    layers = to_maps_first(recipe.architecture, arrays)
     made = caffe_export.network(recipe.architecture, layers, trained.config["name"])
     say(f"{prototxt} is its network, and {mean} the mean image, B, G, R")
     return {

@@ -1,1 +1,1 @@
-"""Weights of other systems, in and out; nothing yet."""
+"""Weights of other programs: Caffe, PyTorch, safetensors and StableHLO, read and written."""

@@ -19,7 +19,7 @@ Arrays = Mapping[str, Mapping[str, Float32[np.ndarray, "..."]]]  # {layer: {kern
 
 
 @dataclass(frozen=True)
-class Foreign:
+class MapsFirstLayer:
     """A layer's weights with maps first."""
 
     name: str  # in the file they come from or go to
@@ -32,7 +32,7 @@ def layer_rows(net: Architecture) -> list[Row]:
     return [row for row in table(net) if not isinstance(row.layer, MaxPool)]
 
 
-def foreign_shape(row: Row) -> tuple[int, ...]:
+def maps_first_shape(row: Row) -> tuple[int, ...]:
     """Of the layer's kernel, maps first."""
     layer = row.layer
     if isinstance(layer, Conv):
@@ -40,7 +40,7 @@ def foreign_shape(row: Row) -> tuple[int, ...]:
     return row.output_shape[-1], math.prod(row.input_shape)
 
 
-def own_shape(row: Row) -> tuple[int, ...]:
+def maps_last_shape(row: Row) -> tuple[int, ...]:
     """Of the layer's kernel, maps last, without the padding of the classes."""
     layer = row.layer
     if isinstance(layer, Local):  # as flax.linen.ConvLocal has it
@@ -50,12 +50,12 @@ def own_shape(row: Row) -> tuple[int, ...]:
     return math.prod(row.input_shape), row.output_shape[-1]
 
 
-def own_bias_shape(row: Row) -> tuple[int, ...]:
+def maps_last_bias_shape(row: Row) -> tuple[int, ...]:
     """Of the layer's bias, without the padding of the classes."""
     return row.output_shape if isinstance(row.layer, Local) else row.output_shape[-1:]
 
 
-def from_foreign(net: Architecture, layers: Sequence[Foreign], file: str, network: str) -> Arrays:
+def from_maps_first(net: Architecture, layers: Sequence[MapsFirstLayer], file: str, network: str) -> Arrays:
     """The network's parameters from layers in its own order; their names may be any.
 
     Args:
@@ -73,21 +73,21 @@ def from_foreign(net: Architecture, layers: Sequence[Foreign], file: str, networ
         row = rows[place] if place < len(rows) else None
         layer = layers[place] if place < len(layers) else None
         theirs = f"its layer '{layer.name}' has a kernel of shape {layer.kernel.shape}" if layer else "it has no more"
-        ours = f"{row.name} of {network} has {foreign_shape(row)}" if row else f"{network} has no more layers"
-        if not row or not layer or layer.kernel.shape != foreign_shape(row):
+        ours = f"{row.name} of {network} has {maps_first_shape(row)}" if row else f"{network} has no more layers"
+        if not row or not layer or layer.kernel.shape != maps_first_shape(row):
             raise UserError(
                 f"--weights={file} is of another network: {theirs} where {ours}; name its network with --config=FILE"
             )
-        if layer.bias.shape != foreign_shape(row)[:1]:
+        if layer.bias.shape != maps_first_shape(row)[:1]:
             raise UserError(
                 f"--weights={file} is of another network: its layer '{layer.name}' has a bias of shape "
-                f"{layer.bias.shape} where {row.name} of {network} has {foreign_shape(row)[:1]}"
+                f"{layer.bias.shape} where {row.name} of {network} has {maps_first_shape(row)[:1]}"
             )
         arrays[row.name] = {"kernel": _maps_last(layer.kernel, row.input_shape), "bias": _single(layer.bias)}
     return padded(net, arrays)
 
 
-def to_foreign(net: Architecture, arrays: Arrays) -> list[Foreign]:
+def to_maps_first(net: Architecture, arrays: Arrays) -> list[MapsFirstLayer]:
     """The network's layers in their order, maps first, without the padding of the classes.
 
     Raises:
@@ -101,7 +101,7 @@ def to_foreign(net: Architecture, arrays: Arrays) -> list[Foreign]:
             )
     arrays = unpadded(net, arrays)
     return [
-        Foreign(row.name, _maps_first(arrays[row.name]["kernel"], row.input_shape), arrays[row.name]["bias"])
+        MapsFirstLayer(row.name, _maps_first(arrays[row.name]["kernel"], row.input_shape), arrays[row.name]["bias"])
         for row in layer_rows(net)
     ]
 

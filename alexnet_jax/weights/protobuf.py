@@ -1,7 +1,7 @@
 """The wire format of protocol buffers: a message is a sequence of numbered fields.
 
-Encoding: protobuf.dev/programming-guides/encoding. Nothing is run, and nothing that a message claims is believed:
-what is read is a view of the bytes that are there.
+Source: protobuf.dev/programming-guides/encoding. No length that a message claims is trusted: large values are views
+of the file's bytes, so 61 million weights are read without a copy.
 """
 
 import struct
@@ -9,19 +9,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # the kinds of field; 3 and 4 are groups, which nobody writes any more
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # kinds of field; 3 and 4 are groups, which are deprecated
 KINDS = (VARINT, FIXED64, LENGTH, FIXED32)
-Field = tuple[int, int, int | memoryview]  # number, kind, value: an integer of VARINT, else bytes
+Field = tuple[int, int, int | memoryview]  # number, kind, value: an integer for VARINT, else bytes
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """The fields of a message, in their order.
+    """Yields the fields of a message in their order.
 
-    Numbers of 4 bytes that follow each other in the same field, as files without packing have millions of, come as
-    one: bytes of all of them.
+    Successive 4-byte values of the same field, as files without packing have them by the million, are one field: the
+    bytes of all of them.
 
     Raises:
-      ValueError: the message is no such format or ends too early.
+      ValueError: the bytes are no protocol buffer, or end too early.
     """
     place = 0
     while place < len(message):
@@ -29,13 +29,13 @@ def fields(message: memoryview) -> Iterator[Field]:
         tag, place = _varint(message, place)
         number, kind = tag >> 3, tag & 7
         if not number or kind not in KINDS:
-            raise ValueError(f"byte {start} begins no field of a protocol buffer")
+            raise ValueError(f"no field of a protocol buffer begins at byte {start}")
         if kind == VARINT:
             value, place = _varint(message, place)
             yield number, kind, value
             continue
         if kind == FIXED32 and place == start + 1:
-            run = _run(message, start)
+            run = _equal_fields(message, start)
             yield number, kind, run
             place = start + 5 * (len(run) // 4)
             continue
@@ -47,7 +47,7 @@ def fields(message: memoryview) -> Iterator[Field]:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """The integer there, and the place after it."""
+    """The integer at `place`, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= len(message):
@@ -60,23 +60,23 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
     raise ValueError(f"the number that ends at byte {place} has more than 64 bits")
 
 
-def _run(message: memoryview, start: int) -> memoryview:
-    """The values of all fields from `start` on that have the tag there, one byte, and 4 bytes each."""
+def _equal_fields(message: memoryview, start: int) -> memoryview:
+    """The values of all successive fields from `start` on with the same one-byte tag and 4 bytes each."""
     rows = np.frombuffer(message[start : len(message) - (len(message) - start) % 5], np.uint8).reshape(-1, 5)
     if not len(rows):
         raise ValueError("it ends in the middle of a number")
-    end, look = 1, 1
-    while end < len(rows):  # ever further, so that many short runs do not cost a look at all that follows
-        others = np.flatnonzero(rows[end : end + look, 0] != rows[0, 0])
+    end, ahead = 1, 1
+    while end < len(rows):  # looks ahead twice as far each time, so many short runs do not each scan the whole rest
+        others = np.flatnonzero(rows[end : end + ahead, 0] != rows[0, 0])
         if len(others):
             end += int(others[0])
             break
-        end, look = min(end + look, len(rows)), 2 * look
+        end, ahead = min(end + ahead, len(rows)), 2 * ahead
     return memoryview(rows[:end, 1:].tobytes())
 
 
 def integers(kind: int, value: int | memoryview) -> list[int]:
-    """Those of a repeated field: one, or packed. Raises ValueError as `fields`."""
+    """The integers of a field: a single one, or packed. Raises ValueError as `fields`."""
     if isinstance(value, int):
         return [value]
     found, place = [], 0
@@ -86,20 +86,19 @@ def integers(kind: int, value: int | memoryview) -> list[int]:
     return found
 
 
-def encode_varint(number: int) -> bytes:
-    """Of 0 or more."""
+def encode_field(number: int, value: int | float | str | bytes) -> bytes:
+    """A field with an integer of 0 or more, a float32, a text, or the bytes of a message or of packed numbers."""
+    if isinstance(value, int):
+        return _encode_varint(number << 3 | VARINT) + _encode_varint(value)
+    if isinstance(value, float):
+        return _encode_varint(number << 3 | FIXED32) + struct.pack("<f", value)
+    content = value.encode() if isinstance(value, str) else value
+    return _encode_varint(number << 3 | LENGTH) + _encode_varint(len(content)) + content
+
+
+def _encode_varint(number: int) -> bytes:
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes([*encoded, number])
-
-
-def encode_field(number: int, value: int | float | str | bytes) -> bytes:
-    """An integer or truth value, a number of 4 bytes, or a text, message or packed numbers."""
-    if isinstance(value, int):
-        return encode_varint(number << 3 | VARINT) + encode_varint(value)
-    if isinstance(value, float):
-        return encode_varint(number << 3 | FIXED32) + struct.pack("<f", value)
-    content = value.encode() if isinstance(value, str) else value
-    return encode_varint(number << 3 | LENGTH) + encode_varint(len(content)) + content

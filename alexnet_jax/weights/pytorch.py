@@ -14,13 +14,13 @@ from safetensors.numpy import load_file
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.network.architecture import Architecture, Conv, Dense, Dropout, alexnet
-from alexnet_jax.weights.axis_order import Foreign
+from alexnet_jax.weights.axis_order import MapsFirstLayer
 
 TORCHVISION = tuple(f"features.{i}" for i in (0, 3, 6, 8, 10)) + tuple(f"classifier.{i}" for i in (1, 4, 6))
 STATE_DICTS = ("model", "state_dict")  # where torchvision's own and other training scripts keep it in a checkpoint
 
 
-def read_state_dict(path: Path, names: Sequence[str]) -> list[Foreign]:
+def read_state_dict(path: Path, names: Sequence[str]) -> list[MapsFirstLayer]:
     """The layers of a `.safetensors` or a `.pth` file, in the network's order.
 
     Args:
@@ -45,7 +45,7 @@ def read_state_dict(path: Path, names: Sequence[str]) -> list[Foreign]:
     for name in wanted:
         if arrays[name].dtype.kind != "f" and arrays[name].dtype.name != "bfloat16":
             raise UserError(f"--weights={path}: its {name} is of {arrays[name].dtype}; give it as real numbers")
-    return [Foreign(name, arrays[f"{name}.weight"], arrays[f"{name}.bias"]) for name in order]
+    return [MapsFirstLayer(name, arrays[f"{name}.weight"], arrays[f"{name}.bias"]) for name in order]
 
 
 def _safetensors(path: Path) -> Mapping[str, np.ndarray]:
@@ -54,7 +54,7 @@ def _safetensors(path: Path) -> Mapping[str, np.ndarray]:
     except OSError as error:
         raise UserError(f"--weights={path} cannot be read ({error.strerror or error}); name a .safetensors") from error
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"--weights={path} is no whole .safetensors ({error}); get the file anew") from error
+        raise UserError(f"--weights={path} is no complete .safetensors ({error}); get the file again") from error
 
 
 def _pickled(path: Path) -> Mapping[str, np.ndarray]:
@@ -89,7 +89,7 @@ def _pickled(path: Path) -> Mapping[str, np.ndarray]:
     }
 
 
-def state_dict(net: Architecture, layers: Sequence[Foreign]) -> dict[str, np.ndarray]:
+def state_dict(net: Architecture, layers: Sequence[MapsFirstLayer]) -> dict[str, np.ndarray]:
     """The tensors by the names that PyTorch's module has: torchvision's where the network is its, else the layers'."""
     names = TORCHVISION if is_torchvisions(net) else [layer.name for layer in layers]
     return {

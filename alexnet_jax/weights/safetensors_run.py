@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.network.architecture import Architecture
-from alexnet_jax.weights.axis_order import Arrays, layer_rows, own_bias_shape, own_shape, padded, unpadded
+from alexnet_jax.weights.axis_order import Arrays, layer_rows, maps_last_bias_shape, maps_last_shape, padded, unpadded
 
 KEY = "alexnet_jax"
 GROUPS = ("model", "data", "augment", "optimizer", "schedule", "mesh", "train", "evaluate")  # of a config
@@ -66,7 +66,7 @@ def read(path: Path) -> Contents:
     except OSError as error:
         raise UserError(f"--weights={path} cannot be read ({error.strerror or error}); name a .safetensors") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--weights={path} is no whole .safetensors ({error}); export it anew") from error
+        raise UserError(f"--weights={path} is no complete .safetensors ({error}); export it again") from error
     is_whole = (
         isinstance(config, dict)
         and all(isinstance(config.get(group), dict) for group in GROUPS)
@@ -76,7 +76,7 @@ def read(path: Path) -> Contents:
         and rgb_covariance.shape == (3, 3)
     )
     if not is_whole:
-        raise UserError(f"--weights={path} lacks a config, class names or preprocessing; export it anew")
+        raise UserError(f"--weights={path} lacks a config, class names or preprocessing; export it again")
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for name, tensor in tensors.items():
         layer, _, kind = name.partition("/")
@@ -90,7 +90,7 @@ def parameters(net: Architecture, arrays: Mapping[str, Mapping[str, np.ndarray]]
     names = [row.name for row in layer_rows(net)]
     more = [name for name in arrays if name not in names]
     for row in layer_rows(net):
-        ours = {"kernel": own_shape(row), "bias": own_bias_shape(row)}
+        ours = {"kernel": maps_last_shape(row), "bias": maps_last_bias_shape(row)}
         theirs = {name: array.shape for name, array in arrays.get(row.name, {}).items()}
         if theirs != ours:
             raise UserError(

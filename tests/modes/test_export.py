@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from alexnet_jax.messages import UserError
 from alexnet_jax.runs.folder import open_run, own_recipe
-from alexnet_jax.weights.axis_order import Foreign
+from alexnet_jax.weights.axis_order import MapsFirstLayer
 from configs import alexnet_2012
 from tests.modes.test_import import agree, of_opencv
 from tests.weights.files import WIDTHS
@@ -89,7 +89,7 @@ def test_a_caffemodel_gives_the_same_probabilities_in_opencv_and_comes_back_to_t
     [
         (
             lambda: narrow("no_cross", **PAPER),
-            "fc6 of this network reads its own tower alone, and Caffe's InnerProduct",
+            "fc6 of this network reads only its own tower, and Caffe's InnerProduct",
         ),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_state_dict_computes_the_same_in_numpy_and_comes_back_to_the_bit(tmp_p
     order = sorted(names, key=lambda one: int(one.rpartition(".")[2])) if name == "torchvision" else sorted(names)
     order.sort(key=lambda one: not one.startswith(("conv", "features")))
     assert order[0] == ("features.0" if name == "torchvision" else "conv1") and len(order) == 8
-    layers = [Foreign(one, tensors[f"{one}.weight"], tensors[f"{one}.bias"]) for one in order]
+    layers = [MapsFirstLayer(one, tensors[f"{one}.weight"], tensors[f"{one}.bias"]) for one in order]
     pictures, crop = squares(2, config.data.resize), config.data.crop
     first = (config.data.resize - crop) // 2
     x = (pictures.astype(np.float64) - open_run(run).statistics.mean_image) * (recipe.channel_scale or 1)

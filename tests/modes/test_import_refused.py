@@ -91,7 +91,7 @@ def test_damaged_files_are_refused(tmp_path: Path, weights: Path) -> None:
     for content in (b"", whole[:7], whole[:100], whole[:-1], struct.pack("<Q", 2**40) + whole[8:]):
         (tmp_path / "cut.safetensors").write_bytes(content)
         for kind in ("torchvision", "safetensors"):
-            said = "no whole .safetensors"
+            said = "no complete .safetensors"
             refused(tmp_path / "run", said, format=kind, weights=str(tmp_path / "cut.safetensors"))
     for kind in ("caffe", "torchvision", "safetensors"):
         for path in (tmp_path / "absent.safetensors", tmp_path):
@@ -120,7 +120,7 @@ def test_own_files_with_another_config_or_other_tensors_inside_are_refused(tmp_p
     conv2 = tensors["conv2/kernel"]
     refuse(r"its conv2 has .*'kernel': \(5, 5, 8, 11\).* where alexnet:torchvision has", conv2_kernel=conv2[..., 1:])
     refuse("its fc8 has", classes=said["classes"][1:])
-    refuse("no whole .safetensors", mean_image=None)
+    refuse("no complete .safetensors", mean_image=None)
     refuse(r"mean image is of \(71, 72, 3\)", mean_image=tensors["mean_image"][1:])
     refuse("lacks a config", config=[])
     refuse("lacks a config", config={**said["config"], "data": 5})
@@ -138,7 +138,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, number: float) 
     layers = random_layers()
     layers["fc6"][0][3, 4] = number
     caffemodel(tmp_path / "net.caffemodel", layers, "layer")
-    said = "the kernel of fc6 has numbers that are not finite"
+    said = "the kernel of fc6 has NaN or infinity"
     refused(tmp_path / "run", said, format="caffe", weights=str(tmp_path / "net.caffemodel"))
 
 
@@ -196,7 +196,7 @@ def test_flags_are_looked_at(tmp_path: Path, weights: Path) -> None:
     run, torch = tmp_path / "run", {"format": "torchvision"}
     refused(run, "cannot be imported; give one of caffe, torchvision, safetensors", format="onnx", weights="a")
     refused(run, "--weights is missing", **torch)
-    refused(run, "--mean is of --format=caffe", weights="a", mean="1,2,3", **torch)
+    refused(run, "--mean is only for --format=caffe", weights="a", mean="1,2,3", **torch)
     (tmp_path / "names").write_text("one\ntwo\n")
     refused(run, "2 names", format="caffe", weights=str(weights), classes=str(tmp_path / "names"))
 

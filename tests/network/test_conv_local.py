@@ -15,7 +15,7 @@ from alexnet_jax.network.architecture import LRN, MaxPool, table
 from alexnet_jax.network.model import AlexNet
 from alexnet_jax.network.stages import stages
 from alexnet_jax.training import optimizer
-from alexnet_jax.weights.axis_order import to_foreign
+from alexnet_jax.weights.axis_order import to_maps_first
 from configs import cifar10
 
 NARROW = cifar_networks.conv_local(kernels=(4, 4, 3, 2), classes=5, input_size=12, first_stddev=0.1, weight_stddev=0.1)
@@ -100,7 +100,7 @@ def test_it_trains_goes_on_and_is_evaluated(data_dir: Path, tmp_path: Path, quic
 
 def test_what_it_cannot_do_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"local3 is locally connected, .*--format=safetensors"):
-        to_foreign(NARROW, {})
+        to_maps_first(NARROW, {})
     with pytest.raises(UserError, match=r"--figure=1 is of the network of four layers, .* is 'conv_local'"):
         figures.search(cifar10.get_config("lrn"), tmp_path)
     assert not list(tmp_path.iterdir())

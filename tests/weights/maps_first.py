@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from alexnet_jax.network.architecture import LRN, Architecture, Dense, Dropout, MaxPool, ReLU
-from alexnet_jax.weights.axis_order import Foreign
+from alexnet_jax.weights.axis_order import MapsFirstLayer
 from tests import reference
 
 
-def maps_first(net: Architecture, layers: Sequence[Foreign], x: np.ndarray) -> np.ndarray:
+def maps_first(net: Architecture, layers: Sequence[MapsFirstLayer], x: np.ndarray) -> np.ndarray:
     """The network at test on [b, 3, h, w], each layer a group for each tower, written with maps first."""
     for layer, weights in zip(net.layers, layers, strict=True):
         if isinstance(layer, Dense):

@@ -16,7 +16,7 @@ from alexnet_jax.modes import Invocation, export, import_
 from alexnet_jax.runs.create import write_run
 from alexnet_jax.runs.folder import open_run, own_recipe, restore_params
 from alexnet_jax.training.step import class_probabilities
-from alexnet_jax.weights.axis_order import Arrays, layer_rows, own_shape, padded, unpadded
+from alexnet_jax.weights.axis_order import Arrays, layer_rows, maps_last_shape, padded, unpadded
 from configs import alexnet
 from tests.weights.files import WIDTHS
 
@@ -74,7 +74,7 @@ def random_run(config: ConfigDict, workdir: Path, seed: int = 0) -> Path:
     net, side = network_of(config, classes), config.data.resize
     rng, arrays = np.random.default_rng(seed), {}
     for row in layer_rows(net):
-        shape = own_shape(row)
+        shape = maps_last_shape(row)
         last = 2.0 if config.model.activation == "tanh" else 0.02
         scale = (last if row.layer is net.layers[-1] else 1.5) / np.sqrt(np.prod(shape[:-1]))
         kernel = scale * rng.standard_normal(shape)

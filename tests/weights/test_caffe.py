@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.weights import caffe, protobuf
-from alexnet_jax.weights.caffe_geometry import Settings, difference
+from alexnet_jax.weights import caffe_format, caffe_import, protobuf
+from alexnet_jax.weights.caffe_settings import Settings, difference
 from tests.weights.files import MESSAGES, binaryproto, caffemodel, random_layers
 
 
 @pytest.mark.parametrize("form", ["layers", "layer"])
 def test_both_forms_are_read_to_the_bit(tmp_path: Path, form: str) -> None:
     layers = random_layers()
-    model = caffe.read_caffemodel(caffemodel(tmp_path / "net.caffemodel", layers, form))
+    model = caffe_import.read_caffemodel(caffemodel(tmp_path / "net.caffemodel", layers, form))
     assert [layer.name for layer in model.layers] == list(layers)
     for layer in model.layers:
         kernel, bias = layers[layer.name]
@@ -28,12 +28,12 @@ def test_both_forms_are_read_to_the_bit(tmp_path: Path, form: str) -> None:
 def test_the_order_of_the_layers_says_which_net_it_is(tmp_path: Path, form: str, order: tuple[str, ...]) -> None:
     file = caffemodel(tmp_path / "net.caffemodel", random_layers(), form, order)
     expected = next(kind for kind in order if kind != "ReLU") if len(order) > 1 else ""
-    assert caffe.read_caffemodel(file).first == expected
+    assert caffe_import.read_caffemodel(file).first == expected
 
 
 def test_a_mean_image_is_turned_to_rgb(tmp_path: Path) -> None:
     image = np.random.default_rng(0).uniform(0, 255, (5, 4, 3)).astype(np.float32)
-    assert np.array_equal(caffe.read_mean(binaryproto(tmp_path / "mean.binaryproto", image)), image)
+    assert np.array_equal(caffe_import.read_mean(binaryproto(tmp_path / "mean.binaryproto", image)), image)
 
 
 def test_numbers_without_packing_are_read_as_those_with() -> None:
@@ -43,17 +43,16 @@ def test_numbers_without_packing_are_read_as_those_with() -> None:
     unpacked.shape.dim.extend([100, 100])
     message = unpacked.SerializeToString()
     assert len(message) > 5 * len(numbers)
-    assert np.array_equal(caffe._blob(memoryview(message)), numbers.reshape(100, 100))
+    assert np.array_equal(caffe_import._blob(memoryview(message)), numbers.reshape(100, 100))
     # Beside others, one by one: a tag, then the four bytes.
     mixed = b"".join(b"\x2d" + x.tobytes() + b"\x08\x01" for x in numbers[:3]) + b"\x10\x01\x18\x01\x20\x03"
-    assert np.array_equal(caffe._blob(memoryview(mixed)), numbers[:3].reshape(1, 1, 1, 3))
+    assert np.array_equal(caffe_import._blob(memoryview(mixed)), numbers[:3].reshape(1, 1, 1, 3))
 
 
 def test_what_is_written_is_what_google_reads() -> None:
-    layer = protobuf.encode_field(1, "conv1") + protobuf.encode_field(2, "Convolution")
-    shape = b"".join(protobuf.encode_field(1, size) for size in (2, 300, 70_000))
-    layer += protobuf.encode_field(7, protobuf.encode_field(7, shape) + protobuf.encode_field(5, b"\0\0\x80\x3f"))
-    net = MESSAGES["NetParameter"].FromString(protobuf.encode_field(100, layer))
+    blob = {"shape": {"dim": [2, 300, 70_000]}, "data": b"\0\0\x80\x3f"}
+    layer = {"name": "conv1", "type": "Convolution", "blobs": [blob]}
+    net = MESSAGES["NetParameter"].FromString(caffe_format.encode("net", {"layer": layer}))
     assert (net.layer[0].name, net.layer[0].type) == ("conv1", "Convolution")
     assert list(net.layer[0].blobs[0].shape.dim) == [2, 300, 70_000]
     assert list(net.layer[0].blobs[0].data) == [1.0]
@@ -63,11 +62,11 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
     small = {"conv1": (np.ones((2, 1, 2, 2), np.float32), np.ones(2, np.float32))}
     for form in ("layers", "layer"):
         whole = caffemodel(tmp_path / "net.caffemodel", small, form).read_bytes()
-        assert caffe.read_caffemodel(tmp_path / "net.caffemodel").layers
+        assert caffe_import.read_caffemodel(tmp_path / "net.caffemodel").layers
         for length in range(len(whole)):
             (tmp_path / "cut").write_bytes(whole[:length])
             with pytest.raises(UserError, match="--weights="):
-                caffe.read_caffemodel(tmp_path / "cut")
+                caffe_import.read_caffemodel(tmp_path / "cut")
 
 
 def test_bytes_of_all_kinds_are_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -77,7 +76,7 @@ def test_bytes_of_all_kinds_are_refused_in_a_sentence(tmp_path: Path) -> None:
         for _ in range(50):
             path.write_bytes(rng.bytes(length))
             with pytest.raises(UserError, match="--weights="):
-                caffe.read_caffemodel(path)
+                caffe_import.read_caffemodel(path)
     small = {"conv1": (np.ones((2, 1, 2, 2), np.float32), np.ones(2, np.float32))}
     whole = bytearray(caffemodel(path, small, "layer").read_bytes())
     for place in range(len(whole)):
@@ -85,7 +84,7 @@ def test_bytes_of_all_kinds_are_refused_in_a_sentence(tmp_path: Path) -> None:
             whole[place] ^= 1 << bit
             path.write_bytes(whole)
             try:
-                caffe.read_caffemodel(path)  # a changed weight or name is no damage that can be seen
+                caffe_import.read_caffemodel(path)  # a changed weight or name is no damage that can be seen
             except UserError as error:
                 assert str(path) in str(error)
             whole[place] ^= 1 << bit
@@ -103,7 +102,7 @@ def test_a_blob_that_claims_two_to_the_forty_numbers_takes_no_memory(tmp_path: P
     (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match=r"'conv1'.*holds 2 numbers and not 1099511627776"):
-        caffe.read_caffemodel(tmp_path / "net.caffemodel")
+        caffe_import.read_caffemodel(tmp_path / "net.caffemodel")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
@@ -111,10 +110,10 @@ def test_lengths_beyond_the_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.caffemodel"
     path.write_bytes(b"\xa2\x06\xff\xff\xff\xff\xff\x1f" + b"\0" * 20)  # field 100 of 2^40 bytes or so
     with pytest.raises(UserError, match="claims 1099511627775 bytes and 20 are left"):
-        caffe.read_caffemodel(path)
+        caffe_import.read_caffemodel(path)
     path.write_bytes(b"\xa2\x06" + b"\xff" * 20)
     with pytest.raises(UserError, match="more than 64 bits"):
-        caffe.read_caffemodel(path)
+        caffe_import.read_caffemodel(path)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 4, 2, 2), (2, 3, 2, 2)])
@@ -124,9 +123,9 @@ def test_a_mean_that_is_no_picture_is_refused(tmp_path: Path, shape: tuple[int, 
     blob.data.extend(np.zeros(np.prod(shape)).tolist())
     (tmp_path / "mean").write_bytes(blob.SerializeToString())
     with pytest.raises(UserError, match="no image of 3 colours"):
-        caffe.read_mean(tmp_path / "mean")
+        caffe_import.read_mean(tmp_path / "mean")
     with pytest.raises(UserError, match="cannot be read"):
-        caffe.read_mean(tmp_path / "absent")
+        caffe_import.read_mean(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("v1", [False, True])
@@ -147,7 +146,7 @@ def test_settings_are_read_from_both_forms(tmp_path: Path, v1: bool) -> None:
         layer = protobuf.encode_field(4 if v1 else 1, kind.lower())
         layer += protobuf.encode_field(5, types[kind]) if v1 else protobuf.encode_field(2, kind)
         net += protobuf.encode_field(2 if v1 else 100, layer + protobuf.encode_field(old if v1 else new, message))
-    found = [layer.settings for layer in caffe.layers_of(memoryview(net))]
+    found = [layer.settings for layer in caffe_import._layers(memoryview(net))]
     for settings, (kind, (*_, numbers)) in zip(found, text.items(), strict=True):
         assert settings and (settings.name, settings.type) == (kind.lower(), kind)
         assert settings.numbers == pytest.approx(numbers)

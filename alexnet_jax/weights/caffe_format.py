@@ -1,0 +1,132 @@
+"""Caffe's messages: one table of their fields, and from names to the wire format, to text, and back.
+
+Source of the numbers: BVLC/caffe, src/caffe/proto/caffe.proto.
+"""
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from alexnet_jax.weights import protobuf
+from alexnet_jax.weights.protobuf import FIXED32, LENGTH
+
+_PARAMETERS = ("convolution_param", "lrn_param", "pooling_param", "power_param")
+# {the field that holds the message: {its fields: their numbers}}; "net" is a NetParameter, which a .caffemodel is.
+FIELDS: dict[str, dict[str, int]] = {
+    "net": {"name": 1, "layers": 2, "layer": 100},
+    "layers": {  # V1LayerParameter, which the published networks have
+        "name": 4,
+        "type": 5,
+        "blobs": 6,
+        **dict(zip(_PARAMETERS, (10, 18, 19, 21), strict=True)),
+    },
+    "layer": {  # LayerParameter
+        "name": 1,
+        "type": 2,
+        "bottom": 3,
+        "top": 4,
+        "blobs": 7,
+        **dict(zip(_PARAMETERS, (106, 118, 121, 122), strict=True)),
+        "inner_product_param": 117,
+        "slice_param": 135,
+        "input_param": 143,
+    },
+    "blobs": {"num": 1, "channels": 2, "height": 3, "width": 4, "data": 5, "shape": 7, "double_data": 8},  # BlobProto
+    "shape": {"dim": 1},
+    "convolution_param": {
+        "num_output": 1,
+        "pad": 3,
+        "kernel_size": 4,
+        "group": 5,
+        "stride": 6,
+        "pad_h": 9,
+        "pad_w": 10,
+        "stride_h": 13,
+        "stride_w": 14,
+    },
+    "inner_product_param": {"num_output": 1},
+    "input_param": {"shape": 1},
+    "lrn_param": {"local_size": 1, "alpha": 2, "beta": 3, "norm_region": 4, "k": 5},
+    "pooling_param": {
+        "pool": 1,
+        "kernel_size": 2,
+        "stride": 3,
+        "pad": 4,
+        "kernel_h": 5,
+        "kernel_w": 6,
+        "stride_h": 7,
+        "stride_w": 8,
+        "pad_h": 9,
+        "pad_w": 10,
+    },
+    "power_param": {"power": 1, "scale": 2, "shift": 3},
+    "slice_param": {"slice_point": 2, "axis": 3},
+}
+V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 23: "TanH", 26: "Power"}
+ENUMS = {"pool": ("MAX",), "norm_region": ("ACROSS_CHANNELS", "WITHIN_CHANNEL")}  # names of the values in text
+
+Message = Mapping[str, Any]  # {field: an integer, a float, a text, bytes, a Message, or a list of these}
+Decoded = dict[str, list[tuple[int, int | memoryview]]]  # {field: kind and value of each time that it is there}
+
+
+def decode(holder: str, message: memoryview) -> Decoded:
+    """The fields of a message that FIELDS knows, each with its values in their order.
+
+    Args:
+      holder: the field that holds the message, a key of FIELDS.
+
+    Raises:
+      ValueError: the bytes are no such message, or end too early.
+    """
+    names = {number: name for name, number in FIELDS[holder].items()}
+    found: Decoded = {}
+    for number, kind, value in protobuf.fields(message):
+        name = names.get(number)
+        if name is None:
+            continue
+        if kind != LENGTH and (name in FIELDS or name == "name"):
+            raise ValueError(f"field {number} of a message in '{holder}' is a number and not its {name}")
+        found.setdefault(name, []).append((kind, value))
+    return found
+
+
+def messages(found: Decoded, name: str) -> list[memoryview]:
+    """The messages, or texts, in a field."""
+    return [value for _, value in found.get(name, ()) if isinstance(value, memoryview)]
+
+
+def integers(found: Decoded, name: str) -> list[int]:
+    """The integers in a field, packed or not. Raises ValueError as `decode`."""
+    return [number for kind, value in found.get(name, ()) for number in protobuf.integers(kind, value)]
+
+
+def numbers(found: Decoded, name: str) -> list[float]:
+    """The float32 numbers in a field, or else its integers. Raises ValueError as `decode`."""
+    floats = [value for kind, value in found.get(name, ()) if kind == FIXED32 and isinstance(value, memoryview)]
+    return [number for value in floats for (number,) in struct.iter_unpack("<f", value)] or [*integers(found, name)]
+
+
+def encode(holder: str, message: Message) -> bytes:
+    """A message in the wire format."""
+    parts = []
+    for name, value in message.items():
+        for one in value if isinstance(value, list) else [value]:
+            content = encode(name, one) if isinstance(one, Mapping) else one
+            parts.append(protobuf.encode_field(FIELDS[holder][name], content))
+    return b"".join(parts)
+
+
+def text(message: Message, depth: int = 0) -> str:
+    """A message as a .prototxt has it, without blobs."""
+    lines, indent = [], "  " * depth
+    for name, value in message.items():
+        for one in value if isinstance(value, list) else [value]:
+            if name == "blobs":
+                continue
+            if isinstance(one, Mapping):
+                lines.append(f"{indent}{name} {{\n{text(one, depth + 1)}{indent}}}\n")
+            elif name in ENUMS:
+                lines.append(f"{indent}{name}: {ENUMS[name][one]}\n")
+            else:
+                lines.append(f'{indent}{name}: "{one}"\n' if isinstance(one, str) else f"{indent}{name}: {one}\n")
+    return "".join(lines)
