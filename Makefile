@@ -1,6 +1,6 @@
 # Two commands do everything: `make train` and `make test`.
-# The first Python of 3.11 to 3.13 on this machine, pyenv's included; name another, and a folder for its environment,
-# with `make PYTHON=python3.13 VENV=.venv/3.13 test`.
+# PYTHON is the first Python 3.11 to 3.13 found on this machine, pyenv's included. To choose another one, and a folder
+# for its environment: `make PYTHON=python3.13 VENV=.venv/3.13 test`.
 RIGHT := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 $(PYENV)/3.1[1-3].*/bin/python; do \
@@ -8,7 +8,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 $(PYENV
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install train test test-all faults fuzz lock clean
+# Every check but the slow ones is in `make test` or in `make test-faults`. Two test files run at a time, each on a core.
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+.PHONY: install train test test-faults test-all faults fuzz lock clean
 
 install: $(VENV)/installed
 
@@ -18,6 +21,7 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 train: install
@@ -27,9 +31,13 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" --numprocesses=2 --dist=loadfile
+	$(PYTEST) -m "not slow and not faults"
 
-# Everything, and `make test` on every other of these Pythons that the machine has.
+# Kills, signals, damage, full disks, several processes, and a run's page in a browser.
+test-faults: install
+	$(PYTEST) -m "faults and not slow"
+
+# Everything, slow tests included; then `make test` and `make test-faults` on every other supported Python found here.
 test-all: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -37,17 +45,17 @@ test-all: install
 	$(BIN)/python -m pytest
 	.ci/other-pythons
 
-# Kills, signals, damage and full disks, all of them; writes what came of it to docs/faults.md.
+# All the kills, signals, damage and full disks, slow ones included; writes the outcomes to docs/faults.md.
 faults: install
 	rm -f .faults.jsonl
 	FAULTS=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest tests/faults --numprocesses=2; \
 		status=$$?; $(BIN)/python -m tests.faults.table .faults.jsonl docs/faults.md; exit $$status
 
-# 10,000 of each kind of input that chance makes.
+# 10,000 random inputs of each kind.
 fuzz: install
 	FUZZ=10000 $(BIN)/python -m pytest tests/fuzz -m "slow or not slow"
 
-# requirements.txt anew from pyproject.toml, for all Pythons and systems at once.
+# Resolves pyproject.toml into requirements.txt, for all Pythons and systems at once.
 lock: install
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra test --no-header --no-emit-index-url \

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
+from filelock import FileLock
 from ml_collections import ConfigDict
 
 # The shapes and types in signatures are checked at every call, in the tests alone; before the modules are imported.
@@ -46,8 +47,22 @@ SMALL = (
 )
 
 
+# The files that take longest, the longest first, so that two workers end at about the same time.
+LONGEST = (
+    *("modes/test_train", "inference/test_net", "devices/test_towers", "test_variants", "test_launch"),
+    *("data/prepared/test_resumed_preparation", "modes/test_communication", "network/test_geometries"),
+    *("modes/test_ensemble", "figures/test_page", "network/test_model", "runs/test_checkpoint", "test_strangers"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first."""
+    place = {str(ROOT / "tests" / f"{name}.py"): at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(str(item.path), len(place)))
+
+
 def pytest_collection_finish() -> None:
-    """As in launched.py, of what the tests have imported since."""
+    """Freezes what the tests have imported, as launched.py does."""
     gc.freeze()
 
 
@@ -150,12 +165,38 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     return last
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> Path:
+    """The folder of that name, which all workers of the session share; the first worker to ask makes it.
+
+    Tests only read it. A test that changes something takes a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (done := folder.with_suffix(".done")).exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the digits and their statistics, prepared by the program."""
-    folder = tmp_path_factory.mktemp("data")
-    result(launch("--config=configs/digits.py", "--mode=prepare", f"--config.data.data_dir={folder}"))
-    return folder
+
+    def prepare(folder: Path) -> None:
+        result(launch("--config=configs/digits.py", "--mode=prepare", f"--config.data.data_dir={folder}"))
+
+    return made_once(tmp_path_factory, "data", prepare)
+
+
+@pytest.fixture(scope="session")
+def small_run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SMALL network after two steps on the digits. Copy it before you change something in it."""
+
+    def train(folder: Path) -> None:
+        result(launch(*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={folder}", "--config.train.steps=2"))
+
+    return made_once(tmp_path_factory, "small", train)
 
 
 def random_batch(size: int, classes: int, crop: int, resize: int, seed: int = 0) -> Batch:
@@ -193,7 +234,5 @@ def narrowed(config: ConfigDict, data: Path | None = None) -> ConfigDict:
 def quick_compile() -> Iterator[None]:
     """Compiles with few optimisations, where only what is computed matters and not how fast."""
     jax.config.update("jax_disable_most_optimizations", True)
-    jax.clear_caches()
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()

@@ -36,8 +36,8 @@ def test_every_promised_python_is_tested_whole(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return [line for line in done.stdout.splitlines() if line.startswith("test")]
 
-    whole = {v: f"test PYTHON={pyenv[v]} VENV=.venv/{v}" for v in versions}
+    whole = {v: f"test test-faults PYTHON={pyenv[v]} VENV=.venv/{v}" for v in versions}
     assert tested("other-pythons") == [whole["3.13"], whole["3.12"]]
-    assert tested("run") == ["test", whole["3.13"]]
+    assert tested("run") == ["test test-faults", whole["3.13"]]
     python("3.13", tmp_path / ".venv" / "bin" / "python")
     assert tested("run")[1].endswith("VENV=.venv/3.12")

@@ -12,6 +12,8 @@ import pytest
 from tests import processes
 from tests.conftest import ROOT, SMALL, environment_of_a_user, refusal
 
+pytestmark = pytest.mark.faults
+
 SCRIPT = """
 import sys
 from alexnet_jax.devices import cluster, launchers

@@ -21,6 +21,8 @@ from tests.faults.harness import (
     until,
 )
 
+pytestmark = pytest.mark.faults
+
 ESSENTIAL = ("config.json", "preprocessing.npz", "classes.txt", "pictures.txt")  # there is one of each
 REFUSED = (("checkpoints", "of another run"), ("metrics.jsonl", "a folder in its place"))
 KINDS = ("missing", "cut", "a flipped byte", "of another run", "empty", "a folder in its place")

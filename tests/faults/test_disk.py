@@ -9,6 +9,8 @@ from tests.conftest import Launched, launch, result
 from tests.faults.conftest import Disk, Flags
 from tests.faults.harness import require_quiet, require_same_end, require_sentence, steps_said, tried, until
 
+pytestmark = pytest.mark.faults
+
 
 def reaches(launched: Launched, step: int) -> None:
     assert until(lambda: steps_said(launched.said)[-1:] >= [step], lambda: launched.runs), launched.said

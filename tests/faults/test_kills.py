@@ -24,6 +24,8 @@ from tests.faults.harness import (
     until,
 )
 
+pytestmark = pytest.mark.faults
+
 PHASES = ("starting", "training", "saving", "validating")
 
 

@@ -9,6 +9,8 @@ import pytest
 from alexnet_jax.loop.report import read_metrics
 from tests.conftest import SMALL, launch, launch_anew, result
 
+pytestmark = pytest.mark.faults
+
 BEGUN, GONE_ON = 10, 10  # steps
 
 

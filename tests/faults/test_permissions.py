@@ -13,6 +13,8 @@ from tests.conftest import ROOT, environment_of_a_user, result
 from tests.faults.conftest import Flags
 from tests.faults.harness import STEPS, require_same_end, require_sentence, saved_steps, tried
 
+pytestmark = pytest.mark.faults
+
 # Root without the capabilities by which permissions do not count.
 UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 

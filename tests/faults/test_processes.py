@@ -15,6 +15,8 @@ from tests.conftest import SMALL, Launched, result
 from tests.faults.conftest import Disk
 from tests.faults.harness import require_same_parameters, steps_said, tried, until
 
+pytestmark = pytest.mark.faults
+
 STEPS, EVERY = 60, 10
 RUN = (
     *SMALL,

@@ -12,6 +12,8 @@ from tests.conftest import Launched, launch, launch_anew, result
 from tests.faults.conftest import Flags
 from tests.faults.harness import require_quiet, require_same_end, require_sentence, steps_said, tried, until
 
+pytestmark = pytest.mark.faults
+
 NO_LOCKS = """
 #include <errno.h>
 int flock(int file, int how) { errno = ENOLCK; return -1; }

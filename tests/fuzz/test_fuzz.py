@@ -32,7 +32,6 @@ from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.folder import open_run, own_recipe
 from alexnet_jax.training.step import abstract_state
 from configs import digits
-from tests.conftest import SMALL, launch, result
 from tests.fuzz.chance import BYTES, examples, peak_bytes, put
 
 NUMBERS = st.one_of(
@@ -158,10 +157,8 @@ def test_every_picture_is_a_square_or_has_a_reason(content: bytes, chance: rando
 
 
 @pytest.fixture(scope="module")
-def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workdir = tmp_path_factory.mktemp("fuzz") / "run"
-    result(launch(*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={workdir}", "--config.train.steps=2"))
-    return workdir
+def trained(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(small_run, tmp_path_factory.mktemp("fuzz") / "run")
 
 
 @seed(4)

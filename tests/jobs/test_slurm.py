@@ -22,7 +22,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 STEPS = 400
 RUN = (*SMALL, f"--config.train.steps={STEPS}", "--config.train.log_every=1", "--config.train.checkpoint_every=0")
 CPU = ("--nodes=1", "--ntasks=2", "--ntasks-per-node=2", "--gpus-per-node=0")  # in place of the job's own
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 def missing() -> str:

@@ -1,20 +1,17 @@
-"""A small run, and a folder of pictures, for the modes that use a run."""
+"""A copy of the small run, and a folder of pictures, for the modes that use a run."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import SMALL, launch, result
-
 
 @pytest.fixture(scope="module")
-def workdir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run of two steps."""
-    folder = tmp_path_factory.mktemp("runs") / "small"
-    result(launch(*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={folder}", "--config.train.steps=2"))
-    return folder
+def workdir(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the small run, for one module."""
+    return shutil.copytree(small_run, tmp_path_factory.mktemp("runs") / "small")
 
 
 @pytest.fixture(scope="module")

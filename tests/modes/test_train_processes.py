@@ -16,6 +16,8 @@ from alexnet_jax.training.step import abstract_state
 from tests import processes
 from tests.conftest import ROOT, SMALL, Launched, launch, refusal, result
 
+pytestmark = pytest.mark.faults
+
 STEPS = 24  # with the end of an epoch, and its validation, among them
 RUN = (*SMALL, f"--config.train.steps={STEPS}", "--config.train.log_every=1", "--config.train.checkpoint_every=10")
 FOUR = ("--config.mesh.data=2", "--config.mesh.model=2")
