@@ -132,7 +132,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from alexnet_jax.modes import neighbours
-from alexnet_jax.runs import arrays
+from alexnet_jax.inference import features_folder
 
 folder, count = sys.argv[1], int(sys.argv[2])
 writer = features_folder.FeaturesWriter(Path(folder), {"fc7": (4096,)}, "float16", labelled=True)

@@ -292,7 +292,7 @@ def test_a_jpeg_that_simplejpeg_does_not_know_is_pillows(monkeypatch: pytest.Mon
 MEASURED = """
 import sys
 from pathlib import Path
-from alexnet_jax.data import decoding
+from alexnet_jax.data.decode import decoder
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])  # KiB
 data = open(sys.argv[1], "rb").read()
