@@ -212,14 +212,14 @@ def from_process(process: int, what: str, text: str = "", seconds: int = ANSWER_
 
 def _awaited(key: str, process: int, what: str, seconds: int) -> str:
     try:
-        value: str = _client().blocking_key_value_get(key, int(1000 * seconds))
+        value: str = _client().blocking_key_value_get(key, 1000 * seconds)
         return value
     except RuntimeError as error:
         if "DEADLINE_EXCEEDED" not in str(error):
             raise
         host = f" on {_Here.hosts[process]}" if _Here.hosts else ""
         raise UserError(
-            f"process {process}{host} has not come within {seconds:.0f} s to where the others wait for it ({what}); "
+            f"process {process}{host} has not come within {seconds} s to where the others wait for it ({what}); "
             "see what it says, and start all again"
         ) from error
 

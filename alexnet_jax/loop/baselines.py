@@ -1,39 +1,78 @@
-"""What guessing comes to, by the numbers of pictures in the classes, and when a run does no better."""
+"""The loss and error of guessing, and the warnings about a run that does no better."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Int64
+from ml_collections import ConfigDict
 
-ALIKE = 5  # validations in a row, after which an error that is that of always giving one answer is said
+from alexnet_jax.data.prepared.prepared_set import PreparedSet, labels_of_split
+
+ONE_ANSWER = 5  # validations in a row with the error of one answer, after which a warning comes
+NEAR = 0.01  # a loss within this share of the loss of guessing counts as guessing
 
 
-@dataclass
-class OneAnswer:
-    """Hears of each validation, and knows when the network gives one answer to everything."""
+class Baselines:
+    """Compares a training with guessing; gives each warning once."""
 
-    counts: Int64[np.ndarray, " classes"]  # pictures of each class that are validated on
-    classes: Sequence[str]
-    times: int = 0
+    def __init__(self, source: PreparedSet, config: ConfigDict, classes: int) -> None:
+        """Counts the pictures in each class.
 
-    def sentence(self, top1_error: float) -> str:
-        """What is to be said after this validation; mostly nothing."""
-        total = int(self.counts.sum())
-        wrong = total - round((1 - top1_error) * total)
-        self.times = self.times + 1 if wrong == total - int(self.counts.max()) else 0
-        if self.times != ALIKE or len(self.counts) < 2:
-            return ""
-        largest = self.classes[int(self.counts.argmax())]
+        Args:
+          classes: that the network tells apart.
+        """
+        self._classes, self._names, self._stall_steps = classes, source.classes, config.train.stall_steps
+        self._loss = entropy(np.bincount(labels_of_split(source, config.data.train_split)))
+        self._counts = np.bincount(labels_of_split(source, config.evaluate.split))
+        self._stalled = False  # whether the warning was given
+        self._times = 0  # validations in a row with the error of one answer
+
+    def may_have_stalled(self, step: int, loss: float, is_last: bool) -> bool:
+        """Whether `stall_warning` has to look: the loss is that of guessing, late or at the last step."""
+        late = 0 < self._stall_steps <= step
+        return not self._stalled and (late or is_last) and abs(loss / self._loss - 1) < NEAR
+
+    def stall_warning(self, step: int, loss: float, dead: Mapping[str, float]) -> str:
+        """The warning about a stall; in a run too short to tell, about layers without a unit that is alive, if any.
+
+        Args:
+          dead: the share of units that are zero on a whole batch, for each layer with ReLUs.
+        """
+        if not 0 < self._stall_steps <= step:
+            all_dead = ", ".join(name for name, share in dead.items() if share == 1)
+            return (
+                f"WARNING: all units of {all_dead} are zero on a whole batch, so nothing is learnt; raise "
+                "--config.model.hidden_bias, or lower --config.optimizer.learning_rate"
+                if all_dead
+                else ""
+            )
+        self._stalled = True
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items())
+        units = f" Units that are zero on a whole batch: {shares}." if shares else ""
         return (
-            f"WARNING: for {ALIKE} validations the error has been {top1_error:.2%}, that of always answering "
-            f"'{largest}', the largest class ({self.counts.max()} of {total} pictures): the network may do no more. "
-            "Give the others more pictures, or compare with an equal number of each"
+            f"WARNING: a stall. After {step} steps the loss is {loss:.4f}, still that of guessing, {self._loss:.4f} "
+            f"by the classes' sizes (ln({self._classes}) = {math.log(self._classes):.4f} where all are equal). Usual "
+            "causes: pixels scaled to 0..1 instead of 0..255; biases of 1 with weights too small for narrow layers "
+            "(config.model.hidden_bias, config.model.weight_stddev); files sorted by class and not shuffled."
+            f"{units}"
+        )
+
+    def one_answer_warning(self, top1_error: float) -> str:
+        """The warning that the network gives one answer to everything, after the validation that shows it; else ''."""
+        total, largest = int(self._counts.sum()), int(self._counts.max())
+        wrong = total - round((1 - top1_error) * total)
+        self._times = self._times + 1 if wrong == total - largest else 0
+        if self._times != ONE_ANSWER or len(self._counts) < 2:
+            return ""
+        return (
+            f"WARNING: for {ONE_ANSWER} validations the error has been {top1_error:.2%}, that of always answering "
+            f"'{self._names[int(self._counts.argmax())]}', the largest class ({largest} of {total} pictures): the "
+            "network may do no more. Give the others more pictures, or compare with an equal number of each"
         )
 
 
 def entropy(counts: Int64[np.ndarray, " classes"]) -> float:
-    """The loss of guessing in nats, when nothing but the classes' sizes is known; ln(classes) where these are equal."""
+    """The loss of guessing in nats for someone who knows only the classes' sizes; ln(classes) if they are equal."""
     shares = counts[counts > 0] / counts.sum()
     return -math.fsum(share * math.log(share) for share in shares)

@@ -1,6 +1,5 @@
-"""The loop: a batch, an update, and then, each where it is due, report, validation, checkpoint."""
+"""The training loop: batch, update; then, where they are due, report, validation and checkpoint."""
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -17,12 +16,12 @@ from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.data.prepared.prepared_set import PreparedSet
 from alexnet_jax.devices import cluster, towers
 from alexnet_jax.loop import validation
-from alexnet_jax.loop.agreed_stop import Orders
-from alexnet_jax.loop.baselines import OneAnswer
+from alexnet_jax.loop.agreed_stop import Agreement
+from alexnet_jax.loop.baselines import Baselines
 from alexnet_jax.loop.meter import Meter, NotFinite
 from alexnet_jax.loop.report import Report, Unheard, read_metrics
 from alexnet_jax.loop.saving import Saver
-from alexnet_jax.loop.tensorboard_images import Showing
+from alexnet_jax.loop.tensorboard_images import ValidationImages
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs.checkpoint import Checkpoint, Checkpoints, Progress
 from alexnet_jax.runs.folder import Run
@@ -32,8 +31,25 @@ from alexnet_jax.training.step import Recipe, TrainState, abstract_state, compil
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What stays the same during a training."""
+
+    config: ConfigDict
+    run: Run
+    source: PreparedSet
+    recipe: Recipe
+    mesh: Mesh
+    steps_per_epoch: int
+
+    @property
+    def last_step(self) -> int:
+        """The number of updates in the whole training."""
+        return last_step_of(self.config, self.steps_per_epoch)
+
+
+@dataclass(frozen=True)
 class Programs:
-    """What runs on the devices; each is compiled at its first call."""
+    """What runs on the devices; each program is compiled at its first call."""
 
     train_step: jax.stages.Wrapped
     eval_step: jax.stages.Wrapped
@@ -42,7 +58,11 @@ class Programs:
 
 
 def programs_of(recipe: Recipe, mesh: Mesh, views: int) -> Programs:
-    """The programs for one network and mesh; validation on so many views."""
+    """The programs for a network on a mesh.
+
+    Args:
+      views: of each picture in a validation, 1 or 10.
+    """
     train_step, eval_step = compiled_steps(recipe, mesh, views)
     options = towers.compiler_options(mesh, recipe.dtype)
     return Programs(
@@ -50,266 +70,240 @@ def programs_of(recipe: Recipe, mesh: Mesh, views: int) -> Programs:
     )
 
 
-@dataclass
 class Training:
-    """One run from where it stands to its end."""
+    """A training from a checkpoint, or from new weights, to its end.
 
-    config: ConfigDict
-    source: PreparedSet
-    recipe: Recipe
-    mesh: Mesh
-    programs: Programs
-    this_run: Run
-    mean_image: jax.Array  # float32 [resize, resize, 3], on every device
-    steps_per_epoch: int
-    checkpoints: Checkpoints
-    saver: Saver
-    showing: Showing
-    meter: Meter
-    step: int  # updates done
-    state: TrainState
-    guess: float  # nats; the loss of guessing
-    one_answer: OneAnswer
-    skipped: int  # batches that were left out
-    rewinds: int  # how often some were
-    validated: bool = False  # whether the state at this step has been
-    stall_said: bool = False
+    Attributes:
+      step: updates done.
+    """
 
-    @property
-    def last_step(self) -> int:
-        """Updates in all."""
-        return last_step_of(self.config, self.steps_per_epoch)
+    def __init__(self, setup: Setup, checkpoints: Checkpoints, start: Checkpoint) -> None:
+        """Prepares the training; computes nothing yet.
 
-    def take_validation(self, found: Checkpoint) -> None:
-        """Has the plateau rule know what the checkpoint's validation came to."""
-        self.validated = found.validation is not None
-        if found.validation:
-            self._count(found.validation)
+        Args:
+          start: the checkpoint to go on from; for a new run, new weights at step 0.
+        """
+        self._setup, self._checkpoints = setup, checkpoints
+        self._config, self._mesh = setup.config, setup.mesh
+        self._programs = programs_of(setup.recipe, setup.mesh, setup.config.evaluate.views)
+        self._mean_image = towers.replicate(setup.run.statistics.mean_image, setup.mesh)
+        self._images = ValidationImages(setup.config, setup.source, setup.recipe, setup.mesh, self._mean_image)
+        self._baselines = Baselines(setup.source, setup.config, setup.recipe.architecture.classes)
+        self._go_on_from(start)
+
+    def _go_on_from(self, start: Checkpoint) -> None:
+        self.step, self._state = start.step, start.state
+        self._skipped, self._rewinds = start.progress.skipped, start.progress.rewinds
+        self._meter = Meter(self._config.train.batch_size, start.progress.seen)
+        self._saver = Saver(self._checkpoints, self._config, self._state, self.step)
+        self._validated = start.validation is not None  # whether this state has been validated
+        if start.validation:
+            self._count(start.validation)  # the state was saved before its validation
 
     def has_ended(self) -> bool:
-        """Whether all steps are done and validated, or the plateau rule has ended training."""
-        return (self.step >= self.last_step and self.validated) or self._plateau_has_ended()
+        """Whether all steps are done and validated, or the plateau rule has ended the training."""
+        return (self.step >= self._setup.last_step and self._validated) or self._plateau_has_ended()
 
     def train(self) -> None:
         """Trains to the end, or until a signal comes.
 
         Raises:
-          Stopped: a signal came, and all is saved.
-          UserError: a loss or a weight is not finite; the run's folder cannot be written.
+          Stopped: a signal came; everything is saved.
+          UserError: a loss or a weight is not finite, or the run's folder cannot be written.
         """
-        workdir = self.this_run.workdir
         try:
-            with closing(self.checkpoints), stop_signals() as stop:
-                orders = Orders(stop, lambda: self.saver.time_is_up())
+            with closing(self._checkpoints), stop_signals() as stop:
+                agreement = Agreement(stop, lambda: self._saver.time_is_up())
                 while True:
                     try:
-                        with closing(self._report_from_here()) as report:
-                            self._loop(report, orders)
+                        with closing(self._report()) as report:
+                            self._loop(report, agreement)
                         break
-                    except NotFinite as bad:
-                        self._rewind(bad)
-                self.saver.finish()
+                    except NotFinite as error:
+                        self._rewind(error)
+                self._saver.finish()
         except OSError as error:
             raise UserError(
-                f"{error.filename or workdir} cannot be written ({error.strerror or error}); make room "
-                "or mend the folder, and the same command goes on"
+                f"{error.filename or self._setup.run.workdir} cannot be written ({error.strerror or error}); make "
+                "room or mend the folder, and the same command goes on"
             ) from error
 
-    def _report_from_here(self) -> Report | Unheard:
+    def _report(self) -> Report | Unheard:
         if cluster.index():
             return Unheard()
         return Report(
-            *(self.this_run.workdir, self.step, self.last_step, self.steps_per_epoch, self.validated),
-            *(self.recipe.architecture.classes, self.checkpoints.best_step),
+            *(self._setup.run.workdir, self.step, self._setup.last_step, self._setup.steps_per_epoch, self._validated),
+            *(self._setup.recipe.architecture.classes, self._checkpoints.best_step),
         )
 
-    def _loop(self, report: Report | Unheard, orders: Orders) -> None:
-        """A batch, an update; report, validation and checkpoint where they are due; the end."""
-        statistics, first, last = self.this_run.statistics, self.step + self.skipped, self.last_step + self.skipped
-        rows = towers.rows(self.mesh, self.config.train.batch_size)
+    def _loop(self, report: Report | Unheard, agreement: Agreement) -> None:
+        """Trains until the last step, the end by the plateau rule, or a signal."""
+        setup, config = self._setup, self._config
+        first, last = self.step + self._skipped, setup.last_step + self._skipped
+        rows = towers.rows(self._mesh, config.train.batch_size)
         # Nothing crosses between host and devices unasked, from the first step's compilation to the last checkpoint:
         # batches go by `device_put`, numbers come by `device_get`.
         with (
-            pipeline.training_batches(self.source, self.config, statistics, first, last, rows) as batches,
+            pipeline.training_batches(setup.source, config, setup.run.statistics, first, last, rows) as batches,
             jax.transfer_guard("disallow"),
         ):
-            # A run that was cut off in a validation has it first.
-            if self.step and self._validation_is_due() and not self.validated and self._validate(report, orders):
+            # A run that was stopped during a validation starts with that validation.
+            if self.step and self._validation_is_due() and not self._validated and self._validate(report, agreement):
                 return
             begun = self.step
             for on_host in batches:
-                batch = towers.put_batch(on_host, self.mesh)
-                # Also before the update, in which all wait for whoever does not come to it.
+                batch = towers.put_batch(on_host, self._mesh)
+                # Also before the update: inside it the others would wait for a missing process.
                 cluster.stands_at(self.step, steady=self.step > begun + 1)
                 self._update(batch)
                 report.stepped()
-                stop, time_is_up = orders.at_next_place()
-                reports = self._validation_is_due() or self.step % self.config.train.log_every == 0
-                saves = stop is not None or time_is_up or self.saver.is_due(self.step)
+                stop, time_is_up = agreement.at_next_place()
+                reports = self._validation_is_due() or self.step % config.train.log_every == 0
+                saves = stop is not None or time_is_up or self._saver.is_due(self.step)
                 cluster.stands_at(self.step, steady=self.step > begun + 1 and not (reports or saves))
                 if reports:
-                    self._report(report, batch)
+                    self._report_training(report, batch)
                 if self._validation_is_due():
-                    if self._validate(report, orders, time_is_up):
+                    if self._validate(report, agreement, time_is_up):
                         return
                 elif saves:
-                    self._save()
+                    self._save(self._state)
                 if stop:
-                    self._save()
-                    raise self.saver.stopped(stop)
+                    self._stop(stop)
 
     def _epochs_end(self) -> bool:
         """Whether as many epochs end here as are validated together."""
-        together = -(-self.config.evaluate.least_steps // self.steps_per_epoch) or 1
-        return self.step % (together * self.steps_per_epoch) == 0
+        together = -(-self._config.evaluate.least_steps // self._setup.steps_per_epoch) or 1
+        return self.step % (together * self._setup.steps_per_epoch) == 0
 
     def _validation_is_due(self) -> bool:
-        return self._epochs_end() or self.step == self.last_step
+        return self._epochs_end() or self.step == self._setup.last_step
 
     def _plateau_has_ended(self) -> bool:
-        return optimizer.has_ended(jax.device_get(self.state.plateau), self.recipe.schedule)
+        return optimizer.has_ended(jax.device_get(self._state.plateau), self._setup.recipe.schedule)
 
     def _update(self, batch: Batch) -> None:
-        self.state, metrics = self.programs.train_step(self.state, batch, self.mean_image)
-        self.step, self.validated = self.step + 1, False
-        self.meter.add(self.step, metrics)
+        self._state, metrics = self._programs.train_step(self._state, batch, self._mean_image)
+        self.step, self._validated = self.step + 1, False
+        self._meter.add(self.step, metrics)
 
-    def _rewind(self, bad: NotFinite) -> None:
-        """Goes back to the last checkpoint, to leave out the batches since. Raises UserError if that is not wanted."""
-        with suppress(OSError):  # what is being written may be the one to go back to
-            self.checkpoints.finish()
-        steps = self.checkpoints.steps()
-        finite = jax.device_get(self.programs.finite_layers(self.state.params))
-        layers = [layer.name for layer in self.recipe.architecture.layers if not finite[layer.name]]
+    def _rewind(self, error: NotFinite) -> None:
+        """Goes back to the last checkpoint and leaves out the batches since. Raises UserError if that is not wanted."""
+        with suppress(OSError):  # the checkpoint that is being written may be the one to go back to
+            self._checkpoints.finish()
+        steps = self._checkpoints.steps()
+        finite = jax.device_get(self._programs.finite_layers(self._state.params))
+        layers = [layer.name for layer in self._setup.recipe.architecture.layers if not finite[layer.name]]
         where = f" (the first layer with a weight that is not finite is {layers[0]})" if layers else ""
-        train = self.config.train
-        if train.on_nan != "rewind" or self.rewinds >= train.rewinds or not steps:
+        train = self._config.train
+        if train.on_nan != "rewind" or self._rewinds >= train.rewinds or not steps:
             good = f"the checkpoint of step {steps[-1]} is the last good one" if steps else "there is no checkpoint"
-            often = f", for all its {self.rewinds} rewinds" if self.rewinds else ""
-            goes_on = train.on_nan != "rewind" and steps
-            remedy = ", or go on past such batches with --config.train.on_nan=rewind" if goes_on else ""
+            often = f", for all its {self._rewinds} rewinds" if self._rewinds else ""
+            can_rewind = train.on_nan != "rewind" and steps
+            remedy = ", or go on past such batches with --config.train.on_nan=rewind" if can_rewind else ""
             raise UserError(
-                f"{bad}{where}: training stopped{often}, and {good}; lower --config.optimizer.learning_rate (another "
+                f"{error}{where}: training stopped{often}, and {good}; lower --config.optimizer.learning_rate (another "
                 f"--workdir or --restart begins anew){remedy}"
-            ) from bad
-        found = self.checkpoints.restore(abstract_state(self.recipe, self.mesh))
-        left_out = bad.step - found.step
+            ) from error
+        found = self._checkpoints.restore(abstract_state(self._setup.recipe, self._mesh))
+        left_out, rewinds = error.step - found.step, self._rewinds + 1
         say(
-            f"{bad}{where}: back to the checkpoint of step {found.step}, and the {left_out} batches since are left out "
-            f"(rewind {self.rewinds + 1} of {train.rewinds})"
+            f"{error}{where}: back to the checkpoint of step {found.step}, and the {left_out} batches since are left "
+            f"out (rewind {rewinds} of {train.rewinds})"
         )
-        self.step, self.state = found.step, found.state
-        self.skipped, self.rewinds = found.progress.skipped + left_out, self.rewinds + 1
-        self.meter = Meter(train.batch_size, found.progress.seen)
-        self.saver = Saver(self.checkpoints, self.config, self.state, self.step)
-        self.take_validation(found)
+        self._go_on_from(found)
+        self._skipped, self._rewinds = found.progress.skipped + left_out, rewinds
 
-    def _report(self, report: Report | Unheard, batch: Batch) -> None:
-        self.saver.keep_within(self.step)
-        means, images_per_second = self.meter.take()
-        batch_size = self.config.train.batch_size
-        report.training(self.step, means, self.meter.learning_rate, images_per_second, batch_size)
-        guess = self.guess
-        after = self.config.train.stall_steps
-        if after and self.step >= after and abs(means["loss"] / guess - 1) < 0.01 and not self.stall_said:
-            self.stall_said = True
-            self._say_stall(report, batch, means["loss"], guess)
-        elif self.step == self.last_step and abs(means["loss"] / guess - 1) < 0.01 and not self.stall_said:
-            dead = [name for name, share in self._dead_units(batch).items() if share == 1]
-            if dead:
-                report.say(
-                    f"WARNING: all units of {', '.join(dead)} are zero on a whole batch, so nothing is learnt; raise "
-                    "--config.model.hidden_bias, or lower --config.optimizer.learning_rate"
-                )
+    def _report_training(self, report: Report | Unheard, batch: Batch) -> None:
+        self._saver.keep_within(self.step)
+        means, images_per_second = self._meter.take()
+        batch_size = self._config.train.batch_size
+        report.training(self.step, means, self._meter.learning_rate, images_per_second, batch_size)
+        is_last = self.step == self._setup.last_step
+        if self._baselines.may_have_stalled(self.step, means["loss"], is_last):
+            dead = towers.on_host(self._programs.dead_units(self._state.params, batch, self._mean_image))
+            shares = {name: float(share) for name, share in dead.items()}
+            if warning := self._baselines.stall_warning(self.step, means["loss"], shares):
+                report.say(warning)
+            self._meter.pause()
 
-    def _dead_units(self, batch: Batch) -> dict[str, float]:
-        """The share of each layer's units that are zero on the whole batch; of layers with ReLUs."""
-        dead = towers.on_host(self.programs.dead_units(self.state.params, batch, self.mean_image))
-        return {name: float(share) for name, share in dead.items()}
+    def _validate(self, report: Report | Unheard, agreement: Agreement, time_is_up: bool = False) -> bool:
+        """Measures loss and errors on the whole split; the plateau rule gets them at the end of an epoch.
 
-    def _say_stall(self, report: Report | Unheard, batch: Batch, loss: float, guess: float) -> None:
-        dead = self._dead_units(batch)
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items())
-        of_relus = f" Units that are zero on a whole batch: {shares}." if shares else ""
-        classes = self.recipe.architecture.classes
-        report.say(
-            f"WARNING: a stall. After {self.step} steps the loss is {loss:.4f}, still that of guessing, "
-            f"{guess:.4f} by the classes' sizes (ln({classes}) = {math.log(classes):.4f} where all are equal). Usual "
-            "causes: pixels scaled to 0..1 instead of 0..255; biases of 1 with weights too small for narrow layers "
-            "(config.model.hidden_bias, config.model.weight_stddev); files sorted by class and not shuffled."
-            f"{of_relus}"
-        )
-        self.meter.pause()
-
-    def _validate(self, report: Report | Unheard, orders: Orders, time_is_up: bool = False) -> bool:
-        """Loss and errors on the whole split; at the end of an epoch the plateau rule gets them.
-
-        It is saved first, where that is worth it, so that nothing is lost with a validation that is cut off.
+        The state is saved first, where that is worth the time, so that a signal or a crash during the validation loses
+        little.
 
         Returns:
-          Whether the plateau rule ends training.
+          Whether the plateau rule ends the training.
         """
-        if self.step == self.last_step or time_is_up or self.saver.is_due_at_validation(self.step):
-            self._save()
-
-        def until_stopped(batches: Iterable[Batch]) -> Iterator[Batch]:
-            for batch in batches:
-                stop, _ = orders.at_next_place()
-                if stop:
-                    self._save()
-                    raise self.saver.stopped(stop)
-                yield batch
-
-        with validation.batches_of(self.config, self.source, self.mesh) as batches:
-            examples, size = self.source.examples(self.config.evaluate.split), self.config.evaluate.batch_size
-            some = until_stopped(validation.counted(batches, examples, size, "validation"))
-            metrics = validation.whole_set(self.programs.eval_step, self.state.params, some, self.mean_image, self.mesh)
+        if self.step == self._setup.last_step or time_is_up or self._saver.is_due_at_validation(self.step):
+            self._save(self._state)
+        metrics = self._measure(agreement)
         report.validation(self.step, metrics)
-        report.pictures(self.step, self.showing.pictures(self.state.params))
-        if warning := self.one_answer.sentence(metrics["top1_error"]):
+        report.pictures(self.step, self._images.pictures(self._state.params))
+        if warning := self._baselines.one_answer_warning(metrics["top1_error"]):
             report.say(warning)
-        before, self.validated = self.state, True
-        ends = False
-        if self._epochs_end():
-            self._count(metrics)
-            ends = self._plateau_has_ended()
+        before, self._validated = self._state, True
+        self._count(metrics)
+        ends = self._epochs_end() and self._plateau_has_ended()
         if ends:
             report.say(f"the plateau rule ends training at step {self.step}")
             self._save(before)
-        self.saver.validated(self.step, metrics)
-        self.meter.pause()
+        self._saver.validated(self.step, metrics)
+        self._meter.pause()
         return ends
 
-    def _count(self, metrics: dict[str, float]) -> None:
-        """Has the plateau rule count a validation, if it was one at the end of an epoch."""
-        if self._epochs_end():
-            before = jax.device_get(self.state.plateau)
-            plateau = optimizer.after_evaluation(before, metrics["top1_error"], self.recipe.schedule)
-            self.state = replace(self.state, plateau=towers.replicate(plateau, self.mesh))
+    def _measure(self, agreement: Agreement) -> dict[str, float]:
+        """Loss and errors on the whole split. Raises Stopped if a signal comes meanwhile."""
 
-    def _save(self, state: TrainState | None = None) -> None:
+        def until_stopped(batches: Iterable[Batch]) -> Iterator[Batch]:
+            for batch in batches:
+                stop, _ = agreement.at_next_place()
+                if stop:
+                    self._stop(stop)
+                yield batch
+
+        config = self._config
+        with validation.batches_of(config, self._setup.source, self._mesh) as batches:
+            examples, size = self._setup.source.examples(config.evaluate.split), config.evaluate.batch_size
+            shown = until_stopped(validation.counted(batches, examples, size, "validation"))
+            params, eval_step = self._state.params, self._programs.eval_step
+            return validation.whole_set(eval_step, params, shown, self._mean_image, self._mesh)
+
+    def _count(self, metrics: dict[str, float]) -> None:
+        """Hands the plateau rule a validation at the end of an epoch; other validations do not count."""
+        if self._epochs_end():
+            before = jax.device_get(self._state.plateau)
+            plateau = optimizer.after_evaluation(before, metrics["top1_error"], self._setup.recipe.schedule)
+            self._state = replace(self._state, plateau=towers.replicate(plateau, self._mesh))
+
+    def _save(self, state: TrainState) -> None:
         """Saves the state as it was before its validation. Raises NotFinite if a weight is not finite."""
-        state = state or self.state
-        seen = self.meter.seen()
-        if not all(jax.device_get(self.programs.finite_layers(state.params)).values()):
+        seen = self._meter.seen()
+        if not all(jax.device_get(self._programs.finite_layers(state.params)).values()):
             raise NotFinite(self.step, f"a weight after step {self.step} is not a finite number")
-        self.saver.save(self.step, state, Progress(seen, self.skipped, self.rewinds))
-        self.meter.pause()
+        self._saver.save(self.step, state, Progress(seen, self._skipped, self._rewinds))
+        self._meter.pause()
+
+    def _stop(self, signal: str) -> None:
+        """Saves and raises Stopped."""
+        self._save(self._state)
+        raise self._saver.stopped(signal)
 
     def result(self) -> dict[str, Any]:
-        """Where the run stands, as the mode's JSON; `loss` and errors are of validation, at the best checkpoint."""
-        checkpoints = Checkpoints(self.this_run.workdir)
-        best = checkpoints.best_step()
-        metrics = checkpoints.metrics(best) if best is not None else None
-        lines = [line for line in read_metrics(self.this_run.workdir) if "train/loss" in line]
+        """The JSON of `--mode=train`; its `loss` and errors are the validation's at the best checkpoint."""
+        best = self._checkpoints.best_step()
+        metrics = self._checkpoints.metrics(best) if best is not None else None
+        workdir = self._setup.run.workdir
+        lines = [line for line in read_metrics(workdir) if "train/loss" in line]
         last = lines[-1] if lines else None
         return {
             "step": self.step,
-            "epoch": self.step / self.steps_per_epoch,
+            "epoch": self.step / self._setup.steps_per_epoch,
             "train_loss": last["train/loss"] if last else None,
             "best_step": best,
             **{name: metrics[name] if metrics else None for name in ("loss", "top1_error", "top5_error")},
-            "ended_by": "steps" if self.step >= self.last_step else "plateau",
-            "images_per_second": self.meter.images_per_second or (last["images_per_second"] if last else 0.0),
-            "workdir": str(self.this_run.workdir),
+            "ended_by": "steps" if self.step >= self._setup.last_step else "plateau",
+            "images_per_second": self._meter.images_per_second or (last["images_per_second"] if last else 0.0),
+            "workdir": str(workdir),
         }

@@ -1,8 +1,7 @@
-"""When a run is saved, and what happens where it cannot be."""
+"""When a run is saved, and what happens if saving fails."""
 
 import math
 import time
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -11,67 +10,75 @@ from alexnet_jax.devices import cluster
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.signals import Stopped
+from alexnet_jax.training.step import TrainState
 
-# Of a checkpoint: so many are worth a picture's training. What is written at validations never outlasts training,
-# also where an epoch is a step; counted in steps, so that the same run always saves at the same ones.
+# A validation saves only if training has seen at least one picture for each 100 kB of a checkpoint since the last one:
+# at full size 5,000 pictures (40 steps). So saving never takes longer than training, even where an epoch is one step.
+# Counted in steps and not in seconds, so that equal runs save at equal steps.
 BYTES_A_PICTURE = 100_000
 
 
 class Saver:
     """Saves a run: at every `checkpoint_every`-th step, at validations, and every `checkpoint_minutes`.
 
-    A disk that is full ends no training of one process: it is said, and saving is tried again.
+    In a training of a single process a full disk ends nothing: a message says so, and saving is tried again.
+
+    Attributes:
+      step: of the newest checkpoint.
     """
 
-    def __init__(self, checkpoints: Checkpoints, config: ConfigDict, state: Any, step: int) -> None:
-        """Of a run that stands, and is saved if it is not new, at `step`."""
+    def __init__(self, checkpoints: Checkpoints, config: ConfigDict, state: TrainState, step: int) -> None:
+        """Starts from a state that is saved, or is new.
+
+        Args:
+          step: updates done.
+        """
         self._checkpoints, self._train = checkpoints, config.train
         size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
         self._apart = math.ceil(size / BYTES_A_PICTURE / config.train.batch_size)  # steps, at validations
-        self.step = step  # the last one that was saved
+        self.step = step
         self._time = time.monotonic()
-        self._failed = ""  # why the last try did
+        self._failure = ""  # why the last save failed
 
     def is_due(self, step: int) -> bool:
-        """By the number of steps."""
+        """Whether `checkpoint_every` names this step."""
         every = self._train.checkpoint_every
         return every > 0 and step % every == 0
 
     def time_is_up(self) -> bool:
-        """Whether it is due by this process's clock."""
+        """Whether the last save is `checkpoint_minutes` old by this process's clock."""
         minutes = self._train.checkpoint_minutes
         return minutes > 0 and time.monotonic() - self._time > 60 * minutes
 
     def is_due_at_validation(self, step: int) -> bool:
-        """Also if the last checkpoint is so many steps back that another one is worth its writing."""
+        """Whether to save before a validation: also if the last checkpoint is many steps old."""
         return self.is_due(step) or step - self.step >= self._apart
 
     def keep_within(self, step: int) -> None:
-        """Waits for what is being written, where a step that is told of would be too far from what is whole.
+        """Waits until the checkpoint is written if this step is more than `checkpoint_every` after the last whole one.
 
-        So that of the steps in the log at most `checkpoint_every` are done again, wherever the run is killed; what
-        is under way on the devices meanwhile goes on.
+        So after a crash at most `checkpoint_every` logged steps are repeated. The devices go on meanwhile.
         """
-        every, whole = self._train.checkpoint_every, self._checkpoints.steps()
-        if every and step - (whole[-1] if whole else 0) > every:
+        every = self._train.checkpoint_every
+        if every and step - self._newest() > every:
             try:
                 self._checkpoints.finish()
             except OSError as error:
                 self._fail(error)
 
-    def save(self, step: int, state: Any, progress: Progress) -> None:
-        """Begins to save, unless the step is saved; says so if the disk does not let it."""
-        if step == self.step and not self._failed:
+    def save(self, step: int, state: TrainState, progress: Progress) -> None:
+        """Starts to save, unless the step is saved. A failure is a message, or UserError; see `_fail`."""
+        if step == self.step and not self._failure:
             return
         self._time = time.monotonic()
         try:
             self._checkpoints.save(step, state, progress)
-            self.step, self._failed = step, ""
+            self.step, self._failure = step, ""
         except OSError as error:
             self._fail(error)
 
     def validated(self, step: int, metrics: dict[str, float]) -> None:
-        """Writes down the validation of a step, if that is saved."""
+        """Adds the validation to the step's checkpoint, if the step is saved."""
         if step == self.step:
             try:
                 self._checkpoints.validated(step, metrics)
@@ -79,33 +86,35 @@ class Saver:
                 self._fail(error)
 
     def finish(self) -> None:
-        """Waits until all is written. Raises UserError if the last step that was to be saved is not."""
+        """Waits until the checkpoint is written. Raises UserError if the last save failed."""
         try:
             self._checkpoints.finish()
         except OSError as error:
             self._fail(error)
-        if self._failed:
-            there = self._checkpoints.steps()
+        if self._failure:
             raise UserError(
-                f"the last checkpoint could not be written ({self._failed}); make room, and the same command goes on "
-                f"from step {there[-1] if there else 0}"
+                f"the last checkpoint could not be written ({self._failure}); make room, and the same command goes on "
+                f"from step {self._newest()}"
             )
 
-    def stopped(self, name: str) -> Stopped:
-        """The end by a signal, all being saved. Raises UserError if it is not."""
+    def stopped(self, signal: str) -> Stopped:
+        """What ends a training that a signal stops, once everything is written. Raises UserError if that failed."""
         self.finish()
-        return Stopped(f"stopped by {name} after step {self.step}, which is saved; the same command goes on")
+        return Stopped(f"stopped by {signal} after step {self.step}, which is saved; the same command goes on")
+
+    def _newest(self) -> int:
+        """The step of the newest whole checkpoint, or 0."""
+        return max(self._checkpoints.steps(), default=0)
 
     def _fail(self, error: OSError) -> None:
+        """Says that saving failed, once. Raises UserError in one of several processes."""
         reason = error.strerror or str(error)
-        if cluster.count() > 1:  # the others' parts of the checkpoint wait for this one's
-            there = self._checkpoints.steps()
+        if cluster.count() > 1:  # the other processes' parts of the checkpoint would wait for this one's
             raise UserError(
                 f"a checkpoint could not be written ({reason}); make room, and the same command goes on from step "
-                f"{there[-1] if there else 0}"
+                f"{self._newest()}"
             ) from error
-        if not self._failed:
-            say(f"a checkpoint could not be written ({reason}): training goes on, and it is tried again")
-        self._failed = reason
-        there = self._checkpoints.steps()
-        self.step = there[-1] if there else 0
+        if not self._failure:
+            say(f"a checkpoint could not be written ({reason}): training goes on, and saving is tried again")
+        self._failure = reason
+        self.step = self._newest()

@@ -25,7 +25,7 @@ ACROSS, TOP, LINE, GAP = 4, 5, 15, 8  # pictures in a row, classes of each; pixe
 TRUE, OTHER = (230, 159, 0), (86, 180, 233)  # orange and sky blue
 
 
-class Showing:
+class ValidationImages:
     """Makes the pictures of one run. Nothing is read or compiled before the first are asked for."""
 
     def __init__(self, config: ConfigDict, source: Any, recipe: Recipe, mesh: Mesh, mean_image: jax.Array) -> None:

@@ -1,13 +1,12 @@
-"""`--mode=train`: where a run stands, and from there on."""
+"""`--mode=train`: starts a run, or goes on with one."""
 
 import json
 import time
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -15,18 +14,14 @@ from alexnet_jax.config.config import OF_THE_START, OF_TRAINING, check_batches, 
 from alexnet_jax.config.memory import check_memory
 from alexnet_jax.data.batches import pipeline
 from alexnet_jax.data.batches.training_statistics import training_statistics
-from alexnet_jax.data.prepared.prepared_set import PreparedSet, labels_of_split
+from alexnet_jax.data.prepared.prepared_set import PreparedSet
 from alexnet_jax.data.sources import kind_of
 from alexnet_jax.devices import cluster, towers
 from alexnet_jax.loop import finetune
-from alexnet_jax.loop.baselines import OneAnswer, entropy
-from alexnet_jax.loop.loop import Training, programs_of
-from alexnet_jax.loop.meter import Meter
-from alexnet_jax.loop.saving import Saver
-from alexnet_jax.loop.tensorboard_images import Showing
+from alexnet_jax.loop.loop import Setup, Training
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import PAGE, Invocation
-from alexnet_jax.runs.checkpoint import Checkpoints, Progress
+from alexnet_jax.runs.checkpoint import Checkpoint, Checkpoints, Progress
 from alexnet_jax.runs.folder import (
     Run,
     create_run,
@@ -45,14 +40,20 @@ from alexnet_jax.runs.same_inputs import open_same_data
 from alexnet_jax.signals import stop_signals
 from alexnet_jax.training.step import Recipe, TrainState, abstract_state, create_state
 
-if TYPE_CHECKING:
-    from alexnet_jax.inference.net import Net
+VISIBLE_SECONDS = 20.0  # in which every host sees a file that process 0 has written
 
-SEEN_SECONDS = 20.0  # until a file that process 0 has written is seen by the others
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run in its folder, open for training."""
+
+    run: Run
+    checkpoints: Checkpoints
+    has_checkpoint: bool
 
 
 def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[str, Any]:
-    """`--mode=train`: a new run, or a run gone on with from its newest checkpoint.
+    """`--mode=train`: a new run, or a run resumed from its newest checkpoint.
 
     Args:
       page: whether the run gets its page at the end.
@@ -60,167 +61,105 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
     workdir = invocation.workdir
     _require_apart_from_pictures(workdir, config)
     require_writable(workdir)
+    mesh = _mesh_with_room(config)
+    with ExitStack() as held:
+        _claim_folder(workdir, held)
+        resumed = _run_to_resume(config, invocation, held)
+        # Before the pictures are prepared, which may take hours.
+        donor = None if resumed and resumed.has_checkpoint else _donor(config, workdir)
+        source = _open_data(config, resumed)
+        steps_per_epoch = pipeline.steps_per_epoch(source, config)
+        recipe = recipe_of(config, _number_of_classes(config, source), steps_per_epoch)
+        opened = resumed or _create_run(config, invocation, source, held)
+        setup = Setup(config, opened.run, source, recipe, mesh, steps_per_epoch)
+        result, trained = _train(setup, opened, donor)
+        if page:
+            _leave_page(trained, source, mesh)
+        return result
+
+
+def _require_apart_from_pictures(workdir: Path, config: ConfigDict) -> None:
+    """Raises UserError if the run would lie among the pictures, where its folder would be taken for a class."""
+    pictures = config.data.manual_dir if kind_of(config.data.name).is_kept_apart else ""
+    if pictures and workdir.resolve().is_relative_to(Path(pictures).expanduser().resolve()):
+        raise UserError(f"'{workdir}' lies in the folder of the pictures, '{pictures}'; set --workdir outside of it")
+
+
+def _mesh_with_room(config: ConfigDict) -> Mesh:
+    """The config's mesh. Raises UserError if the batches cannot be divided over it, or memory is too small."""
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
     if towers.on_cpu(mesh):
         check_memory(config, config.model.classes or 2, training=True, share=cluster.share_of_this_host())
-    with ExitStack() as held:
-        if cluster.index() == 0:
-            held.enter_context(only_writer(workdir))
-        cluster.barrier("takes the run's folder")
-        this_run = _run_to_go_on_with(config, invocation)
-        starts = this_run is None or not Checkpoints(workdir).steps()
-        # Asked before the pictures are prepared, for hours perhaps; the number of classes changes no layer's name.
-        donor = finetune.donor(config, network_of(config, config.model.classes or 2)) if starts else None
-        if donor and donor.workdir.resolve() == workdir.resolve():
-            raise UserError(
-                f"--config.train.init_from is the run in --workdir={workdir} itself; name another --workdir"
-            )
-
-        source = open_same_data(config, [config.data.train_split, config.evaluate.split])
-        if this_run:
-            require_same_classes(this_run, source.classes, source.name)
-            require_same_pictures(this_run, source.listing, source.folder)
-        classes = _number_of_classes(config, source)
-        steps_per_epoch = pipeline.steps_per_epoch(source, config)
-        recipe = recipe_of(config, classes, steps_per_epoch)
-
-        if cluster.index() == 0:
-            if invocation.restart and run_exists(workdir):
-                set_run_aside(workdir)
-                held.enter_context(only_writer(workdir))
-            if this_run is None:
-                statistics = training_statistics(source, config)
-                this_run = create_run(workdir, config, statistics, source.classes, source.listing)
-        this_run = _seen_by_all(this_run, workdir)
-        training = _trained(config, this_run, source, recipe, mesh, donor, steps_per_epoch)
-        result = training.result()
-        if page:
-            with stop_signals():  # all is saved: what comes now ends well
-                net = _net_of_the_page(training.this_run, mesh)
-                if cluster.index() == 0:
-                    _leave_page(training.this_run, source, net)
-        return result
+    return mesh
 
 
-def _seen_by_all(this_run: Run | None, workdir: Path) -> Run:
-    """The run that process 0 has made or opened, as this process reads it.
+def _claim_folder(workdir: Path, held: ExitStack) -> None:
+    """Keeps other trainings out of the run's folder while `held` is open. Raises UserError if another one is there."""
+    if cluster.index() == 0:
+        held.enter_context(only_writer(workdir))
+    cluster.barrier("takes the run's folder")
+
+
+def _run_to_resume(config: ConfigDict, invocation: Invocation, held: ExitStack) -> OpenRun | None:
+    """The run in the folder, or None for a new run. Raises UserError if the run's config differs."""
+    workdir = invocation.workdir
+    exists = cluster.index() == 0 and run_exists(workdir) and not invocation.restart
+    found = _same_run_everywhere(open_run(workdir) if exists else None, workdir)
+    if found is None:
+        return None
+    checkpoints = held.enter_context(closing(Checkpoints(workdir, writes=True)))
+    has_checkpoint = bool(checkpoints.steps())
+    is_bounded = config.train.least_steps or config.train.most_steps  # then the epochs decide where the rate drops
+    fields = (
+        *OF_TRAINING,
+        *(("train.epochs",) if is_bounded else ()),
+        *(() if has_checkpoint else OF_THE_START),
+    )
+    require_same_config(config, found, fields, "gone on with")
+    return OpenRun(found, checkpoints, has_checkpoint)
+
+
+def _same_run_everywhere(found: Run | None, workdir: Path) -> Run | None:
+    """The run that process 0 has opened, or None, as this process reads it.
+
+    Args:
+      found: process 0's; the other processes give None.
 
     Raises:
-      UserError: another process does not see it, or not the same; says which file.
+      UserError: another process does not see the same files; names the file.
     """
-    told = cluster.from_process(0, "makes the run's folder", json.dumps(file_sizes(workdir)))
-    if cluster.index():
-        end = time.monotonic() + SEEN_SECONDS  # disks that are shared may show a file late
+    told = cluster.from_process(0, "opens the run", json.dumps(file_sizes(workdir)) if found else "")
+    if told and cluster.index():
+        end = time.monotonic() + VISIBLE_SECONDS  # shared disks may show a file late
         while (missing := first_other_file(workdir, json.loads(told))) and time.monotonic() < end:
             time.sleep(1)
         if missing:
             raise UserError(
-                f"'{workdir / missing}' is not there, or is another one, on this host, and process 0 has written it: "
-                "--workdir must lie on a disk that all hosts share"
+                f"'{workdir / missing}' is not there, or is another file, on this host, though process 0 has written "
+                "it: --workdir must lie on a disk that all hosts share"
             )
-        this_run = open_run(workdir)
-    cluster.barrier("opens the run")
-    assert this_run is not None
-    return this_run
+        found = open_run(workdir)
+    cluster.barrier("reads the run")
+    return found
 
 
-def _net_of_the_page(this_run: Run, mesh: Mesh) -> "Net | None":
-    """The network that many processes have trained, for the one that makes the page; None where there is one."""
-    if cluster.count() == 1:
-        return None
-    from alexnet_jax.inference.net import on_own_device
-
-    return on_own_device(this_run, mesh)
-
-
-def _leave_page(this_run: Run, source: PreparedSet, net: "Net | None") -> None:
-    """The run on one page, if it has none since it was last trained. Whatever goes wrong with it is said, and no more.
-
-    What it needs is imported here, when training has ended.
-    """
-    metrics, there = this_run.workdir / "metrics.jsonl", this_run.workdir / PAGE
-    try:
-        if there.exists() and metrics.exists() and there.stat().st_mtime >= metrics.stat().st_mtime:
-            return
-        from alexnet_jax.figures import page
-        from alexnet_jax.figures.drawing import Place
-        from alexnet_jax.inference.net import net_of_run
-
-        page.make(net or net_of_run(this_run, None, "drawn"), source, "", Place(there))
-    except Exception as error:
-        sentence = str(error).partition("\n")[0] or type(error).__name__
-        say(f"the run has no page ({sentence}); --mode=figures --figure=page --workdir={this_run.workdir} makes one")
+def _donor(config: ConfigDict, workdir: Path) -> Run | None:
+    """The run whose layers a new run starts from, or None. Raises UserError if it cannot be used."""
+    # The number of classes, which may not be known yet, changes no layer's name.
+    donor = finetune.donor(config, network_of(config, config.model.classes or 2))
+    if donor and donor.workdir.resolve() == workdir.resolve():
+        raise UserError(f"--config.train.init_from is the run in --workdir={workdir} itself; name another --workdir")
+    return donor
 
 
-def _trained(
-    config: ConfigDict,
-    this_run: Run,
-    source: PreparedSet,
-    recipe: Recipe,
-    mesh: Mesh,
-    donor: Run | None,
-    steps_per_epoch: int,
-) -> Training:
-    """Trains from where the run stands to its end."""
-    workdir = this_run.workdir
-    checkpoints = Checkpoints(workdir, writes=True)
-    found = checkpoints.restore(abstract_state(recipe, mesh)) if checkpoints.steps() else None
-    step, state = (found.step, found.state) if found else (0, _new_state(config, recipe, mesh, donor))
-    progress = found.progress if found else Progress()
-    mean_image = towers.replicate(this_run.statistics.mean_image, mesh)
-    training = Training(
-        config=config,
-        source=source,
-        recipe=recipe,
-        mesh=mesh,
-        programs=programs_of(recipe, mesh, config.evaluate.views),
-        this_run=this_run,
-        mean_image=mean_image,
-        steps_per_epoch=steps_per_epoch,
-        checkpoints=checkpoints,
-        saver=Saver(checkpoints, config, state, step),
-        showing=Showing(config, source, recipe, mesh, mean_image),
-        meter=Meter(config.train.batch_size, progress.seen),
-        step=step,
-        state=state,
-        guess=entropy(np.bincount(labels_of_split(source, config.data.train_split))),
-        one_answer=OneAnswer(np.bincount(labels_of_split(source, config.evaluate.split)), source.classes),
-        skipped=progress.skipped,
-        rewinds=progress.rewinds,
-    )
-    if found:
-        training.take_validation(found)
-    if found and training.has_ended():  # a new run's weights may still be being drawn: nothing waits for them here
-        say(f"the run in {workdir} is finished at step {step}; --restart begins anew")
-    else:
-        if cluster.index() == 0:
-            training.this_run = keep_config(this_run, config)
-        say(f"{'going on with the' if step else 'a new'} run in {workdir} from step {step}")
-        say("compiling the training step, unless it was kept")
-        training.train()
-    return training
-
-
-def _require_apart_from_pictures(workdir: Path, config: ConfigDict) -> None:
-    """Raises UserError if the run would lie among the pictures, and its own would be taken for a class."""
-    pictures = config.data.manual_dir if kind_of(config.data.name).is_kept_apart else ""
-    if pictures and workdir.resolve().is_relative_to(Path(pictures).expanduser().resolve()):
-        raise UserError(
-            f"'{workdir}' lies in the folder of the pictures, '{pictures}'; set --workdir to one outside of it"
-        )
-
-
-def _run_to_go_on_with(config: ConfigDict, invocation: Invocation) -> Run | None:
-    """The run that is in the folder; None where a new one begins. Raises UserError if its config differs."""
-    if invocation.restart or not run_exists(invocation.workdir):
-        return None
-    there = open_run(invocation.workdir)
-    bounded = config.train.least_steps or config.train.most_steps  # the drops are where the epochs put them
-    start = () if Checkpoints(invocation.workdir).steps() else OF_THE_START
-    fields = (*OF_TRAINING, *(("train.epochs",) if bounded else ()), *start)
-    require_same_config(config, there, fields, "gone on with")
-    return there
+def _open_data(config: ConfigDict, resumed: OpenRun | None) -> PreparedSet:
+    """The pictures, prepared if need be. Raises UserError if a resumed run was trained on others."""
+    source = open_same_data(config, [config.data.train_split, config.evaluate.split])
+    if resumed:
+        require_same_classes(resumed.run, source.classes, source.name)
+        require_same_pictures(resumed.run, source.listing, source.folder)
+    return source
 
 
 def _number_of_classes(config: ConfigDict, source: PreparedSet) -> int:
@@ -236,10 +175,67 @@ def _number_of_classes(config: ConfigDict, source: PreparedSet) -> int:
     return classes
 
 
+def _create_run(config: ConfigDict, invocation: Invocation, source: PreparedSet, held: ExitStack) -> OpenRun:
+    """Makes the run's folder; with --restart, sets the run in it aside first."""
+    workdir, created = invocation.workdir, None
+    if cluster.index() == 0:
+        if invocation.restart and run_exists(workdir):
+            set_run_aside(workdir)
+            held.enter_context(only_writer(workdir))
+        created = create_run(workdir, config, training_statistics(source, config), source.classes, source.listing)
+    created = _same_run_everywhere(created, workdir)
+    assert created is not None
+    return OpenRun(created, Checkpoints(workdir, writes=True), has_checkpoint=False)
+
+
+def _train(setup: Setup, opened: OpenRun, donor: Run | None) -> tuple[dict[str, Any], Run]:
+    """Trains from where the run stands to its end; returns the mode's JSON, and the run with its new config."""
+    config, recipe, mesh, workdir = setup.config, setup.recipe, setup.mesh, setup.run.workdir
+    if opened.has_checkpoint:
+        start = opened.checkpoints.restore(abstract_state(recipe, mesh))
+    else:
+        start = Checkpoint(0, _new_state(config, recipe, mesh, donor), Progress(), None)
+    training = Training(setup, opened.checkpoints, start)
+    if start.step and training.has_ended():  # not asked for new weights, which the devices may still be drawing
+        say(f"the run in {workdir} is finished at step {start.step}; --restart begins anew")
+        return training.result(), setup.run
+    trained = setup.run if cluster.index() else keep_config(setup.run, config)
+    say(f"{'going on with the' if start.step else 'a new'} run in {workdir} from step {start.step}")
+    say("compiling the training step, unless the cache has it")
+    training.train()
+    return training.result(), trained
+
+
 def _new_state(config: ConfigDict, recipe: Recipe, mesh: Mesh, donor: Run | None) -> TrainState:
-    """The state at step 0, with the layers of the run that it starts from, if it does."""
+    """The state at step 0, with the donor's layers if there is a donor."""
     state = create_state(recipe, mesh)
     if donor is None:
         return state
-    params = finetune.params_from(donor, state.params, config, mesh)
-    return replace(state, params=params)
+    return replace(state, params=finetune.params_from(donor, state.params, config, mesh))
+
+
+def _leave_page(trained: Run, source: PreparedSet, mesh: Mesh) -> None:
+    """Writes the run's page, unless it is newer than the run's numbers. If that fails, a message says so.
+
+    Imports what it needs here, so that training does not wait for it.
+    """
+    with stop_signals():  # everything is saved: a signal now ends the program well
+        net = None
+        if cluster.count() > 1:
+            from alexnet_jax.inference.net import on_own_device
+
+            net = on_own_device(trained, mesh)
+        if cluster.index():
+            return
+        metrics, path = trained.workdir / "metrics.jsonl", trained.workdir / PAGE
+        try:
+            if path.exists() and metrics.exists() and path.stat().st_mtime >= metrics.stat().st_mtime:
+                return
+            from alexnet_jax.figures import page
+            from alexnet_jax.figures.drawing import Place
+            from alexnet_jax.inference.net import net_of_run
+
+            page.make(net or net_of_run(trained, None, "drawn"), source, "", Place(path))
+        except Exception as error:
+            sentence = str(error).partition("\n")[0] or type(error).__name__
+            say(f"the run has no page ({sentence}); --mode=figures --figure=page --workdir={trained.workdir} makes one")

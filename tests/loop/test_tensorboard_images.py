@@ -17,7 +17,7 @@ from alexnet_jax.inference.neighbour_sources import StoredSplit
 from alexnet_jax.loop import tensorboard_images
 from alexnet_jax.loop.report import Report
 from alexnet_jax.loop.tensorboard import EVENTS, read_pictures
-from alexnet_jax.loop.tensorboard_images import OTHER, TRUE, Showing
+from alexnet_jax.loop.tensorboard_images import OTHER, TRUE, ValidationImages
 from alexnet_jax.network import kernels
 from alexnet_jax.training.step import class_probabilities, create_state
 from tests.conftest import SMALL, launch, result
@@ -121,7 +121,7 @@ def test_the_same_eight_pictures_with_the_networks_answers(data_dir: Path, mesh_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensorboard_images, "sheet", sheet)
-        found = Showing(config, source, recipe, mesh, towers.replicate(mean_image, mesh)).pictures(params)
+        found = ValidationImages(config, source, recipe, mesh, towers.replicate(mean_image, mesh)).pictures(params)
     images, labels, probabilities, classes = drawn[0]
     stored = StoredSplit(config, source, "validation")
     rows = examples.chosen(360, config.train.seed)[0].tolist()

@@ -183,7 +183,7 @@ def test_a_run_without_a_checkpoint_is_gone_on_with_from_its_own_start(
         raise UserError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_trained", killed)
+        patch.setattr(train, "_train", killed)
         with pytest.raises(UserError, match="killed"):
             train.run(config, run)
     for field in ("init_from", "init_except"):

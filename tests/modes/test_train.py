@@ -21,6 +21,7 @@ from alexnet_jax.data.prepared.statistics import load_statistics
 from alexnet_jax.loop import loop, report
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, train
+from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.folder import open_run
 from configs import alexnet
 from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, narrowed, result
@@ -154,6 +155,25 @@ def test_past_a_nan_a_run_is_rewound_and_leaves_out_the_batches(
     with pytest.raises(UserError, match="training stopped, for all its 2 rewinds") as refused:
         train.run(config, Invocation(tmp_path / "other", restart=False), page=False)
     assert "on_nan=rewind" not in str(refused.value)  # as it is already
+
+
+def test_a_training_opens_its_checkpoints_once(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_compile: None
+) -> None:
+    opened: list[Path] = []
+    before = Checkpoints.__init__
+
+    def counted(self: Checkpoints, workdir: Path, writes: bool = False) -> None:
+        opened.append(workdir)
+        before(self, workdir, writes)
+
+    monkeypatch.setattr(Checkpoints, "__init__", counted)
+    config = narrowed(alexnet.get_config(), data_dir)
+    for steps in (1, 2, 2):  # a new run, a resumed run, a finished run
+        config.train.steps = steps
+        opened.clear()
+        assert train.run(config, Invocation(tmp_path / "run", restart=False), page=False)["step"] == steps
+        assert opened == [tmp_path / "run"]
 
 
 def forget_to_place(patch: pytest.MonkeyPatch) -> None:
