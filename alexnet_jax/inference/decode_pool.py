@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.batch import Batch, without_draws
 from alexnet_jax.data.decode import decoder, squares, worker_processes
 from alexnet_jax.data.decode.squares import Picture, UnusablePicture
@@ -63,7 +64,7 @@ def batches(
       whole: the whole square of each; otherwise its centre.
     """
     side = data.resize if whole else data.crop
-    first = (data.resize - side) // 2
+    first = centre_offset(data.resize, side)
 
     def room() -> UInt8[np.ndarray, "size side side 3"]:
         return np.zeros((size, side, side, 3), np.uint8)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.batch import without_draws
 from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.inference import decode_pool
@@ -39,13 +40,13 @@ class Shown:
 
     def centres(self, data: ConfigDict) -> np.ndarray:
         """uint8 [pictures, crop, crop, 3], what the network sees of each."""
-        first = (data.resize - data.crop) // 2
+        first = centre_offset(data.resize, data.crop)
         return self.squares[:, first : first + data.crop, first : first + data.crop]
 
     def batches(self, data: ConfigDict, size: int, whole: bool = False) -> Iterator[Some]:
         """The pictures as the devices take them, `size` at a time; whole squares for ten views."""
         images = self.squares if whole else self.centres(data)
-        first = 0 if whole else (data.resize - data.crop) // 2
+        first = 0 if whole else centre_offset(data.resize, data.crop)
         for start in range(0, len(images), size):
             some = np.zeros((size, *images.shape[1:]), np.uint8)
             some[: len(images[start : start + size])] = images[start : start + size]

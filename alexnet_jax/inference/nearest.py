@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.batch import without_draws
 from alexnet_jax.inference.decode_pool import Some
 from alexnet_jax.inference.neighbour_sources import StoredSplit, stored_batches
@@ -74,7 +75,7 @@ def features_of_rows(net: Net, gallery: StoredSplit, rows: Sequence[int], layer:
             some = rows[start : start + size]
             images = np.zeros((size, data.crop, data.crop, 3), np.uint8)
             images[: len(some)] = gallery.cut(some, data.crop)
-            yield Some(without_draws(images, (data.resize - data.crop) // 2), [""] * len(some))
+            yield Some(without_draws(images, centre_offset(data.resize, data.crop)), [""] * len(some))
 
     for _, made in net.features_of(batches(), [layer]):
         yield made[layer].reshape(len(made[layer]), -1)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from ml_collections import ConfigDict
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.inference import decode_pool, features_folder
 from alexnet_jax.inference.decode_pool import Some
@@ -71,7 +72,7 @@ class StoredSplit:
     def cut(self, rows: Sequence[int], side: int) -> np.ndarray:
         """uint8 [rows, side, side, 3], the centres of the squares; a side of `data.resize` has them whole."""
         images = np.zeros((len(rows), side, side, 3), np.uint8)
-        first = np.full((len(rows), 2), (self._config.data.resize - side) // 2)
+        first = np.full((len(rows), 2), centre_offset(self._config.data.resize, side))
         self._squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
         return images
 
@@ -117,7 +118,7 @@ class FeaturesFolder:
         split, data = self._about["split"], self._config.data
         if split:
             return self._stored(split, rows)
-        side, first = data.crop, (data.resize - data.crop) // 2
+        side, first = data.crop, centre_offset(data.resize, data.crop)
         files = [Picture(name, label=-1, path=name) for name in self.names(rows)]
         with ThreadPoolExecutor(1) as pool:
             squares = [one.square for one in decode_pool.read(files, data, pool)]

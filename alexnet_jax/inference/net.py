@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from alexnet_jax.config.config import OF_THE_NETWORK, check_batches, config_of
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.batch import without_draws
 from alexnet_jax.data.decode import worker_processes
 from alexnet_jax.data.decode.squares import Picture
@@ -189,7 +190,7 @@ class Net:
         if pixels.dtype == jnp.float64:
             net, mean = net.clone(dtype=jnp.float64), mean.astype(jnp.float64)
         several = pixels[None] if pixels.ndim == 3 else pixels
-        batch = without_draws(several, (self.config.data.resize - self.config.data.crop) // 2)
+        batch = without_draws(several, centre_offset(self.config.data.resize, self.config.data.crop))
         logits = net.apply({"params": params}, centred(self.recipe, jax.tree.map(jnp.asarray, batch), mean))
         assert isinstance(logits, Array)
         real = logits[:, : len(self.classes)]

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.batch import Batch, without_draws
 from alexnet_jax.data.prepared.contact_sheet import fitted, font_of
 from alexnet_jax.devices import towers
@@ -58,7 +59,7 @@ class ValidationImages:
         slices = self._mesh.shape[towers.DATA]
         room = np.zeros((-(-len(rows) // slices) * slices, data.crop, data.crop, 3), np.uint8)
         room[: len(rows)] = self._images
-        self._batch = without_draws(room, (data.resize - data.crop) // 2)
+        self._batch = without_draws(room, centre_offset(data.resize, data.crop))
         return self._batch
 
 

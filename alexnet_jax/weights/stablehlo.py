@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import export
 from jaxtyping import Array, Float, UInt8
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.messages import UserError
 from alexnet_jax.network import loss
 from alexnet_jax.network.model import AlexNet, Params
@@ -45,7 +46,7 @@ def probabilities(
 ) -> Float[Array, "batch classes"]:
     """The softmax of the centre of each square; both towers on one device."""
     net, size = AlexNet(recipe.architecture, dtype=recipe.dtype), recipe.architecture.input_size
-    first = (len(mean_image) - size) // 2
+    first = centre_offset(len(mean_image), size)
     centre = slice(first, first + size)
     centred = pictures[:, centre, centre].astype(mean_image.dtype) - mean_image[None, centre, centre]
     if recipe.channel_scale:

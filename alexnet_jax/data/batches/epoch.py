@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from ml_collections import ConfigDict
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.prepared.statistics import Statistics
 
 
@@ -62,7 +63,9 @@ class Draws:
         places = max(1, room + 1 if augment.offsets_inclusive else room)  # 33 or the paper's 32
         offsets = rng.integers(0, places, (count, 2), np.int16)
         reflected = rng.random(count, np.float32) < 0.5
-        self._offsets = offsets if augment.crops else np.full_like(offsets, room // 2)
+        self._offsets = (
+            offsets if augment.crops else np.full_like(offsets, centre_offset(config.data.resize, config.data.crop))
+        )
         self._reflected = reflected if augment.reflections else np.zeros_like(reflected)
         rng = np.random.default_rng((config.train.seed, epoch, 0, 2))
         is_lit = epoch < (augment.lighting_until or np.inf)

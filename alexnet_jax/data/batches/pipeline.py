@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.batch import DTYPES, Batch, nothing_drawn
 from alexnet_jax.data.batches.epoch import Draws, epoch_groups, lighting_matrix
 from alexnet_jax.data.batches.prefetch import Prefetcher, aligned
@@ -80,7 +81,7 @@ def training_batches(
         images = aligned((len(numbers), data.crop, data.crop, 3))
         labels = stored.cut(images, numbers, drawn["offset"], drawn["reflected"])
         if config.augment.mean == "centre":  # the source subtracts it from every crop (convdata_jpeg.py:95)
-            drawn["offset"] = np.full_like(drawn["offset"], (data.resize - data.crop) // 2)
+            drawn["offset"] = np.full_like(drawn["offset"], centre_offset(data.resize, data.crop))
             drawn["reflected"] = np.zeros_like(drawn["reflected"])
         return Batch(image=images, label=labels, mask=wished < len(order) if keeps_short else None, **drawn)
 
@@ -105,7 +106,7 @@ def evaluation_batches(
     data, wanted = config.data, np.arange(config.evaluate.batch_size)[rows]
     size = len(wanted)
     stored, examples = StoredSquares(source, split), source.examples(split)
-    first = 0 if whole else (data.resize - data.crop) // 2
+    first = 0 if whole else centre_offset(data.resize, data.crop)
     side = data.resize if whole else data.crop
     alike = nothing_drawn(size, first)
 

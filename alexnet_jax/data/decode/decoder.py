@@ -17,6 +17,7 @@ import numpy as np
 import PIL.WebPImagePlugin  # noqa: F401 - or Pillow would load all that it has, to find it
 from PIL import Image, ImageFile
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.decode import colours, jpeg, png, webp, worker_processes
 from alexnet_jax.data.decode.headers import JPEG, PNG, Header, Metadata, UnusablePicture, kind_of
 
@@ -131,7 +132,7 @@ def _box(size: tuple[int, int], side: int, part: Part) -> tuple[float, float, fl
         left, top = round((new_width - side) / 2), round((new_height - side) / 2)
     else:
         new_width, new_height = round(width * side / shorter), round(height * side / shorter)
-        left, top = (new_width - side) // 2, (new_height - side) // 2
+        left, top = centre_offset(new_width, side), centre_offset(new_height, side)
     across, down = width / new_width, height / new_height
     return left * across, top * down, min((left + side) * across, width), min((top + side) * down, height)
 

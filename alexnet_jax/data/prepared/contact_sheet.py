@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.prepared.prepared_set import WORDS, PreparedSet, labels_of_split
 from alexnet_jax.data.prepared.stored_squares import StoredSquares
 from alexnet_jax.messages import say
@@ -60,7 +61,7 @@ def _evenly(items: np.ndarray, count: int) -> np.ndarray:
 def _pictures(prepared: PreparedSet, data: ConfigDict, split: str, classes: np.ndarray, count: int) -> list[np.ndarray]:
     """uint8 [pictures, crop, crop, 3] of each class, at most so many, found by the indices of the split's files."""
     of_split = labels_of_split(prepared, split)
-    squares, middle = StoredSquares(prepared, split), (data.resize - data.crop) // 2
+    squares, middle = StoredSquares(prepared, split), centre_offset(data.resize, data.crop)
     found = []
     for label in classes.tolist():
         numbers = _evenly(np.flatnonzero(of_split == label), count)
