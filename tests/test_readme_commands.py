@@ -27,7 +27,7 @@ from tests.weights.files import binaryproto, caffemodel, random_layers
 
 PAGES = [
     *("README.md", "docs/pictures.md", "docs/training.md", "docs/use.md", "docs/figures.md", "docs/paper.md"),
-    "docs/speed.md",
+    *("docs/speed.md", "docs/architecture.md", "CONTRIBUTING.md", "tests/README.md"),
 ]
 TEXT = "\n".join((ROOT / page).read_text() for page in PAGES)
 PROGRAMS = "python|pip|tfds|make|tensorboard|export|alexnet-jax"
@@ -150,6 +150,8 @@ def test_what_is_no_mode_of_ours_is_there() -> None:
             assert program in project["scripts"] and (ROOT / words[0].partition("CHECKOUT/")[2]).is_file()
         elif program in ("tfds", "tensorboard"):
             assert shutil.which(program, path=str(Path(sys.executable).parent))
+        elif words[:2] == ["-m", "pytest"]:
+            assert all((ROOT / word).exists() for word in words if word.startswith("tests"))
         elif program == "python" and words[0] != "launch.py":
             assert (ROOT / words[0]).is_file()
         else:
