@@ -10,55 +10,24 @@ from typing import Any
 from alexnet_jax.weights import protobuf
 from alexnet_jax.weights.protobuf import FIXED32, LENGTH
 
-_PARAMETERS = ("convolution_param", "lrn_param", "pooling_param", "power_param")
 # {the field that holds the message: {its fields: their numbers}}; "net" is a NetParameter, which a .caffemodel is.
 FIELDS: dict[str, dict[str, int]] = {
     "net": {"name": 1, "layers": 2, "layer": 100},
-    "layers": {  # V1LayerParameter, which the published networks have
-        "name": 4,
-        "type": 5,
-        "blobs": 6,
-        **dict(zip(_PARAMETERS, (10, 18, 19, 21), strict=True)),
-    },
-    "layer": {  # LayerParameter
-        "name": 1,
-        "type": 2,
-        "bottom": 3,
-        "top": 4,
-        "blobs": 7,
-        **dict(zip(_PARAMETERS, (106, 118, 121, 122), strict=True)),
-        "inner_product_param": 117,
-        "slice_param": 135,
-        "input_param": 143,
-    },
-    "blobs": {"num": 1, "channels": 2, "height": 3, "width": 4, "data": 5, "shape": 7, "double_data": 8},  # BlobProto
+    # A V1LayerParameter, as in the published networks, and a LayerParameter.
+    "layers": {"name": 4, "type": 5, "blobs": 6}
+    | {"convolution_param": 10, "lrn_param": 18, "pooling_param": 19, "power_param": 21},
+    "layer": {"name": 1, "type": 2, "bottom": 3, "top": 4, "blobs": 7}
+    | {"convolution_param": 106, "lrn_param": 118, "pooling_param": 121, "power_param": 122}
+    | {"inner_product_param": 117, "slice_param": 135, "input_param": 143},
+    "blobs": {"num": 1, "channels": 2, "height": 3, "width": 4, "data": 5, "shape": 7, "double_data": 8},
     "shape": {"dim": 1},
-    "convolution_param": {
-        "num_output": 1,
-        "pad": 3,
-        "kernel_size": 4,
-        "group": 5,
-        "stride": 6,
-        "pad_h": 9,
-        "pad_w": 10,
-        "stride_h": 13,
-        "stride_w": 14,
-    },
+    "convolution_param": {"num_output": 1, "pad": 3, "kernel_size": 4, "group": 5, "stride": 6}
+    | {"pad_h": 9, "pad_w": 10, "stride_h": 13, "stride_w": 14},
     "inner_product_param": {"num_output": 1},
     "input_param": {"shape": 1},
     "lrn_param": {"local_size": 1, "alpha": 2, "beta": 3, "norm_region": 4, "k": 5},
-    "pooling_param": {
-        "pool": 1,
-        "kernel_size": 2,
-        "stride": 3,
-        "pad": 4,
-        "kernel_h": 5,
-        "kernel_w": 6,
-        "stride_h": 7,
-        "stride_w": 8,
-        "pad_h": 9,
-        "pad_w": 10,
-    },
+    "pooling_param": {"pool": 1, "kernel_size": 2, "stride": 3, "pad": 4}
+    | {"kernel_h": 5, "kernel_w": 6, "stride_h": 7, "stride_w": 8, "pad_h": 9, "pad_w": 10},
     "power_param": {"power": 1, "scale": 2, "shift": 3},
     "slice_param": {"slice_point": 2, "axis": 3},
 }

@@ -24,11 +24,9 @@ KINDS = {
     "Pooling": Kind("pooling_param", {"pool": 0, "kernel_size": 0, "stride": 1, "pad": 0}),
     "Power": Kind("power_param", {"power": 1, "scale": 1, "shift": 0}),
 }
-OF_ONE_AXIS = {  # the network has the same on both axes; a file that says both may name each
-    f"{name}_{axis}": "kernel_size" if name == "kernel" else name
-    for name in ("kernel", "pad", "stride")
-    for axis in ("h", "w")
-}
+BOTH_AXES = {"kernel_h": "kernel_size", "kernel_w": "kernel_size"} | {
+    f"{name}_{axis}": name for name in ("pad", "stride") for axis in "hw"
+}  # here a setting is the same on both axes; a file may give it for each
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def settings(name: str, type_: str, parameter: Mapping[str, float]) -> Settings:
     Args:
       parameter: its message, by the names of the fields.
     """
-    named = ((OF_ONE_AXIS.get(field, field), float(value)) for field, value in parameter.items())
+    named = ((BOTH_AXES.get(field, field), float(value)) for field, value in parameter.items())
     return Settings(name, type_, {field: value for field, value in named if field in KINDS[type_].defaults})
 
 

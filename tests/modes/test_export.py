@@ -192,11 +192,11 @@ def test_nothing_is_overwritten_and_mistakes_are_said(tmp_path: Path, monkeypatc
     (tmp_path / "there.prototxt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
     for said, flags in (
-        ("would take the place", {"format": "caffe", "weights": str(tmp_path / "there.caffemodel")}),
-        ("would take the place", {"format": "torch", "weights": str(tmp_path / "there.prototxt")}),
-        ("would take the place", {"format": "torch", "weights": str(tmp_path)}),
+        ("would replace an existing file", {"format": "caffe", "weights": str(tmp_path / "there.caffemodel")}),
+        ("would replace an existing file", {"format": "torch", "weights": str(tmp_path / "there.prototxt")}),
+        ("would replace an existing file", {"format": "torch", "weights": str(tmp_path)}),
         ("ends? in .caffemodel", {"format": "caffe", "weights": str(tmp_path / "a.prototxt")}),
-        ("is no folder that can", {"format": "torch", "weights": str(tmp_path / "absent" / "a")}),
+        ("is no writable folder", {"format": "torch", "weights": str(tmp_path / "absent" / "a")}),
         ("--weights is missing", {"format": "torch"}),
         ("--format is missing", {}),
         ("cannot be exported; give one of torch, caffe", {"format": "onnx", "weights": "a"}),
