@@ -1,4 +1,4 @@
-"""What docs/paper_and_source.md says of the configs is what they do."""
+"""docs/paper_and_source.md describes the configs as they are."""
 
 import ast
 import re
@@ -17,9 +17,9 @@ PAPER, SOURCE = flatten(alexnet.get_config()), flatten(alexnet_2012.get_config()
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The cells of the tables under the heading, without their heads."""
+    """The cells of the tables under the heading, without the tables' heads."""
     lines = [line for line in TEXT.split(f"## {heading}\n")[1].split("\n## ")[0].splitlines() if line.startswith("| ")]
-    heads = {i - 1 for i, line in enumerate(lines) if line.startswith("| --- |")}  # of each of its tables
+    heads = {i - 1 for i, line in enumerate(lines) if line.startswith("| --- |")}  # a head for each table
     kept = [line for i, line in enumerate(lines) if not heads & {i, i - 1}]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in kept]
 
@@ -80,7 +80,7 @@ def config_at(cell: str) -> tuple[str, ConfigDict]:
 
 
 def biases_at(config: ConfigDict) -> str:
-    """As the documents put it."""
+    """The rates of the biases in the words of the page."""
     lines = [line for line in config.schedule.rates if line[1].endswith("/bias")]
     first, *later = [(epoch, rate) for epoch, what, rate in lines if what == "*/bias"]
     own = {what.partition("/")[0]: rate for _, what, rate in lines if what != "*/bias"}

@@ -46,7 +46,7 @@ TORCHVISION = (
 )
 FIGURE = ("--config.train.steps=3", "--config.train.log_every=1", "--config.train.batch_size=1000")
 LAUNCH = "python launch.py "
-QUICK = {  # the command, after python launch.py: what is added to it; in the order in which they can be run
+QUICK = {  # the command without `python launch.py`: flags to add to it; in an order in which they can run
     "--config=configs/digits.py": DIGITS,
     "--mode=predict --workdir=runs/digits digits": (),
     "--mode=features --workdir=runs/digits --layer=fc7,conv1/pool --output=fc7 --config.evaluate.split=train": (),
@@ -76,7 +76,7 @@ SLOW = {
     "--config=configs/alexnet.py:no_lrn --mode=evaluate --config.evaluate.views=10 "
     "--config.evaluate.checkpoint=newest": TINY[:4],
     "--config=configs/alexnet.py --config.data.name=cifar10 --config.evaluate.split=test --workdir=runs/cifar10": (
-        *(*TINY, "--config.data.name=digits", "--config.evaluate.split=validation"),  # which needs no network
+        *(*TINY, "--config.data.name=digits", "--config.evaluate.split=validation"),  # the digits need no download
         "--config.data.encoding=raw",
     ),
     (
@@ -111,7 +111,7 @@ TOGETHER = (  # two processes of one program
     "--config=configs/digits.py --coordinator=127.0.0.1:8476 --processes=2 --process=0 &",
     "--config=configs/digits.py --coordinator=127.0.0.1:8476 --processes=2 --process=1",
 )
-FORMS = ("--config=FILE --mode=MODE",)  # what stands for many commands
+FORMS = ("--config=FILE --mode=MODE",)  # stands for many commands
 
 
 def commands() -> list[str]:
@@ -136,7 +136,7 @@ def test_no_command_is_broken_over_lines_and_all_are_in_blocks_of_the_shell() ->
     assert not re.findall(rf"^(?:{PROGRAMS}) .*", outside, re.MULTILINE)
 
 
-def test_what_is_no_mode_of_ours_is_there() -> None:
+def test_every_other_command_names_what_is_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for command in commands():
@@ -160,7 +160,7 @@ def test_what_is_no_mode_of_ours_is_there() -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like the checkout, with pictures of all kinds in it, and no run."""
+    """A folder like the checkout, with some digits and no run."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "configs").symlink_to(ROOT / "configs")
     digits = load_digits()
@@ -173,7 +173,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(place: Path, command: str, more: Sequence[str]) -> dict[str, Any]:
-    """The command with what is added, whose flags come later and so count."""
+    """Runs the command with more flags; of equal flags the last counts."""
     return result(
         launch(*shlex.split(command), *more, cwd=place, page=True, TFDS_DATA_DIR=str(place / "data"), timeout=900)
     )

@@ -1,4 +1,4 @@
-"""docs/tour.ipynb: its outputs are there and of no machine; and it runs."""
+"""docs/tour.ipynb has its outputs, names no machine in them, and runs."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ TOUR = ROOT / "docs" / "tour.ipynb"
 
 
 def texts(notebook: Any) -> list[str]:
-    """What each cell of code printed."""
+    """What each code cell printed."""
     return [
         "".join(output["text"] for output in cell.outputs if output.output_type == "stream")
         for cell in notebook.cells
@@ -48,7 +48,7 @@ def test_it_runs_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     NotebookClient(notebook, timeout=1800, resources=resources).execute()
     after = texts(notebook)
     of_training = next(i for i, text in enumerate(after) if "validation:" in text)
-    assert after[:of_training] == before[:of_training]  # counted, computed by hand and compiled: the same anywhere
+    assert after[:of_training] == before[:of_training]  # nothing trained: the same on every machine
     validations = re.findall(r"top-1 error ([\d.]+)%", after[of_training])
     assert len(validations) == 15 and float(validations[-1]) < 10
     assert re.search(r"^[678] of 8 right", after[of_training + 2], re.MULTILINE)
