@@ -1,8 +1,12 @@
-"""From this program's order of axes to that of Caffe and PyTorch, and back: only axes move, no number changes.
+"""Converts weights between this program's order of axes and that of Caffe and PyTorch; no number changes.
 
-Here maps come last: kernels are (height, width, in, out), dense weights (in, out), and what a dense layer reads of
-maps lies in the order height, width, map. There maps come first: (out, in, height, width), (out, in), and map,
-height, width. The maps of both towers lie one behind the other here as in a layer of two groups there.
+| | this program (maps last) | Caffe and PyTorch (maps first) |
+|---|---|---|
+| kernels | (height, width, in, out) | (out, in, height, width) |
+| dense weights | (in, out) | (out, in) |
+| input of a dense layer that reads maps | height, width, map | map, height, width |
+
+The maps of tower 2 follow those of tower 1, as the second group follows the first in Caffe and PyTorch.
 """
 
 import math
@@ -20,10 +24,10 @@ Arrays = Mapping[str, Mapping[str, Float32[np.ndarray, "..."]]]  # {layer: {kern
 
 @dataclass(frozen=True)
 class MapsFirstLayer:
-    """A layer's weights with maps first."""
+    """The weights of a layer, with maps first."""
 
-    name: str  # in the file they come from or go to
-    kernel: np.ndarray  # (out, in of its group, height, width), or (out, in)
+    name: str  # in the file
+    kernel: np.ndarray  # (out, in per group, height, width), or (out, in)
     bias: np.ndarray  # (out,)
 
 
@@ -33,7 +37,7 @@ def layer_rows(net: Architecture) -> list[Row]:
 
 
 def maps_first_shape(row: Row) -> tuple[int, ...]:
-    """Of the layer's kernel, maps first."""
+    """The shape of the layer's kernel with maps first."""
     layer = row.layer
     if isinstance(layer, Conv):
         return layer.kernels, row.input_shape[-1], layer.size, layer.size
@@ -41,9 +45,9 @@ def maps_first_shape(row: Row) -> tuple[int, ...]:
 
 
 def maps_last_shape(row: Row) -> tuple[int, ...]:
-    """Of the layer's kernel, maps last, without the padding of the classes."""
+    """The shape of the layer's kernel with maps last, without the class that makes their number even."""
     layer = row.layer
-    if isinstance(layer, Local):  # as flax.linen.ConvLocal has it
+    if isinstance(layer, Local):  # as in flax.linen.ConvLocal
         return *row.output_shape[:2], layer.size**2 * row.input_shape[-1], layer.kernels
     if isinstance(layer, Conv):
         return layer.size, layer.size, row.input_shape[-1], layer.kernels
@@ -51,22 +55,22 @@ def maps_last_shape(row: Row) -> tuple[int, ...]:
 
 
 def maps_last_bias_shape(row: Row) -> tuple[int, ...]:
-    """Of the layer's bias, without the padding of the classes."""
+    """The shape of the layer's bias with maps last, without the class that makes their number even."""
     return row.output_shape if isinstance(row.layer, Local) else row.output_shape[-1:]
 
 
 def from_maps_first(net: Architecture, layers: Sequence[MapsFirstLayer], file: str, network: str) -> Arrays:
-    """The network's parameters from layers in its own order; their names may be any.
+    """The network's parameters, from layers in the network's order under any names.
 
     Args:
-      file: where the layers come from, for a message.
-      network: what the network is called there.
+      file: the layers' file, for messages.
+      network: the network's name, for messages.
 
     Returns:
-      Arrays of float32, the classes padded to even with zeros.
+      Arrays of float32, with zeros for an added class where the number of classes is odd.
 
     Raises:
-      UserError: a layer's shape is another, or there are too few or too many; names the first.
+      UserError: a layer has the wrong shape, or there are too few or too many layers; names the first.
     """
     rows, arrays = layer_rows(net), {}
     for place in range(max(len(rows), len(layers))):
@@ -88,10 +92,10 @@ def from_maps_first(net: Architecture, layers: Sequence[MapsFirstLayer], file: s
 
 
 def to_maps_first(net: Architecture, arrays: Arrays) -> list[MapsFirstLayer]:
-    """The network's layers in their order, maps first, without the padding of the classes.
+    """The network's layers in their order, without the class that makes their number even.
 
     Raises:
-      UserError: one is locally connected, which PyTorch and Caffe have no layer for.
+      UserError: a layer is locally connected; PyTorch and Caffe have no such layer.
     """
     for layer in net.layers:
         if isinstance(layer, Local):
@@ -109,7 +113,7 @@ def to_maps_first(net: Architecture, arrays: Arrays) -> list[MapsFirstLayer]:
 def _maps_last(kernel: np.ndarray, reads: tuple[int, ...]) -> np.ndarray:
     if kernel.ndim == 4:
         return _single(kernel.transpose(2, 3, 1, 0))
-    maps_first = (reads[-1], *reads[:-1])  # (units,) stays as it is
+    maps_first = (reads[-1], *reads[:-1])  # (units,) is unchanged
     axes = (*range(2, len(reads) + 1), 1, 0)
     return _single(kernel.reshape(len(kernel), *maps_first).transpose(axes).reshape(-1, len(kernel)))
 
@@ -127,12 +131,12 @@ def _single(array: np.ndarray) -> Float32[np.ndarray, "..."]:
 
 
 def padded(net: Architecture, arrays: Arrays) -> Arrays:
-    """With as many zeros for classes as make their number even."""
+    """Adds a class of zeros where the number of classes is odd, so that two towers can share them."""
     return _classes(net, arrays, lambda array: np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, net.classes % 2)]))
 
 
 def unpadded(net: Architecture, arrays: Arrays) -> Arrays:
-    """Without what makes the number of classes even."""
+    """Removes the class that `padded` added."""
     return _classes(net, arrays, lambda array: array[..., : net.classes])
 
 

@@ -1,7 +1,8 @@
-"""This program's own weights as one safetensors file, with all that a run has: config, preprocessing, class names.
+"""A run in a single safetensors file: weights, config, preprocessing and class names.
 
-Tensors are called `conv1/kernel`, `conv1/bias`, ... as in a checkpoint, maps last; `mean_image` and `rgb_covariance`
-are the preprocessing. The header's metadata has `alexnet_jax`, JSON with `config` and `classes`.
+The tensors have the names and the order of axes that a checkpoint has (`conv1/kernel`, `conv1/bias`, ...; maps last).
+`mean_image` and `rgb_covariance` are the preprocessing. The header's metadata has the key `alexnet_jax`: JSON with
+`config` and `classes`.
 """
 
 import json
@@ -26,56 +27,56 @@ MEAN, COVARIANCE = "mean_image", "rgb_covariance"
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds."""
+    """The content of a file."""
 
     config: dict[str, Any]
     classes: tuple[str, ...]
     mean_image: Float32[np.ndarray, "resize resize 3"]
     rgb_covariance: Float64[np.ndarray, "3 3"]
-    arrays: Arrays  # without the padding of the classes
+    arrays: Arrays  # without the class that makes their number even
 
 
 def encode(net: Architecture, contents: Contents) -> bytes:
-    """The file."""
+    """The bytes of the file."""
     arrays = unpadded(net, contents.arrays)
-    tensors = {f"{layer}/{name}": array for layer, of_layer in arrays.items() for name, array in of_layer.items()}
+    tensors = {f"{layer}/{name}": array for layer, weights in arrays.items() for name, array in weights.items()}
     tensors |= {MEAN: contents.mean_image, COVARIANCE: contents.rgb_covariance}
-    # One entry: the library writes several in any order, and the same network is to be the same file.
+    # A single entry: the library writes several in random order, and equal networks must give equal files.
     metadata = {KEY: json.dumps({"config": contents.config, "classes": contents.classes})}
     return save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
 
 
 def read(path: Path) -> Contents:
-    """What `encode` made.
+    """Reads a file that `encode` made.
 
     Raises:
-      UserError: the file cannot be read, is not whole, or is no such file.
+      UserError: the file cannot be read, is incomplete, or `encode` did not make it.
     """
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
             if KEY not in metadata:
                 raise UserError(
-                    f"--weights={path} has none of this program's own networks, as --mode=export --format=safetensors "
-                    "writes them; for PyTorch's names give --format=torchvision"
+                    f"--weights={path} was not written by --mode=export --format=safetensors; for a file with "
+                    "PyTorch's names give --format=torchvision"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        said = json.loads(metadata[KEY])
-        config, classes = said["config"], said["classes"]
+        described = json.loads(metadata[KEY])
+        config, classes = described["config"], described["classes"]
         mean_image, rgb_covariance = tensors.pop(MEAN), tensors.pop(COVARIANCE)
     except OSError as error:
         raise UserError(f"--weights={path} cannot be read ({error.strerror or error}); name a .safetensors") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--weights={path} is no complete .safetensors ({error}); export it again") from error
-    is_whole = (
+    is_complete = (
         isinstance(config, dict)
         and all(isinstance(config.get(group), dict) for group in GROUPS)
         and isinstance(classes, list)
-        and all(isinstance(one, str) for one in classes)
+        and all(isinstance(name, str) for name in classes)
         and mean_image.ndim == 3
         and rgb_covariance.shape == (3, 3)
     )
-    if not is_whole:
+    if not is_complete:
         raise UserError(f"--weights={path} lacks a config, class names or preprocessing; export it again")
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for name, tensor in tensors.items():
@@ -86,7 +87,18 @@ def read(path: Path) -> Contents:
 
 
 def parameters(net: Architecture, arrays: Mapping[str, Mapping[str, np.ndarray]], file: str, network: str) -> Arrays:
-    """The network's parameters, the classes padded to even. Raises UserError at the first layer that differs."""
+    """The network's parameters, from the arrays of a file.
+
+    Args:
+      file: the file, for messages.
+      network: the network's name, for messages.
+
+    Returns:
+      Arrays of float32, with zeros for an added class where the number of classes is odd.
+
+    Raises:
+      UserError: the layers differ from the network's; names the first.
+    """
     names = [row.name for row in layer_rows(net)]
     more = [name for name in arrays if name not in names]
     for row in layer_rows(net):

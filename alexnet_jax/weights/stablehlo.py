@@ -1,4 +1,4 @@
-"""The whole of a trained network as one StableHLO program: pixels in, probabilities out."""
+"""A trained network as a single StableHLO program, from pixels to probabilities."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,17 +20,17 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 def encode(
     recipe: Recipe, params: Params, mean_image: Float[Array, "resize resize 3"], platforms: Sequence[str]
 ) -> bytes:
-    """What `jax.export.deserialize(...).call(pictures)` runs, on any of the platforms.
+    """The serialized program, for `jax.export.deserialize(...).call(pictures)` on any of the platforms.
 
-    It takes uint8 [batch, resize, resize, 3], squares as they are prepared, of any batch, and returns float32
-    [batch, classes]: the softmax of each square's centre.
+    It takes prepared squares, uint8 [batch, resize, resize, 3] with any batch, and returns float32 [batch, classes]:
+    the softmax for each square's centre.
 
     Raises:
-      UserError: a platform that does not exist.
+      UserError: a platform is unknown.
     """
     for platform in platforms:
         if platform not in PLATFORMS:
-            raise UserError(f"--platforms names '{platform}'; there are {', '.join(PLATFORMS)}")
+            raise UserError(f"--platforms names '{platform}'; choose from {', '.join(PLATFORMS)}")
     program = jax.jit(partial(probabilities, recipe, params, mean_image))
     shape = export.symbolic_shape("batch, {0}, {0}, 3".format(len(mean_image)))
     described = jax.ShapeDtypeStruct(shape, jnp.uint8)
@@ -44,7 +44,7 @@ def probabilities(
     mean_image: Float[Array, "resize resize 3"],
     pictures: UInt8[Array, "batch resize resize 3"],
 ) -> Float[Array, "batch classes"]:
-    """The softmax of the centre of each square; both towers on one device."""
+    """The softmax for the centre of each square; both towers on one device."""
     net, size = AlexNet(recipe.architecture, dtype=recipe.dtype), recipe.architecture.input_size
     first = centre_offset(len(mean_image), size)
     centre = slice(first, first + size)

@@ -96,7 +96,7 @@ def test_damaged_files_are_refused(tmp_path: Path, weights: Path) -> None:
     for kind in ("caffe", "torchvision", "safetensors"):
         for path in (tmp_path / "absent.safetensors", tmp_path):
             refused(tmp_path / "run", "--weights=", format=kind, weights=str(path))
-    said = "none of this program's own networks"
+    said = "was not written by --mode=export"
     refused(tmp_path / "run", said, format="safetensors", weights=str(tmp_path / "whole.safetensors"))
 
 

@@ -22,7 +22,7 @@ def test_the_synsets_are_tfds_own_and_each_has_words() -> None:
 
 def test_other_numbers_have_a_file_s_names_or_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert class_names(3, "") == ("0", "1", "2")
-    assert "no names are known" in capsys.readouterr().err
+    assert "the 3 classes have no names" in capsys.readouterr().err
     file = tmp_path / "names"
     file.write_text("pied wagtail\r\nStraße\n2\n\n", encoding="utf-8", newline="")
     assert class_names(3, str(file)) == ("pied wagtail", "Straße", "2")
