@@ -16,7 +16,7 @@ HEAD = """# What was done to runs, and what happened
 - Lines that metrics.jsonl lost stay lost, and the program says so. The parameters are the same.
 - On a disk that was too small, TensorBoard may lack the pictures of a validation for which there was no room.
 
-| fault | tried | survived | steps done again, at most | result identical | refused in a sentence |
+| fault | tried | survived | steps repeated, at most | result identical | refused in a sentence |
 |---|---:|---:|---:|---:|---:|
 """
 
