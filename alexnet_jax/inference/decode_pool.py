@@ -3,12 +3,12 @@
 No TensorFlow is needed for it.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +20,9 @@ from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.batch import Batch, without_draws
 from alexnet_jax.data.decode import decoder, squares, worker_processes
 from alexnet_jax.data.decode.squares import Picture, UnusablePicture
+from alexnet_jax.data.decode.worker_processes import bounded_map, lists
 
-CHUNK = 16  # pictures that one process or thread works on at a time
+PICTURES_A_TASK = 16  # pictures that one process or thread works on at a time
 FOR_PROCESSES = 256  # pictures; for fewer it takes longer to start processes than to decode
 
 
@@ -86,12 +87,12 @@ def batches(
 
 
 def read(given: Sequence[Picture | Image.Image], data: ConfigDict, pool: Executor) -> Iterator[Read]:
-    """Every picture in its order, made as preparing makes it, but with no loss to a JPEG.
+    """Every picture in its order, made as preparing makes it, but not encoded as JPEG.
 
     Args:
-      given: files, or pictures in memory, which are made in this thread.
+      given: files, or pictures in memory, which this thread makes squares of.
       data: the config's group.
-      pool: decodes the files; at most two pieces of work for each core are under way or wait to be taken.
+      pool: decodes the files; it is given at most two chunks for each core at a time.
     """
     make = partial(
         squares.make_squares,
@@ -103,29 +104,15 @@ def read(given: Sequence[Picture | Image.Image], data: ConfigDict, pool: Executo
         obey_profiles=data.colour_profiles == "srgb",
         part=data.square,
     )
-    waiting: deque[tuple[list[Picture], Future[squares.Squares]]] = deque()
-
-    def first() -> Iterator[Read]:
-        chunk, future = waiting.popleft()
-        squares = future.result()
-        for picture, stored, reason in zip(chunk, squares.stored, squares.reasons, strict=True):
-            yield Read(picture.name, None if stored is None else _array(stored, data.resize), reason)
-
-    chunk: list[Picture] = []
-    for number, one in enumerate(given):
-        if isinstance(one, Picture):
-            chunk.append(one)
-        if len(chunk) == CHUNK or (chunk and not isinstance(one, Picture)):
-            waiting.append((chunk, pool.submit(make, chunk)))
-            chunk = []
-        while len(waiting) > (2 * worker_processes.cores() if isinstance(one, Picture) else 0):
-            yield from first()
-        if isinstance(one, Image.Image):
-            yield _in_memory(f"picture {number}", one, data)
-    if chunk:
-        waiting.append((chunk, pool.submit(make, chunk)))
-    while waiting:
-        yield from first()
+    for _, group in groupby(enumerate(given), key=lambda numbered: isinstance(numbered[1], Picture)):
+        of_one_kind = list(group)
+        for number, image in of_one_kind:
+            if isinstance(image, Image.Image):
+                yield _in_memory(f"picture {number}", image, data)
+        chunks = lists((file for _, file in of_one_kind if isinstance(file, Picture)), PICTURES_A_TASK)
+        for chunk, made in bounded_map(pool, make, chunks, 2 * worker_processes.cores()):
+            for picture, stored, reason in zip(chunk, made.stored, made.reasons, strict=True):
+                yield Read(picture.name, None if stored is None else _array(stored, data.resize), reason)
 
 
 def _array(stored: bytes, side: int) -> UInt8[np.ndarray, "{side} {side} 3"]:

@@ -41,7 +41,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
         "classes": len(prepared.classes),
         "rejected": len(text.splitlines()),
         "sheet": str(sheet) if sheet else None,
-        "left_out": {one["reason"]: one["count"] for one in summary["left_out"]} if summary else {},
+        "left_out": {one["reason"]: one["count"] for one in summary["left_out"]},
         "bytes": sum(path.stat().st_size for path in prepared.folder.iterdir()),
         "mean_rgb": [float(x) for x in statistics.mean_image.mean(axis=(0, 1))],
         "rgb_covariance": statistics.rgb_covariance.tolist(),

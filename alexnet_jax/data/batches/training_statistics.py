@@ -21,12 +21,10 @@ def training_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
 def measured_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
     """The statistics of the config's training split; any but those that preparing took are computed when asked for."""
     data = config.data
-    known = load_summary(source.folder) or {}
-    # Sets of earlier versions do not say which split theirs are of.
-    if known.get("statistics", data.train_split) == data.train_split and not {"[", "+"} & set(data.train_split):
+    if load_summary(source.folder)["statistics"] == data.train_split:
         return _load(source.folder / STATISTICS, source.resize)
     name = f"preprocessing-{quote(data.train_split, safe='')}.npz"
-    cache = [*folders(data)][-1]
+    cache = folders(data)[-1]
     for folder in (source.folder, cache):
         if (folder / name).is_file():
             return _load(folder / name, source.resize)

@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from alexnet_jax import signals
 from alexnet_jax.messages import UserError
@@ -17,6 +19,9 @@ from alexnet_jax.messages import UserError
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT_BYTES = 32 << 20  # the most that it takes for the second
 NAME_BYTES = 512  # of a picture's name, as far as it is noted
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Died(UserError):
@@ -119,3 +124,37 @@ def processes() -> Iterator[ProcessPoolExecutor]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def bounded_map(
+    pool: Executor, function: Callable[[T], R], items: Iterable[T], at_most: int
+) -> Generator[tuple[T, R], None, None]:
+    """Computes `function(item)` for each item in the pool, some items ahead of their use.
+
+    Closing the iterator, or an error, cancels what the pool has not begun.
+
+    Args:
+      at_most: items that wait, are computed, or are computed and not yet yielded, at any time.
+
+    Yields:
+      Each item and its result, in the order of the items. An error of `function` is raised in its item's place.
+    """
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    rest = iter(items)
+    try:
+        while True:
+            for item in islice(rest, at_most - len(waiting)):
+                waiting.append((item, pool.submit(function, item)))
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            yield item, future.result()
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def lists(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`; the last list may be shorter."""
+    rest = iter(items)
+    return iter(lambda: list(islice(rest, size)), [])

@@ -8,12 +8,12 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,22 +32,24 @@ class Listing:
     """All that a source has, without its pixels."""
 
     source: Source
+    stamp: str  # changes when a picture does, also if its name and size stay
 
     @cached_property
     def digest(self) -> str:
         """Of classes, splits, and each picture's name, label and size, in their order."""
         digest = hashlib.blake2b(digest_size=16)
-        for part in self._parts():
+        for part in self.lines():
             digest.update(part)
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Writes the lines into the folder."""
         with open(folder / PICTURES, "wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as file:
-            for part in self._parts():
+            for part in self.lines():
                 file.write(part)
 
-    def _parts(self) -> Iterator[bytes]:
+    def lines(self) -> Iterator[bytes]:
+        """The listing as JSON lines, some thousand at a time: first classes and splits, then each picture."""
         head = {"classes": self.source.classes, "splits": {n: s.count for n, s in self.source.splits.items()}}
         yield f"{json.dumps(head)}\n".encode()
         rows = (
@@ -63,7 +65,7 @@ class Listing:
         return np.fromiter((picture.label for picture in self.source.splits[split].listed), np.int64)
 
 
-def list_whole(source: Source) -> Listing:
+def list_whole(source: Source, stamp: str = "") -> Listing:
     """The source's listing. Raises UserError if it cannot be prepared as it is."""
     for name in source.classes:
         _require_storable(name)
@@ -83,7 +85,7 @@ def list_whole(source: Source) -> Listing:
                 f"'{source.name}' has no picture in its split {name}; put some there, or, where that split is held out "
                 "of training, two pictures at least into a class"
             )
-    return Listing(source)
+    return Listing(source, stamp)
 
 
 def _require_storable(name: str) -> None:
@@ -127,11 +129,10 @@ def left_out(source: Source) -> dict[str, int]:
     return {one.reason: one.count for one in source.left_out}
 
 
-def save_summary(folder: Path, listing: Listing, stamp: str, stored: dict[str, list[int]], summed: str) -> None:
+def save_summary(folder: Path, listing: Listing, stored: dict[str, list[int]], summed: str) -> None:
     """Writes what became of the listing, and checks the account: what was met is stored, rejected or left out.
 
     Args:
-      stamp: what changes when a picture does, also at the same name and size.
       stored: of each split, pictures by label.
       summed: the split that the set's statistics are of; '' where it has none.
 
@@ -151,7 +152,7 @@ def save_summary(folder: Path, listing: Listing, stamp: str, stored: dict[str, l
         )
     summary = {
         "digest": listing.digest,
-        "stamp": stamp,
+        "stamp": listing.stamp,
         "statistics": summed,
         "met": source.met,
         "splits": {name: {**counts, "stored_by_class": stored[name]} for name, counts in splits.items()},
@@ -161,15 +162,13 @@ def save_summary(folder: Path, listing: Listing, stamp: str, stored: dict[str, l
     (folder / LISTING).write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def load_summary(folder: Path) -> dict[str, Any] | None:
-    """What `save_summary` wrote into a prepared set; None for one that an earlier version prepared."""
+def load_summary(folder: Path) -> dict[str, Any]:
+    """What `save_summary` wrote into a prepared set. Raises UserError if it cannot be read."""
     try:
         known = json.loads((folder / LISTING).read_text())
-        if not {"digest", "stamp", "left_out"} <= known.keys():
+        if not {"digest", "stamp", "statistics", "left_out"} <= known.keys():
             raise ValueError("it is no summary of a listing")
         return known
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{folder / LISTING} cannot be read ({error}); remove '{folder}' to prepare anew") from error
 
@@ -178,46 +177,41 @@ def difference(folder: Path, listing: Listing) -> str:
     """What has changed since the listing in the folder was written, in words."""
     try:
         with gzip.open(folder / PICTURES, "rt") as file:
-            before, classes = _by_name(file)
+            before, classes_before = _by_name_and_class(file)
     except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError):
         return "what was listed before cannot be read"
-    lines = (line for part in listing._parts() for line in part.decode().splitlines())
-    now, classes_now = _by_name(lines)
-    added, removed = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
-    both = sorted(now.keys() & before.keys())
-    moved = [key for key in both if now[key][0] != before[key][0]]
-    classes_of = {name: label for name, label in removed}
-    otherwise = [key for key in added if key[0] in classes_of]
-    names = {name for name, _ in otherwise}
-    added, removed = ([key for key in keys if key[0] not in names] for keys in (added, removed))
-    changed = [key for key in both if now[key][0] == before[key][0] and now[key] != before[key]]
-    parts = [
-        f"new classes: {_some(sorted(set(classes_now) - set(classes)))}",
-        f"classes gone: {_some(sorted(set(classes) - set(classes_now)))}",
-        *(
-            f"{what}: {_some([name for name, _ in keys])}"
-            for what, keys in (
-                ("added", added),
-                ("removed", removed),
-                ("of another size", changed),
-                ("in another split", moved),
-                ("of another class", otherwise),
-            )
-        ),
-    ]
-    said = [part for part in parts if not part.endswith(": ")]
+    now, classes_now = _by_name_and_class(line for part in listing.lines() for line in part.decode().splitlines())
+    kept, added, removed = now.keys() & before.keys(), now.keys() - before.keys(), before.keys() - now.keys()
+    reclassified = {name for name, _ in added} & {name for name, _ in removed}
+    moved = {key for key in kept if now[key].split != before[key].split}
+    resized = {key for key in kept - moved if now[key] != before[key]}
+    changes = {
+        "new classes": classes_now - classes_before,
+        "classes gone": classes_before - classes_now,
+        "added": [name for name, _ in sorted(added) if name not in reclassified],
+        "removed": [name for name, _ in sorted(removed) if name not in reclassified],
+        "of another size": [name for name, _ in sorted(resized)],
+        "in another split": [name for name, _ in sorted(moved)],
+        "of another class": reclassified,
+    }
+    said = [f"{what}: {_some(sorted(names))}" for what, names in changes.items() if names]
     return "; ".join(said) or "the order of the pictures"
 
 
-def _by_name(lines: Any) -> tuple[dict[tuple[str, str], tuple[str, int]], list[str]]:
-    """Split and size of each picture by its name and class; and the classes."""
+class _Place(NamedTuple):
+    split: str
+    size: int
+
+
+def _by_name_and_class(lines: Iterable[str]) -> tuple[dict[tuple[str, str], _Place], set[str]]:
+    """The split and size of each picture by its name and class; and the classes."""
     rows = iter(lines)
     classes = json.loads(next(rows, "{}"))["classes"]
     found = {}
     for row in rows:
         split, label, size, name = json.loads(row)
-        found[name, classes[label]] = split, size
-    return found, classes
+        found[name, classes[label]] = _Place(split, size)
+    return found, set(classes)
 
 
 def _some(names: list[str]) -> str:

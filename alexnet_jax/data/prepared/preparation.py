@@ -10,22 +10,22 @@ import errno
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.decode import picture_warnings, squares, worker_processes
 from alexnet_jax.data.decode.squares import Picture, Squares
+from alexnet_jax.data.decode.worker_processes import bounded_map, lists
 from alexnet_jax.data.prepared import duplicates
-from alexnet_jax.data.prepared.finished import put_in_place
 from alexnet_jax.data.prepared.listing import Listing, difference, save_summary
 from alexnet_jax.data.prepared.prepared_set import (
     CLASSES,
@@ -44,7 +44,7 @@ from alexnet_jax.data.prepared.prepared_set import (
     require_same_place,
     settings,
 )
-from alexnet_jax.data.prepared.progress import Progress, is_begun, load_progress
+from alexnet_jax.data.prepared.progress import Progress, is_begun, load_progress, remove_progress
 from alexnet_jax.data.prepared.shards import Shards
 from alexnet_jax.data.prepared.statistics import Sums
 from alexnet_jax.data.tensorflow import tf, tfds
@@ -56,8 +56,6 @@ CHUNK = 32  # pictures that one process works on at a time
 ROUND = 256  # pictures between two states on disk
 PER_FILE = 1024  # pictures in a file, about
 WHAT = {"crop": "the centre", "crop_down": "the centre", "squeeze": "the whole"}  # becomes the square
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,16 +70,15 @@ class Decoded:
 class Preparation:
     """A set in the making: the folder where it grows, how far it is, and the sums for its statistics."""
 
-    def __init__(self, listing: Listing, stamp: str, data: ConfigDict, work: Path, folder: Path) -> None:
+    def __init__(self, listing: Listing, data: ConfigDict, work: Path, folder: Path) -> None:
         """Touches nothing yet.
 
         Args:
-          stamp: `sources.stamp` from before the listing, or the source's own.
           data: the config's group.
           work: where the set grows; nobody else's while this runs.
           folder: where it lies in the end.
         """
-        self._listing, self._stamp, self._source = listing, stamp, listing.source
+        self._listing, self._source = listing, listing.source
         self._data, self._work, self._folder = data, work, folder
         self._progress, self._sums = Progress(), Sums.zero(data.resize)
         self._shards = self._shards_of(self._progress)
@@ -151,7 +148,7 @@ class Preparation:
             changed = difference(self._work, self._listing)
             say(f"what is to be prepared has changed since it was begun ({changed}): beginning anew")
             return False
-        if progress.stamp != self._stamp:
+        if progress.stamp != self._listing.stamp:
             say("a file has been changed since it was begun: beginning anew")
             return False
         shards = self._shards_of(progress)
@@ -177,47 +174,37 @@ class Preparation:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self._work / SETTINGS).write_text(json.dumps(settings(self._data), indent=2) + "\n")
         self._listing.save(self._work)
-        self._progress.listing, self._progress.stamp = self._listing.digest, self._stamp
+        self._progress.listing, self._progress.stamp = self._listing.digest, self._listing.stamp
         trained_on = self._data.train_split.partition("[")[0]
         if trained_on in self._source.splits:  # and not several of them
             self._progress.summed = trained_on
 
-    def _to_do(self) -> Iterator[tuple[str, list[Picture]]]:
-        """The pictures that are left, split by split, as many at a time as one process takes."""
-        for name, split in self._source.splits.items():
-            if name not in self._progress.finished:
-                for chunk in _lists(islice(split.pictures(), self._progress.done[name], None), CHUNK):
-                    yield name, chunk
-
     def _decode(self, pool: ProcessPoolExecutor) -> Iterator[Decoded]:
-        """What is to do, in its order, done by all cores; a bounded number is under way."""
+        """The pictures that are left, split by split in their order, made squares by all cores."""
         data = self._data
-        quality = data.jpeg_quality if data.encoding == "jpeg" else 0
-        waiting: deque[tuple[str, list[Picture], Future[Squares]]] = deque()
-
-        def first() -> Decoded:
-            split, chunk, future = waiting.popleft()
-            return Decoded(split, chunk, future.result())
-
-        for split, chunk in self._to_do():
-            summed = split == self._progress.summed
-            future = pool.submit(
+        for name, split in self._source.splits.items():
+            if name in self._progress.finished:
+                continue
+            make = partial(
                 squares.make_squares,
-                *(chunk, data.resize, quality, data.max_pixels, summed),
-                *(data.accept_damaged, data.colour_profiles == "srgb", data.square),
+                side=data.resize,
+                quality=data.jpeg_quality if data.encoding == "jpeg" else 0,
+                max_pixels=data.max_pixels,
+                summed=name == self._progress.summed,
+                accept_damaged=data.accept_damaged,
+                obey_profiles=data.colour_profiles == "srgb",
+                part=data.square,
             )
-            waiting.append((split, chunk, future))
-            if len(waiting) > 3 * worker_processes.cores():
-                yield first()
-        while waiting:
-            yield first()
+            chunks = lists(islice(split.pictures(), self._progress.done[name], None), CHUNK)
+            for chunk, made in bounded_map(pool, make, chunks, 3 * worker_processes.cores()):
+                yield Decoded(name, chunk, made)
 
     def _write_split(self, split: str, decoded: Iterator[Decoded], stop: Stop) -> None:
         """Writes down a split round by round, and the progress after each. Raises Stopped if a signal came."""
         progress, count = self._progress, self._source.splits[split].count
         done = progress.done[split]
         with Advance(f"preparing {split}", count, "pictures", done) as advance:
-            for of_round in _lists(decoded, ROUND // CHUNK):
+            for of_round in lists(decoded, ROUND // CHUNK):
                 self._write_round(split, of_round)
                 progress.save(self._work, self._sums)
                 advance.add(progress.done[split] - advance.done)
@@ -296,7 +283,7 @@ class Preparation:
         if summed:
             self._sums.statistics().save(work / STATISTICS)
         (work / CLASSES).write_text(json.dumps(source.classes) + "\n")
-        save_summary(work, self._listing, self._stamp, stored, summed)
+        save_summary(work, self._listing, stored, summed)
         for sentence in duplicates.write_equal(work, source):
             say(sentence)
         if source.words:
@@ -317,7 +304,7 @@ class Preparation:
         for path in work.iterdir():
             with open(path, "rb") as file:  # so that the renaming comes last on disk too
                 os.fsync(file.fileno())
-        put_in_place(work, self._folder)
+        _put_in_place(work, self._folder)
 
     def _stopped_by_signal(self, name: str) -> Stopped:
         return Stopped(
@@ -339,6 +326,28 @@ def _at_least(path: Path, length: int) -> bool:
     return path.is_file() and path.stat().st_size >= length
 
 
-def _lists(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of `size`; the last may have fewer."""
-    return iter(lambda: list(islice(items, size)), [])
+def _put_in_place(work: Path, folder: Path) -> None:
+    """Gives the finished folder its final name. Raises OSError."""
+    if folder.exists():  # a set from another listing; if this process is killed between the renamings, it comes back
+        os.replace(folder, _replaced(folder))
+    os.replace(work, folder)
+    finish_interrupted(folder)
+
+
+def finish_interrupted(folder: Path) -> None:
+    """Finishes what a preparation that was killed at its very end left undone; does nothing otherwise."""
+    replaced = _replaced(folder)
+    with suppress(OSError):  # nothing was prepared in a place that cannot be written to
+        if replaced.exists() and not folder.exists():
+            os.replace(replaced, folder)
+        elif folder.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            if is_begun(folder):
+                for path in folder.glob(duplicates.digests_name("*")):
+                    path.unlink()
+                (folder / LOCK).unlink(missing_ok=True)
+                remove_progress(folder)
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.replaced")

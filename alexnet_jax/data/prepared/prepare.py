@@ -1,14 +1,14 @@
-"""A config's dataset and its statistics, opened, or prepared where they are not yet."""
+"""Opens a config's dataset, and prepares it first if that is needed."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import sources
-from alexnet_jax.data.prepared.finished import tidy
 from alexnet_jax.data.prepared.listing import Listing, difference, list_whole, load_summary, say_summary
-from alexnet_jax.data.prepared.preparation import Preparation
+from alexnet_jax.data.prepared.preparation import Preparation, finish_interrupted
 from alexnet_jax.data.prepared.prepared_set import (
     VERSION,
     PreparedSet,
@@ -20,48 +20,110 @@ from alexnet_jax.data.prepared.prepared_set import (
 from alexnet_jax.locks import alone_in
 from alexnet_jax.messages import UserError, say
 
+NO_STAMP = ""  # in the summary of the digits, which are written while they are listed
+ANEW = "preparing anew"
+
+
+@dataclass(frozen=True)
+class Absent:
+    """There is no prepared set."""
+
+
+@dataclass(frozen=True)
+class Current:
+    """The prepared set holds the pictures that its source has now, or its source is gone."""
+
+    prepared: PreparedSet
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The source has other pictures now: names, sizes, classes or splits differ."""
+
+    prepared: PreparedSet
+    listing: Listing
+
+
+@dataclass(frozen=True)
+class Touched:
+    """The source has the same names and sizes, but a file was written since."""
+
+    prepared: PreparedSet
+    listing: Listing
+
+
+State = Absent | Current | Changed | Touched
+
 
 def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
     """The config's dataset, prepared first if it is not yet.
 
     Args:
-      anew: prepare again what was prepared from other pictures than there are now.
+      anew: whether to prepare it again if its source has changed.
 
     Raises:
-      UserError: its files are missing or bad, the disk is full, it was prepared with other settings, or, unless
+      UserError: its files are missing or damaged, the disk is full, it was prepared with other settings, or, unless
         `anew`, from other pictures.
     """
     data = config.data
-    listing = None
-    for folder in folders(data):
-        tidy(folder)
-        if is_whole(folder):
-            made = open_set(folder, data)
-            listing = _changed(folder, data)
-            if listing is None:
-                return made
-            if _digest_of(folder) != listing.digest:
-                require_same_place(folder, data)
-                how = difference(folder, listing)
-            elif anew:
-                how = "a file was changed since, names and sizes being the same"
-            else:
-                say(
-                    f"a file in '{data.manual_dir}' was changed after '{folder}' was prepared, names and sizes being "
-                    "the same; if it is another picture now, the same command with --mode=prepare prepares anew"
-                )
-                return made
-            changed = f"'{data.manual_dir}' is not what '{folder}' was prepared from ({how})"
+    listing: Listing | None = None
+    match _state(data):
+        case Current(prepared):
+            return prepared
+        case Touched(prepared, listed):
+            listing = listed
             if not anew:
-                raise UserError(f"{changed}; {_what_to_do(folder)}")
-            say(f"{changed}: preparing anew")
-            break
+                say(
+                    f"a file in '{data.manual_dir}' was changed after '{prepared.folder}' was prepared, names and "
+                    "sizes being the same; if it is another picture now, the same command with --mode=prepare "
+                    "prepares anew"
+                )
+                return prepared
+            say(f"{_changed(data, prepared, 'a file was changed since, names and sizes being the same')}: {ANEW}")
+        case Changed(prepared, listed):
+            listing = listed
+            require_same_place(prepared.folder, data)
+            changed = _changed(data, prepared, difference(prepared.folder, listed))
+            if not anew:
+                raise UserError(
+                    f"{changed}; give the same command with --mode=prepare to prepare anew, after which no run that "
+                    "was trained on its pictures can be resumed, or with --workdir=RUN, the run's folder, and "
+                    f"--config.data.manual_dir= --config.data.prepared_dir={prepared.folder} to resume with what was "
+                    "prepared"
+                )
+            say(f"{changed}: {ANEW}")
     _require_place(data)
-    stamp = sources.stamp(data)
-    listing = listing or list_source(config)
-    stamp = stamp or listing.source.stamp
+    return _prepare(data, listing or list_source(config))
+
+
+def _changed(data: ConfigDict, prepared: PreparedSet, how: str) -> str:
+    return f"'{data.manual_dir}' is not what '{prepared.folder}' was prepared from ({how})"
+
+
+def _state(data: ConfigDict) -> State:
+    """The first prepared set that is found, compared with the source. Raises UserError."""
+    prepared = None
     for folder in folders(data):
-        work = folder.parent / f"{folder.name}.incomplete" if folder.name != VERSION else folder.parent / "incomplete"
+        finish_interrupted(folder)
+        if is_whole(folder):
+            prepared = open_set(folder, data)
+            break
+    if prepared is None:
+        return Absent()
+    stamp = sources.stamp(data)
+    is_stamped_alike = stamp and load_summary(prepared.folder)["stamp"] in (stamp, NO_STAMP)
+    if is_stamped_alike or not sources.is_there(data):
+        return Current(prepared)
+    listing = _list(data)
+    if prepared.listing != listing.digest:
+        return Changed(prepared, listing)
+    return Current(prepared) if _is_of(prepared.folder, listing) else Touched(prepared, listing)
+
+
+def _prepare(data: ConfigDict, listing: Listing) -> PreparedSet:
+    """Prepares the set in the first folder that can be written. Raises UserError."""
+    for folder in folders(data):
+        work = folder.parent / (f"{folder.name}.incomplete" if folder.name != VERSION else "incomplete")
         try:
             work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -71,8 +133,8 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
             say(f"{data.name} is not prepared yet: preparing it in {folder}")
         say_summary(listing)
         with alone_in(work, "prepared"):
-            if not is_whole(folder) or not _is_of(folder, listing, stamp):
-                Preparation(listing, stamp, data, work, folder).run()
+            if not is_whole(folder) or not _is_of(folder, listing):  # another process may have prepared it by now
+                Preparation(listing, data, work, folder).run()
         return open_set(folder, data)
     raise UserError(
         f"the data folder '{refused.filename}' cannot be written ({refused.strerror}); set --config.data.data_dir to a "
@@ -80,17 +142,8 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
     )
 
 
-def _what_to_do(folder: Path) -> str:
-    """Where pictures are not those that the folder was prepared from."""
-    return (
-        "give the same command with --mode=prepare to prepare anew, after which no run that was trained on its "
-        "pictures can be gone on with, or with --workdir=RUN, the run's folder, and "
-        f"--config.data.manual_dir= --config.data.prepared_dir={folder} to go on with what was prepared"
-    )
-
-
 def _require_place(data: ConfigDict) -> None:
-    """Raises UserError, before anything is listed, if the named folder for the prepared set cannot be made."""
+    """Raises UserError, before anything is listed, if the configured folder for the prepared set cannot be made."""
     if not data.prepared_dir:
         return
     named = Path(data.prepared_dir).expanduser().absolute()
@@ -105,35 +158,17 @@ def _require_place(data: ConfigDict) -> None:
 
 
 def list_source(config: ConfigDict) -> Listing:
-    """All that there is to prepare, checked as a whole; no picture is decoded. Raises UserError."""
-    return list_whole(sources.open_source(config.data))
+    """Lists and checks all that there is to prepare; decodes no picture. Raises UserError."""
+    return _list(config.data)
 
 
-def _changed(folder: Path, data: ConfigDict) -> Listing | None:
-    """The listing of what there is to prepare, if the set in the folder is not of it."""
+def _list(data: ConfigDict) -> Listing:
+    stamp = sources.stamp(data)  # taken before the listing, so that a change during it shows later
+    source = sources.open_source(data)
+    return list_whole(source, stamp or source.stamp)
+
+
+def _is_of(folder: Path, listing: Listing) -> bool:
+    """Whether the set in the folder was made from this listing, and no file was written since."""
     known = load_summary(folder)
-    if known is None:
-        say(f"'{folder}' was prepared by an earlier version: it is not known from which pictures")
-        require_same_place(folder, data)
-    if known is None or not sources.is_there(data):
-        return None
-    stamp = sources.stamp(data)
-    if stamp and known["stamp"] == stamp:
-        return None
-    if stamp and not known["stamp"]:  # of a set of TFDS, which earlier versions listed in another way
-        return None
-    listing = list_whole(sources.open_source(data))
-    return None if _is_of(folder, listing, stamp or listing.source.stamp) else listing
-
-
-def _is_of(folder: Path, listing: Listing, stamp: str) -> bool:
-    """Whether the set in the folder was made from this listing, and nothing was changed since."""
-    known = load_summary(folder)
-    if known is None or known["digest"] != listing.digest:
-        return False
-    return known["stamp"] in ("", stamp)  # '': sets of folders that earlier versions made
-
-
-def _digest_of(folder: Path) -> str | None:
-    known = load_summary(folder)
-    return known["digest"] if known else None
+    return known["digest"] == listing.digest and known["stamp"] in (listing.stamp, NO_STAMP)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +18,7 @@ from alexnet_jax.messages import UserError, say
 
 VERSION = "1.0.0"
 INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where its picture begins, and its class
-OF_PICTURES = ("max_pixels", "accept_damaged", "colour_profiles")  # fields by which pictures are taken, or not
-AS_BEFORE = {
-    "accept_damaged": False,
-    "colour_profiles": "ignore",
-    "square": "crop",
-}  # of sets made before there were these fields
+ACCEPTANCE = ("max_pixels", "accept_damaged", "colour_profiles")  # fields that decide which pictures are accepted
 STATISTICS, SETTINGS, REJECTED, WORDS = "preprocessing.npz", "settings.json", "rejected.jsonl", "words.txt"
 ANEW = "remove the folder of the prepared set, and it is prepared anew"
 DIGESTS = "digests.json"  # of the files that have no checksum in them
@@ -41,8 +36,8 @@ class PreparedSet:
     classes: tuple[str, ...]  # names, by label
     resize: int  # pixels of a side
     encoding: str  # jpeg or raw
-    digests: dict[str, str] = field(default_factory=dict)  # of files; none of sets that earlier versions made
-    listing: str = ""  # the digest of what it was prepared from; '' where that is not known
+    digests: dict[str, str]  # of the files that have no checksums in them, by name
+    listing: str  # the digest of the listing that it was prepared from
 
     def examples(self, split: str) -> int:
         """How many the split has. Raises UserError if there is no such split, or nothing in it."""
@@ -135,49 +130,64 @@ def _for_tfds(classes: tuple[str, ...]) -> list[str]:
     return names if len(set(names)) == len(names) else [json.dumps([i, name]) for i, name in enumerate(classes)]
 
 
-def folders(data: ConfigDict) -> Iterator[Path]:
-    """Where the prepared set may lie: where the config says, or with the data, or in the user's cache.
-
-    That of a folder of pictures or of idx files is called as the folder is, with a digest of its path; where no folder
-    is named it is the only one that there is.
-    """
+def folders(data: ConfigDict) -> list[Path]:
+    """Where the prepared set may lie: the first folder that holds it is used, or else the first that can be written."""
     if data.prepared_dir:
-        named = Path(data.prepared_dir).expanduser().absolute()
-        yield named / VERSION if is_whole(named / VERSION) else named
-        return
-    if is_whole(own := root(data) / data.name / VERSION) and (own / SETTINGS).is_file():  # by the set's own name
-        yield own
-    form = f"_{data.resize}" + ("" if data.square == "crop" else f"_{data.square}")
-    beside = root(data) / f"{_plain(data.name)}{form}" / VERSION
-    if kind_of(data.name).is_named_by_folder and data.manual_dir and not _is_earlier_versions(beside, data):
-        pictures = os.path.realpath(Path(data.manual_dir).expanduser())
-        digest = hashlib.blake2b(os.fsencode(pictures), digest_size=4).hexdigest()
-        beside = root(data) / f"{_plain(Path(pictures).name)}-{digest}{form}" / VERSION
-    elif kind_of(data.name).is_named_by_folder and not data.manual_dir:
-        there = [*filter(is_whole, root(data).glob(f"*-{'[0-9a-f]' * 8}{form}/{VERSION}"))]
-        beside = there[0] if len(there) == 1 else beside  # of several it is not known which is meant
-    yield beside
-    yield cache.folder() / beside.relative_to(beside.anchor)
+        return [_configured(data)]
+    beside = _named_by_pictures(data) or _only_one_named_by_pictures(data) or _named_by_set(data)
+    return [*_under_its_own_name(data), beside, _in_cache(beside)]
+
+
+def _configured(data: ConfigDict) -> Path:
+    """Rule: the folder that the config names, or the version in it."""
+    named = Path(data.prepared_dir).expanduser().absolute()
+    return named / VERSION if is_whole(named / VERSION) else named
+
+
+def _under_its_own_name(data: ConfigDict) -> list[Path]:
+    """Rule: the folder with the set's own name, if what lies there was prepared here."""
+    own = root(data) / data.name / VERSION
+    return [own] if is_whole(own) and (own / SETTINGS).is_file() else []
+
+
+def _named_by_pictures(data: ConfigDict) -> Path | None:
+    """Rule: for pictures without a name of their own, their folder's name and a digest of its path."""
+    if not kind_of(data.name).is_named_by_folder or not data.manual_dir:
+        return None
+    pictures = os.path.realpath(Path(data.manual_dir).expanduser())
+    digest = hashlib.blake2b(os.fsencode(pictures), digest_size=4).hexdigest()
+    return root(data) / f"{_plain(Path(pictures).name)}-{digest}{_form(data)}" / VERSION
+
+
+def _only_one_named_by_pictures(data: ConfigDict) -> Path | None:
+    """Rule: if the config names no pictures, the only set that was prepared by the rule above."""
+    if not kind_of(data.name).is_named_by_folder or data.manual_dir:
+        return None
+    there = [*filter(is_whole, root(data).glob(f"*-{'[0-9a-f]' * 8}{_form(data)}/{VERSION}"))]
+    return there[0] if len(there) == 1 else None
+
+
+def _named_by_set(data: ConfigDict) -> Path:
+    """Rule: the set's name."""
+    return root(data) / f"{_plain(data.name)}{_form(data)}" / VERSION
+
+
+def _in_cache(beside: Path) -> Path:
+    """Rule: in the user's cache, for data that cannot be written to."""
+    return cache.folder() / beside.relative_to(beside.anchor)
+
+
+def _form(data: ConfigDict) -> str:
+    return f"_{data.resize}" + ("" if data.square == "crop" else f"_{data.square}")
 
 
 def _plain(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
-def _is_earlier_versions(folder: Path, data: ConfigDict) -> bool:
-    """Whether the set of these pictures lies there, where earlier versions put that of any folder."""
-    if not is_whole(folder):
-        return False
-    try:
-        require_same_place(folder, data)
-    except UserError:
-        return False
-    return True
-
-
 def settings(data: ConfigDict) -> dict[str, str | int | float]:
     """What decides the bytes of a prepared set, by the names of the config's fields."""
-    wanted = {name: data[name] for name in ("name", "resize", "square", "encoding", *OF_PICTURES)}
+    wanted = {name: data[name] for name in ("name", "resize", "square", "encoding", *ACCEPTANCE)}
     if data.encoding == "jpeg":
         wanted["jpeg_quality"] = data.jpeg_quality
     if not kind_of(data.name).has_own_splits:
@@ -190,7 +200,10 @@ def settings(data: ConfigDict) -> dict[str, str | int | float]:
 def _found(folder: Path) -> dict[str, str | int | float]:
     """The settings of what is in the folder. Raises UserError if they cannot be read."""
     try:
-        return {**AS_BEFORE, **json.loads((folder / SETTINGS).read_text())}
+        found = json.loads((folder / SETTINGS).read_text())
+        if not isinstance(found, dict):
+            raise ValueError("it holds no settings")
+        return found
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / SETTINGS} cannot be read ({error}); remove '{folder}' to prepare anew") from error
 
@@ -198,7 +211,7 @@ def _found(folder: Path) -> dict[str, str | int | float]:
 def begins_anew(folder: Path, data: ConfigDict) -> bool:
     """Whether what was begun in the folder took its pictures by other rules, and is not gone on with; says so."""
     found = _found(folder)
-    differ = [f"{name} was {found[name]!r} and is {data[name]!r}" for name in OF_PICTURES if found[name] != data[name]]
+    differ = [f"{k} was {found.get(k)!r} and is {data[k]!r}" for k in ACCEPTANCE if found.get(k) != data[k]]
     if differ:
         say(f"beginning anew in '{folder}', as config.data.{', '.join(differ)}")
     return bool(differ)
@@ -236,18 +249,13 @@ def _of_other_settings(folder: Path, differ: str) -> UserError:
 def open_set(folder: Path, data: ConfigDict) -> PreparedSet:
     """The set in the folder. Raises UserError if it is not the config's, or cannot be read."""
     require_same(folder, data)
-    digests: dict[str, str] = {}
-    listing = ""
     try:
-        if (folder / DIGESTS).exists():
-            digests = json.loads((folder / DIGESTS).read_text())
-            for name in WITHOUT_CHECKSUM:
-                _require_as_written(folder / name, digests)
-            listing = json.loads((folder / LISTING).read_text())["digest"]
+        digests = json.loads((folder / DIGESTS).read_text())
+        for name in WITHOUT_CHECKSUM:
+            _require_as_written(folder / name, digests)
+        listing = json.loads((folder / LISTING).read_text())["digest"]
         builder = tfds.builder_from_directory(folder)
-        classes = tuple(builder.info.features["label"].names)
-        if (folder / CLASSES).is_file():  # sets of earlier versions have none
-            classes = tuple(json.loads((folder / CLASSES).read_text()))
+        classes = tuple(json.loads((folder / CLASSES).read_text()))
     except UserError:
         raise
     except Exception as error:  # TFDS raises many kinds

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from alexnet_jax.data.batches.training_statistics import training_statistics
-from alexnet_jax.data.prepared import finished, preparation, prepare
+from alexnet_jax.data.prepared import preparation, prepare
 from alexnet_jax.data.tensorflow import tf
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, train
@@ -156,9 +156,9 @@ def test_killed_at_the_last_moment_nothing_is_left_over_and_nothing_lost(
 
     os_replace = os.replace
     with monkeypatch.context() as patch:
-        patch.setattr(finished, "os", SimpleNamespace(replace=killed))
+        patch.setattr(preparation, "os", SimpleNamespace(**{**vars(os), "replace": killed}))
         if moment == 2:
-            patch.setattr(finished, "remove_progress", raise_interrupt)
+            patch.setattr(preparation, "remove_progress", raise_interrupt)
         with pytest.raises(KeyboardInterrupt):
             prepare.open_or_prepare(config, anew=True)
     kept = config_of(tmp_path / "p", tmp_path / "d")

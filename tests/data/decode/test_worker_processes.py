@@ -4,13 +4,17 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from alexnet_jax.data.decode import squares, worker_processes
 from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.decode.worker_processes import bounded_map, lists
 from alexnet_jax.messages import UserError
 from tests.photographs import encoded, photograph
 
@@ -127,3 +131,60 @@ def test_a_disk_that_fails_is_a_reason(error: Exception, reason: str, monkeypatc
     monkeypatch.setattr(Picture, "read", fails)
     made = squares.make_squares([Picture("a", 0, data=b"x"), Picture("b", 1, data=b"y")], 32, 0, 10**6, summed=False)
     assert made.reasons == [reason] * 2
+
+
+def slow_square(number: int) -> int:
+    time.sleep(0.02 if number % 3 == 0 else 0.0)
+    return number * number
+
+
+def test_a_bounded_map_keeps_the_order_and_takes_no_more_items_than_may_wait() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    with ThreadPoolExecutor(4) as pool:
+        for done, pair in enumerate(bounded_map(pool, slow_square, items(), at_most=5)):
+            assert pair == (done, done * done)
+            assert len(taken) == min(20, done + 5)
+        assert list(bounded_map(pool, slow_square, [], at_most=5)) == []
+
+
+def test_an_error_in_a_bounded_map_comes_in_its_items_place() -> None:
+    def refuse_three(number: int) -> int:
+        if number == 3:
+            raise UserError("three")
+        return number
+
+    done = []
+    with ThreadPoolExecutor(4) as pool, pytest.raises(UserError, match="three"):
+        for pair in bounded_map(pool, refuse_three, range(9), at_most=9):
+            done.append(pair)
+    assert done == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_a_bounded_map_that_is_closed_cancels_what_is_not_begun() -> None:
+    begun, may_end = [], Event()
+
+    def wait(number: int) -> int:
+        begun.append(number)
+        if number:
+            may_end.wait(10)
+        return number
+
+    with ThreadPoolExecutor(1) as pool:
+        results = bounded_map(pool, wait, range(8), at_most=8)
+        assert next(results) == (0, 0)
+        while len(begun) < 2:
+            time.sleep(0.001)
+        results.close()
+        may_end.set()
+    assert begun == [0, 1]
+
+
+def test_lists_are_of_one_size_but_for_the_last() -> None:
+    assert [*lists(range(7), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [*lists(range(6), 3)] == [[0, 1, 2], [3, 4, 5]] and [*lists([], 3)] == []

@@ -118,16 +118,12 @@ def test_what_is_worth_a_sentence_is_said_at_the_end_of_a_run_that_was_cut_off(
         np.testing.assert_array_equal(by_name["cat/with 2.jpg"], np.asarray(squares.square(left, 32)))
 
 
-def test_a_set_from_before_the_fields_is_one_of_their_defaults(tmp_path: Path) -> None:
+def test_a_set_that_accepted_pictures_by_other_rules_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path / "p", {"cat": 6, "dog": 6})
     made = prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d"))
-    path = made.folder / "settings.json"
-    settings = json.loads(path.read_text())
-    assert (settings.pop("accept_damaged"), settings.pop("colour_profiles")) == (False, "ignore")
-    path.write_text(json.dumps(settings))
-    (made.folder / "digests.json").unlink()
+    settings = json.loads((made.folder / "settings.json").read_text())
+    assert (settings["accept_damaged"], settings["colour_profiles"]) == (False, "ignore")
     before = contents(made.folder)
-    assert prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d")).folder == made.folder
     for name, value in {"accept_damaged": True, "colour_profiles": "srgb"}.items():
         with pytest.raises(UserError, match=rf"prepared with other settings: {name} .* there and .* here"):
             prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d", **{name: value}))
@@ -186,7 +182,7 @@ def test_the_remedy_for_a_process_that_died_works(tmp_path: Path, monkeypatch: p
     assert stored(made) == 70
 
 
-def deadly(*arguments: Any) -> squares.Squares:
+def deadly(*arguments: Any, **fields: Any) -> squares.Squares:
     """`make_squares` in a process that is killed, as by the system, at a picture of more than 25 million pixels."""
     read_header = decoder.read_header
 
@@ -198,4 +194,4 @@ def deadly(*arguments: Any) -> squares.Squares:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoder, "read_header", killed)
-        return squares.make_squares(*arguments)
+        return squares.make_squares(*arguments, **fields)
