@@ -50,17 +50,18 @@ def _ratio(row: dict[str, Any]) -> float | None:
 
 
 def summary(record: dict[str, Any]) -> str:
-    """Plainly, which of the paper's effects show at this size and which do not."""
+    """Which of the paper's effects show at this size and which do not, as a list."""
     by_verdict: dict[str, list[str]] = {"shows": [], "does not show": [], "the other way": []}
     for row in record["rows"]:
         if "verdict" in row:
             by_verdict[row["verdict"]].append(row["what"])
-    parts = [
-        f"with a higher error for every seed, as in the paper: {', '.join(by_verdict['shows']) or 'none'}",
-        f"not told apart by three seeds: {', '.join(by_verdict['does not show']) or 'none'}",
-        f"with a lower error for every seed: {', '.join(by_verdict['the other way']) or 'none'}",
-    ]
-    return f"{'; '.join(parts)}."
+    return "\n".join(
+        [
+            f"- A higher error for every seed, as in the paper: {', '.join(by_verdict['shows']) or 'none'}.",
+            f"- Not told apart by three seeds: {', '.join(by_verdict['does not show']) or 'none'}.",
+            f"- A lower error for every seed: {', '.join(by_verdict['the other way']) or 'none'}.",
+        ]
+    )
 
 
 def page_part(record: dict[str, Any] | None) -> str:
@@ -83,7 +84,10 @@ def page_part(record: dict[str, Any] | None) -> str:
                 if "more" in row
             ),
             "",
-            f"So, at this size: {summary(record)} ReLUs take Figure 1's four layers to 25 % training error in fewer "
-            f"epochs than tanh units by {' and '.join(ratios) or 'no factor that could be told'} (paper: 6).",
+            "At this size:",
+            "",
+            summary(record),
+            "- Figure 1: ReLUs need fewer epochs than tanh units to 25 % training error, by a factor of "
+            f"{' and '.join(ratios) or 'unknown size'} (paper: 6).",
         ]
     )

@@ -39,9 +39,9 @@ from benchmarks.table import put_into_page
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "benchmarks" / "results" / "own_pictures" / "own_pictures.json"
 SHOWN = {  # how many pictures of what, in docs/pictures.md
-    "few": ("64", "two photographs in parts, drawings"),
+    "few": ("64", "parts of two photographs, and drawings"),
     "digits": ("600", "ten handwritten digits, on paper"),
-    "rings": ("2,700 and 300", "parts of photographs, and such with a ring on them"),
+    "rings": ("2,700 and 300", "parts of photographs, without and with a ring drawn on them"),
 }
 CHINA, FLOWER = (Image.fromarray(image) for image in load_sample_images().images)
 MIDDLE = {id(CHINA): (200, 230), id(FLOWER): (320, 210)}  # of the temple, and of the flower, pixels

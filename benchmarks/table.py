@@ -69,15 +69,16 @@ def _machine(record: dict[str, Any]) -> str:
         one = started[0]
         lines += [
             "",
-            f"From the command to the first step: {one['cold_seconds']:.0f} s, and with the programs compiled before "
-            f"{one['warm_seconds']:.0f} s. Training on pictures reaches {one['jpeg_ratio']:.2f} (JPEG) and "
+            f"From the command to the first step: {one['cold_seconds']:.0f} s, or {one['warm_seconds']:.0f} s if the "
+            f"programs were compiled before. Training on pictures reaches {one['jpeg_ratio']:.2f} (JPEG) and "
             f"{one['raw_ratio']:.2f} (raw) of the rate of the step alone.",
         ]
         if "answer_seconds" in one:  # earlier records have none
             lines += [
-                f"A plain `import tensorflow`, with Keras, takes {one['tensorflow_seconds']:.1f} s there, and a whole "
-                f"warm start {one['warm_seconds']:.1f}; describing the network {one['describe_seconds']:.1f} s; a "
-                f"fresh Python to `alexnet_jax.load` and one picture's classes {one['answer_seconds']:.1f} s."
+                f"On that machine a plain `import tensorflow`, with Keras, takes {one['tensorflow_seconds']:.1f} s; "
+                f"the whole start with compiled programs {one['warm_seconds']:.1f} s; describing the network "
+                f"{one['describe_seconds']:.1f} s; from a fresh Python, `alexnet_jax.load` and the classes of one "
+                f"picture {one['answer_seconds']:.1f} s."
             ]
     waited = [run["result"] for run in runs if run["arguments"][0].endswith("latency.py") and "result" in run]
     if waited:
@@ -85,8 +86,8 @@ def _machine(record: dict[str, Any]) -> str:
         forms = ", ".join(f"{ms:.0f} ms ({name})" for name, ms in one["peer"].items())
         lines += [
             "",
-            f"One picture from its file to its classes, after the first: {one['ours']:.0f} ms; by PyTorch without "
-            f"`torch.compile` {forms}.",
+            f"One picture from its file to its classes, after the first picture: {one['ours']:.0f} ms. PyTorch without "
+            f"`torch.compile` takes {forms}.",
         ]
     return "\n".join(lines)
 

@@ -115,8 +115,10 @@ def test_predictions_have_a_table_of_their_own_with_both_types_in_a_row(tmp_path
     assert "| one view, 1 at a time | 50.0 | 40.0 | 1.25 | 90.0 |  |  |" in lines
     assert "| ten views, 8 at a time | 9.00 | 7.20 | 1.25 |  |  |  |" in lines
     assert not any(line.startswith(("| inference", "| one view, float32")) for line in lines)
-    assert any("with Keras, takes 5.0 s there, and a whole warm start 6.0;" in line for line in lines)
-    assert any("classes, after the first: 25 ms;" in line and "35 ms (LocalResponseNorm)" in line for line in lines)
+    assert any("with Keras, takes 5.0 s; the whole start with compiled programs 6.0 s;" in line for line in lines)
+    assert any(
+        "classes, after the first picture: 25 ms." in line and "35 ms (LocalResponseNorm)" in line for line in lines
+    )
 
 
 def test_without_a_gpu_the_command_for_one_says_so() -> None:

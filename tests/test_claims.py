@@ -52,9 +52,9 @@ def test_the_table_has_means_and_spreads() -> None:
 
 def test_the_summary_says_what_does_not_show_too() -> None:
     said = claims_table.summary(RECORD)
-    assert "as in the paper: no response normalisation;" in said
-    assert "not told apart by three seeds: pooling 2/2 without overlap;" in said
-    assert "with a lower error for every seed: no dropout." in said
+    assert "- A higher error for every seed, as in the paper: no response normalisation." in said
+    assert "- Not told apart by three seeds: pooling 2/2 without overlap." in said
+    assert "- A lower error for every seed: no dropout." in said
     lines = claims_table.page_part(RECORD).splitlines()
     assert "51 minutes" in lines[0] and "2.0 with biases of 0 (paper: 6)" in lines[-1]
 
