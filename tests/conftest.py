@@ -1,6 +1,7 @@
 """Four virtual CPU devices, the digits prepared once, launch.py as a subprocess, a narrow network."""
 
 import gc
+import io
 import json
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
+from absl import flags
 from filelock import FileLock
 from ml_collections import ConfigDict
 
@@ -32,6 +35,7 @@ from ml_collections import ConfigDict
 CHECKED = ["alexnet_jax.network", "alexnet_jax.training", "alexnet_jax.data", "alexnet_jax.devices"]
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
+from alexnet_jax import command_line, signals
 from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.network import architecture
 from tests import launched
@@ -147,6 +151,36 @@ def launch(
 ) -> subprocess.CompletedProcess[str]:
     """Runs launch.py to its end in a process that has its imports already."""
     return Launched(*arguments, cwd=cwd, page=page, **environment).ended(timeout)
+
+
+@contextmanager
+def flags_as_before() -> Iterator[None]:
+    """At its end the process has the flags that it had before; a flag can be defined only once."""
+    before = set(flags.FLAGS)
+    try:
+        yield
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+
+
+def launch_here(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Runs launch.py in this process, which saves a start: for command lines that are refused.
+
+    What it changes in the process (flags, environment) is set back. No signal is listened to.
+    """
+    environment, out, err = dict(os.environ), io.StringIO(), io.StringIO()
+    try:
+        with pytest.MonkeyPatch.context() as patch, flags_as_before(), redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", ["launch.py", *map(str, arguments)])
+            patch.setattr(signals, "listen", lambda: None)
+            with pytest.raises(SystemExit) as ended:
+                command_line.main()
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+    code = ended.value.code
+    return subprocess.CompletedProcess(sys.argv, code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 
 
 def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from alexnet_jax.data.batches.training_statistics import training_statistics
 from alexnet_jax.messages import say
 from alexnet_jax.modes import MODES
 from configs import alexnet, digits
-from tests.conftest import ROOT, SMALL, launch, launch_anew, refusal, result
+from tests.conftest import ROOT, SMALL, flags_as_before, launch, launch_anew, launch_here, refusal, result
 
 
 def imported_by(code: str, *blocked: str) -> set[str]:
@@ -61,14 +61,13 @@ def test_help_lists_every_mode_and_imports_nothing_heavy() -> None:
 
 def test_what_waits_for_a_first_step_or_a_first_answer_imports_no_more_than_it_needs() -> None:
     """Each takes from a quarter of a second to five: Keras, as TensorFlow's own, and all that Keras imports."""
-    for mode in ("train", "evaluate"):
-        modules = modules_of(f"import alexnet_jax.modes.{mode}")
-        assert "tensorflow" in modules
-        assert not modules & {"keras", "tf_keras", "sklearn", "scipy.stats", "matplotlib", "tensorboard"}
-    for mode in ("describe", "communication", "predict", "table", "export", "import_"):
-        assert "tensorflow" not in imported_by(f"import alexnet_jax.modes.{mode}"), mode
-    assert "jax" not in imported_by("import alexnet_jax.modes.describe")
-    assert "tensorflow" not in imported_by("import alexnet_jax.inference.net")
+    modules = modules_of("import alexnet_jax.modes.train, alexnet_jax.modes.evaluate")
+    assert "tensorflow" in modules
+    assert not modules & {"keras", "tf_keras", "sklearn", "scipy.stats", "matplotlib", "tensorboard"}
+    light = ("modes.describe", "modes.communication", "modes.predict", "modes.table", "modes.export", "modes.import_")
+    assert "jax" not in imported_by(f"import alexnet_jax.{light[0]}")
+    imports = [f"import alexnet_jax.{name}\nassert 'tensorflow' not in sys.modules, '{name}'" for name in light]
+    assert "tensorflow" not in imported_by("\n".join([*imports, "import alexnet_jax.inference.net"]))
     # Whoever asks for it gets Keras, and the one that comes with TensorFlow.
     assert {"keras", "keras.src.layers.core.dense"} <= modules_of(
         "from alexnet_jax.data.tensorflow import tf\nimport os\ntf.keras.layers.Dense\n"
@@ -144,10 +143,11 @@ def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir:
 def test_the_default_workdir_is_the_configs_name() -> None:
     from absl import flags
 
-    flag_definitions.define_flags()
-    flags.FLAGS(["launch.py"])
-    assert command_line._workdir("configs/digits.py") == Path.cwd() / "runs" / "digits"
-    assert command_line._workdir("configs/alexnet.py:one_gpu") == Path.cwd() / "runs" / "alexnet-one_gpu"
+    with flags_as_before():
+        flag_definitions.define_flags()
+        flags.FLAGS(["launch.py"])
+        assert command_line._workdir("configs/digits.py") == Path.cwd() / "runs" / "digits"
+        assert command_line._workdir("configs/alexnet.py:one_gpu") == Path.cwd() / "runs" / "alexnet-one_gpu"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,10 @@ def test_the_default_workdir_is_the_configs_name() -> None:
         (("--config.data.crop=80",), ("config.data.crop", "80", "config.data.resize")),
         (("--config.data.crop=20",), ("pool2", "config.data.crop")),
         (("--config.mesh.model=3",), ("config.mesh.model", "1 or 2")),
-        (("--config.mesh.data=3",), ("config.train.batch_size", "multiple of 3")),
+        (
+            ("--config.mesh.data=3", "--config.mesh.model=1"),
+            ("config.train.batch_size", "multiple of 3"),
+        ),
         (("--config.model.kernels=(24,63,96,96,64)",), ("conv2 has 63", "config.model.kernels")),
         (("--config.model.dtype=int8",), ("config.model.dtype", "bfloat16")),
         (("--config.schedule.kind=cosine",), ("config.schedule.kind", "plateau")),
@@ -179,7 +182,7 @@ def test_the_default_workdir_is_the_configs_name() -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
-    sentence = refusal(launch("--config=configs/digits.py", f"--workdir={tmp_path / 'run'}", *flags))
+    sentence = refusal(launch_here("--config=configs/digits.py", f"--workdir={tmp_path / 'run'}", *flags))
     for word in words:
         assert word in sentence
     assert not (tmp_path / "run").exists()
@@ -223,7 +226,7 @@ def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], word
 )
 def test_a_config_of_ones_own_is_checked(lines: str, words: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(lines + "\n")
-    sentence = refusal(launch(f"--config={tmp_path / 'own.py'}", "--mode=describe"))
+    sentence = refusal(launch_here(f"--config={tmp_path / 'own.py'}", "--mode=describe"))
     for word in words:
         assert word in sentence
 
@@ -233,7 +236,7 @@ def test_a_config_of_ones_own_is_checked(lines: str, words: tuple[str, ...], tmp
     [("evaluate", "--runs"), ("figures", "--ensemble"), ("describe", "--runs"), ("train", "--ensemble")],
 )
 def test_folders_of_runs_stand_for_a_config_only_where_they_do(mode: str, flag: str) -> None:
-    assert "--config is missing" in refusal(launch(f"--mode={mode}", f"{flag}=/nowhere"))
+    assert "--config is missing" in refusal(launch_here(f"--mode={mode}", f"{flag}=/nowhere"))
 
 
 def test_two_towers_on_one_accelerator_are_refused(tmp_path: Path) -> None:
@@ -254,7 +257,7 @@ def test_two_towers_on_one_accelerator_are_refused(tmp_path: Path) -> None:
 )
 def test_a_dataset_that_is_not_there_says_how_to_get_it(name: str, words: tuple[str, ...], tmp_path: Path) -> None:
     flags = (f"--config.data.name={name}", f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}")
-    sentence = refusal(launch("--config=configs/alexnet.py", *flags))
+    sentence = refusal(launch_here("--config=configs/alexnet.py", *flags))
     for word in words:
         assert word in sentence
     assert not (tmp_path / "run").exists()
@@ -316,14 +319,14 @@ def test_a_run_with_another_config_is_refused_with_the_differences(data_dir: Pat
 
 
 def test_evaluating_what_is_no_run_is_one_sentence(tmp_path: Path) -> None:
-    sentence = refusal(launch(*SMALL, "--mode=evaluate", f"--workdir={tmp_path / 'none'}"))
+    sentence = refusal(launch_here(*SMALL, "--mode=evaluate", f"--workdir={tmp_path / 'none'}"))
     assert "holds no run" in sentence
     assert not (tmp_path / "none").exists()
 
 
 def test_a_batch_larger_than_the_training_set_is_refused(data_dir: Path, tmp_path: Path) -> None:
     flags = (*SMALL, f"--config.data.data_dir={data_dir}", f"--workdir={tmp_path / 'run'}")
-    sentence = refusal(launch(*flags, "--config.train.batch_size=2000"))
+    sentence = refusal(launch_here(*flags, "--config.train.batch_size=2000"))
     assert "1437" in sentence and "--config.train.batch_size" in sentence
 
 

@@ -14,7 +14,7 @@ from alexnet_jax.inference.features_folder import about
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, communication
 from configs import alexnet
-from tests.conftest import launch, narrowed, refusal, result
+from tests.conftest import launch, launch_here, narrowed, refusal, result
 
 CONFIG = "--config=configs/digits.py"
 
@@ -58,7 +58,7 @@ def test_names_that_are_no_utf_8_are_json_that_every_reader_takes() -> None:
     ],
 )
 def test_a_flag_that_is_wrong_is_a_sentence(flag: str, sentence: str) -> None:
-    assert sentence in refusal(launch("--config=configs/digits.py", flag))
+    assert sentence in refusal(launch_here("--config=configs/digits.py", flag))
 
 
 def test_places_that_cannot_be_are_sentences_without_numbers_of_the_system(tmp_path: Path) -> None:
@@ -90,10 +90,10 @@ def test_of_a_field_that_is_given_twice_the_last_counts() -> None:
 
 def test_flags_of_other_modes_and_a_figure_that_is_not_named(tmp_path: Path) -> None:
     at = f"--workdir={tmp_path / 'run'}"
-    assert "--restart is of --mode=train" in refusal(launch("--mode=evaluate", "--restart", CONFIG, at))
-    said = refusal(launch("--mode=figures", at))
+    assert "--restart is of --mode=train" in refusal(launch_here("--mode=evaluate", "--restart", CONFIG, at))
+    said = refusal(launch_here("--mode=figures", at))
     assert "where no --figure is given" in said and "there are 3, 4, confusion, curves, page" in said
-    assert "holds no run" in refusal(launch("--mode=figures", "--figure=curves", f"--runs={tmp_path / 'run'},"))
+    assert "holds no run" in refusal(launch_here("--mode=figures", "--figure=curves", f"--runs={tmp_path / 'run'},"))
 
 
 def test_a_field_s_value_may_stand_by_itself() -> None:

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from alexnet_jax.config.config import OF_PICTURES, check_config, last_step_of, network_of, recipe_of
 from benchmarks import own_pictures
 from configs import alexnet, photos
-from tests.conftest import launch, refusal, result
+from tests.conftest import launch, launch_here, refusal, result
 
 # A network that compiles in seconds.
 NARROW = (
@@ -78,12 +78,12 @@ def test_fine_tuning_takes_the_network_of_the_run_that_it_starts_from(
     assert "WARNING: the network of" in said and "model.lrn_k is 1.0 here and 2.0 there" in said
     wide = ("--config.model.kernels=(12,24,24,24,12)", "--config.model.units=(24,24)")
     config = ("--config=configs/photos.py", f"--config.data.manual_dir={folder / 'photos'}", *wide)
-    sentence = refusal(launch(*config, given, f"--workdir={folder / 'none'}"))
+    sentence = refusal(launch_here(*config, given, f"--workdir={folder / 'none'}"))
     assert "has no layer" in sentence and not (folder / "none").exists()
 
 
 def test_a_run_of_photos_is_called_as_their_folder_and_a_variant_asks_for_a_donor(folder: Path) -> None:
-    sentence = refusal(launch("--config=configs/photos.py:caffe", f"--config.data.manual_dir={folder / 'photos'}"))
+    sentence = refusal(launch_here("--config=configs/photos.py:caffe", f"--config.data.manual_dir={folder / 'photos'}"))
     assert "first run python launch.py --config=configs/alexnet.py:caffe" in sentence
     assert not (Path("runs") / "photos").exists()
 

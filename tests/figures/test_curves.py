@@ -13,7 +13,7 @@ from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
 from alexnet_jax.runs.folder import create_run, open_run
 from configs import digits
-from tests.conftest import launch, refusal, result
+from tests.conftest import launch, launch_here, refusal, result
 
 
 def run_of(folder: Path, errors: list[float], steps_per_epoch: int, classes: str = "ab") -> Path:
@@ -75,7 +75,7 @@ def test_a_run_alone_and_runs_without_numbers(tmp_path: Path) -> None:
     assert result(done)["runs"][0]["best_top1_error"] == 0.25
     assert "run: best top-1 error 25.00% at epoch 1.00" in done.stderr
     empty = run_of(tmp_path / "empty", [], 10)
-    said = refusal(launch("--mode=figures", "--figure=curves", f"--runs={folder},{empty}"))
+    said = refusal(launch_here("--mode=figures", "--figure=curves", f"--runs={folder},{empty}"))
     assert f"the run in {empty} has no numbers yet" in said
     with pytest.raises(UserError, match="holds no run"):
         figures.run(None, Invocation(tmp_path, restart=False, figure="curves", runs=(str(tmp_path / "none"),)))

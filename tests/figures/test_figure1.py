@@ -13,7 +13,7 @@ from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
 from alexnet_jax.runs.folder import create_run
 from configs import alexnet, cifar10
-from tests.conftest import launch, refusal, result
+from tests.conftest import launch, launch_here, refusal, result
 
 
 def made_up(folder: Path, activation: str, rate: float, errors: list[float], seed: int = 0) -> Path:
@@ -129,4 +129,4 @@ def test_the_entry_point_takes_runs_without_a_config(tmp_path: Path) -> None:
     folders = [made_up(tmp_path / one, one, 0.01, [0.9, 0.2]) for one in ("relu", "tanh")]
     done = launch("--mode=figures", f"--runs={folders[0]},{folders[1]}", f"--workdir={tmp_path / 'out'}")
     assert result(done)["ratio"] == 1.0
-    assert "holds no run" in refusal(launch("--mode=figures", f"--runs={tmp_path / 'nothing'}"))
+    assert "holds no run" in refusal(launch_here("--mode=figures", f"--runs={tmp_path / 'nothing'}"))

@@ -15,7 +15,7 @@ from alexnet_jax.figures.drawing import Place
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
 from alexnet_jax.network import kernels
-from tests.conftest import launch, refusal, result
+from tests.conftest import launch, launch_here, refusal, result
 from tests.figures.made_up import made_up, narrow
 
 MOST = 0.25  # the largest weight
@@ -147,7 +147,7 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
         (("--figure=3", f"--workdir={workdir}", "some.jpg"), "'some.jpg': files are of --figure=4"),
         (("--figure=confusion", f"--runs={workdir}"), "--runs is of --figure=1, 3, curves"),
     ):
-        assert words in refusal(launch("--mode=figures", *flags))
+        assert words in refusal(launch_here("--mode=figures", *flags))
     for path in (workdir / "checkpoints").iterdir():
         path.rename(tmp_path / path.name)
-    assert "checkpoint" in refusal(launch("--mode=figures", "--figure=3", f"--workdir={workdir}"))
+    assert "checkpoint" in refusal(launch_here("--mode=figures", "--figure=3", f"--workdir={workdir}"))

@@ -17,7 +17,7 @@ from alexnet_jax.inference.examples import Shown, chosen
 from alexnet_jax.inference.net import Net
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
-from tests.conftest import launch, refusal, result
+from tests.conftest import launch, launch_here, refusal, result
 from tests.figures.made_up import made_up, narrow
 
 
@@ -142,7 +142,7 @@ def test_files_as_a_user_names_them(workdir: Path, stored: dict[str, dict[str, A
         assert query["neighbours"][0]["name"] == name and query["neighbours"][0]["distance"] < 1e-4
     assert {one["label"] for one in found["predictions"]} == {None}
     assert found["rejected"][0]["file"] == str(tmp_path / "broken.jpg")
-    assert "broken.jpg cannot be used" in refusal(launch(*flags, tmp_path / "broken.jpg"))
+    assert "broken.jpg cannot be used" in refusal(launch_here(*flags, tmp_path / "broken.jpg"))
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.folder import open_run, own_recipe
 from alexnet_jax.training.step import abstract_state
 from configs import digits
+from tests.conftest import flags_as_before
 from tests.fuzz.chance import BYTES, examples, peak_bytes, put
 
 NUMBERS = st.one_of(
@@ -66,10 +67,10 @@ SECONDS = 10  # of the processor's, for one example
 
 @pytest.fixture(scope="module", autouse=True)
 def defined() -> Iterator[None]:
-    if "config" not in flags.FLAGS:
+    with flags_as_before():
         flag_definitions.define_flags()
-    before = peak_bytes()
-    yield
+        before = peak_bytes()
+        yield
     assert peak_bytes() - before < BYTES
 
 

@@ -17,7 +17,7 @@ from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import ALEXNET
 from alexnet_jax.training.step import Recipe, abstract_state
 from configs import alexnet
-from tests.conftest import NARROW, SMALL, launch, launch_anew, refusal, result
+from tests.conftest import NARROW, SMALL, launch, launch_anew, launch_here, refusal, result
 
 CROSS = ("conv3", "fc6", "fc7", "fc8")
 BATCH = 128
@@ -198,7 +198,7 @@ def test_a_mesh_that_is_not_there_says_what_crosses_between_hosts(tmp_path: Path
     assert (gradients["devices"], gradients["crosses_hosts"]) == (64, True)
     assert gradients["bytes_per_device"] == gradients["bytes"] * 2 * 63 / 64
     assert gradients["bytes_per_link"] == 2 * gradients["bytes_per_device"]  # of the two towers' rings
-    assert "do not fill" in refusal(launch(*SMALL, *flags, "--devices_per_host=7"))
+    assert "do not fill" in refusal(launch_here(*SMALL, *flags, "--devices_per_host=7"))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from alexnet_jax.messages import UserError
-from tests.conftest import launch, refusal
+from tests.conftest import launch_here, refusal
 from tests.weights.files import caffemodel, random_layers
 from tests.weights.networks import exported, imported, narrow, random_run
 
@@ -203,7 +203,7 @@ def test_flags_are_looked_at(tmp_path: Path, weights: Path) -> None:
 
 def test_the_command_line_says_it_in_one_sentence(tmp_path: Path, weights: Path) -> None:
     flags = ("--mode=import", f"--weights={weights}", f"--workdir={tmp_path / 'run'}")
-    said = refusal(launch(*flags, "--format=caffe"))
+    said = refusal(launch_here(*flags, "--format=caffe"))
     assert "where conv1 of alexnet:caffe has (96, 3, 11, 11)" in said
-    assert "--format is missing" in refusal(launch(*flags))
+    assert "--format is missing" in refusal(launch_here(*flags))
     assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ from PIL import Image
 
 import alexnet_jax
 from alexnet_jax.modes import neighbours
-from tests.conftest import launch, refusal, result
+from tests.conftest import launch, launch_here, refusal, result
 
 
 def brute_force(queries: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,16 +91,16 @@ def test_a_training_picture_is_nearest_to_itself(
         assert [near["label"] for near in one["neighbours"]] == [near["label"] for near in other["neighbours"]]
     with Image.open(tmp_path / "s.png") as sheet:
         np.testing.assert_array_equal(np.asarray(sheet), drawn)
-    assert "is there already" in refusal(launch(*flags, *files, f"--output={tmp_path / 's.png'}"))
+    assert "is there already" in refusal(launch_here(*flags, *files, f"--output={tmp_path / 's.png'}"))
     about = (kept / "features.json").read_text()
     (kept / "features.json").write_text(about.replace('"network": "', '"network": "0'))
-    assert "is of another network" in refusal(launch(*flags, *files, f"--features={kept}"))
+    assert "is of another network" in refusal(launch_here(*flags, *files, f"--features={kept}"))
     (kept / "features.json").write_text(about)
     with open(kept / "fc7.npy", "r+b") as file:
         file.truncate(2000)
-    assert "ends before its last row" in refusal(launch(*flags, *files, f"--features={kept}"))
+    assert "ends before its last row" in refusal(launch_here(*flags, *files, f"--features={kept}"))
     shutil.rmtree(kept)
-    assert "is no folder of --mode=features" in refusal(launch(*flags, *files, f"--features={kept}"))
+    assert "is no folder of --mode=features" in refusal(launch_here(*flags, *files, f"--features={kept}"))
 
 
 def test_among_files_there_are_no_labels(workdir: Path, folder: Path, tmp_path: Path) -> None:
@@ -112,4 +112,4 @@ def test_among_files_there_are_no_labels(workdir: Path, folder: Path, tmp_path: 
     assert len(near) == 4 and near[0]["name"] == str(folder / "b.png") and near[0]["distance"] < 1e-4
     assert {one["label"] for one in near} == {None}
     assert (tmp_path / "s.png").is_file()
-    assert "is not FILE.png" in refusal(launch(*flags[:3], f"--output={tmp_path / 's.jpg'}", folder / "b.png"))
+    assert "is not FILE.png" in refusal(launch_here(*flags[:3], f"--output={tmp_path / 's.jpg'}", folder / "b.png"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import alexnet_jax
-from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, refusal, result
+from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, launch_here, refusal, result
 
 
 def predict(workdir: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
@@ -88,7 +88,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(workdir: Path, folder: Path
     ):
         assert words in refusal(predict(workdir, *arguments))
     assert "holds no run" in refusal(predict(tmp_path / "empty", folder))
-    assert "or --workdir=DIR, the folder of a run" in refusal(launch("--mode=predict", folder))
+    assert "or --workdir=DIR, the folder of a run" in refusal(launch_here("--mode=predict", folder))
     assert os.listdir(tmp_path) == ["empty"] and not os.listdir(tmp_path / "empty")
 
 

@@ -8,7 +8,7 @@ import pytest
 from alexnet_jax.modes import table
 from alexnet_jax.runs.results import Measured, measured, record_evaluation
 from configs import alexnet_2012, cifar10, variants
-from tests.conftest import launch, refusal, result
+from tests.conftest import launch, launch_here, refusal, result
 
 
 def rows(found: list[Measured]) -> dict[str, dict[str, object]]:
@@ -147,5 +147,5 @@ def test_the_entry_point_shows_the_table_and_writes_it(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 1  # standard output holds the JSON alone
     assert "no cross connections" in done.stderr
     assert output.read_text().startswith("|  | row | command")
-    assert "is not FILE.md" in refusal(launch("--mode=table", f"--output={tmp_path / 'table'}"))
-    assert "holds no run and no evaluation" in refusal(launch("--mode=table", "--runs=/nowhere"))
+    assert "is not FILE.md" in refusal(launch_here("--mode=table", f"--output={tmp_path / 'table'}"))
+    assert "holds no run and no evaluation" in refusal(launch_here("--mode=table", "--runs=/nowhere"))

@@ -23,7 +23,7 @@ from alexnet_jax.data.prepared.shards import Shards
 from alexnet_jax.data.prepared.statistics import load_statistics
 from alexnet_jax.messages import UserError
 from configs import alexnet
-from tests.conftest import ROOT, launch, refusal, result
+from tests.conftest import ROOT, launch, launch_here, refusal, result
 from tests.photographs import encoded, photograph, write_folder, write_imagenet
 
 SIDE = 32
@@ -239,4 +239,6 @@ def test_a_dozen_photographs_train_from_one_command(tmp_path: Path) -> None:
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     write_folder(tmp_path / "p", {"only": 2})
     config = config_of(tmp_path / "p", tmp_path / "d", resize=72, crop=64)
-    assert "one class, 'only'" in refusal(launch("--config=configs/alexnet.py", "--mode=prepare", *flags_of(config)))
+    assert "one class, 'only'" in refusal(
+        launch_here("--config=configs/alexnet.py", "--mode=prepare", *flags_of(config))
+    )

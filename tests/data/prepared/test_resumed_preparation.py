@@ -17,7 +17,7 @@ from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, evaluate, features, figures, neighbours, train
 from alexnet_jax.runs.folder import Run, create_run, open_run, require_same_classes
 from configs import alexnet
-from tests.conftest import launch, narrowed, refusal, result
+from tests.conftest import launch, launch_here, narrowed, refusal, result
 from tests.data.prepared.test_prepare import config_of, contents, flags_of, read
 from tests.photographs import encoded, photograph, write_folder, write_imagenet
 
@@ -298,7 +298,7 @@ def test_a_dry_run_lists_and_decodes_nothing(tmp_path: Path) -> None:
     }
     assert "left out: 1 no pictures by their names: .heic" in done.stderr
     assert not (tmp_path / "d").exists()
-    assert "--dry_run is of --mode=prepare" in refusal(launch(*flags, "--mode=train", "--dry_run"))
+    assert "--dry_run is of --mode=prepare" in refusal(launch_here(*flags, "--mode=train", "--dry_run"))
 
 
 def test_tars_are_listed_again_only_where_they_have_changed(tmp_path: Path, monkeypatch: Any) -> None:

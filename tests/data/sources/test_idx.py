@@ -16,7 +16,7 @@ from alexnet_jax.data.prepared import prepare
 from alexnet_jax.data.sources.idx import FILES, list_idx, read_idx
 from alexnet_jax.messages import UserError
 from configs import digits
-from tests.conftest import launch, refusal, result
+from tests.conftest import launch, launch_here, refusal, result
 
 COUNTS = {"train": 60, "test": 30}
 PICTURES, LABELS = FILES["train"]
@@ -146,4 +146,4 @@ def test_the_entry_point_prepares_them_and_says_what_is_missing(tmp_path: Path) 
     prepared = result(launch(*flags))
     assert (prepared["classes"], prepared["splits"]) == (3, {"train": 60, "test": 30})
     (tmp_path / "set" / LABELS).unlink()
-    assert f"lacks {LABELS}" in refusal(launch(*flags[:4], f"--config.data.data_dir={tmp_path}/other"))
+    assert f"lacks {LABELS}" in refusal(launch_here(*flags[:4], f"--config.data.data_dir={tmp_path}/other"))
