@@ -31,7 +31,9 @@ from jax.experimental import topologies
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import say
 from alexnet_jax.modes import communication
+from alexnet_jax.training.collectives import predict
 from alexnet_jax.training.step import Recipe
+from alexnet_jax.training.xla_text import array_bytes, collectives_in
 from benchmarks.step import SQUARE, mesh_sides
 
 H100 = """
@@ -70,7 +72,7 @@ def kernels(text: str) -> list[Kernel]:
         if not match:
             continue
         name, shape, op, operands = match.groups()
-        sizes[name] = sum(communication.array_bytes(shape))
+        sizes[name] = sum(array_bytes(shape))
         if op in ("parameter", "constant", "tuple", "get-tuple-element", "bitcast"):
             continue
         read = sum(sizes.get(operand, 0) for operand in dict.fromkeys(re.findall(r"%([\w.-]+)", operands)))
@@ -101,7 +103,7 @@ def main() -> None:
     say(f"{'MB read':>9}{'MB written':>12}  kernel")
     for one in sorted(found, key=lambda one: -one.read - one.written)[: args.rows]:
         say(f"{one.read / 1e6:>9,.0f}{one.written / 1e6:>12,.0f}  {one.name} {one.origin}")
-    predicted = communication.predict(recipe.architecture, mesh, args.batch, args.dtype)
+    predicted = predict(recipe.architecture, mesh, args.batch, args.dtype)
     result = {
         "mesh": args.mesh,
         "batch": args.batch,
@@ -110,7 +112,7 @@ def main() -> None:
         "bytes_moved_by_products": sum(one.read + one.written for one in found if one.product),
         "kernels": len(found),
         "peak_bytes_per_device": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
-        "bytes_exchanged": sum(one.bytes for one in communication.count(text)),
+        "bytes_exchanged": sum(one.bytes for one in collectives_in(text)),
         "bytes_exchanged_predicted": sum(one.bytes for one in predicted),
         "device": devices[0].device_kind,
         "jax": jax.__version__,

@@ -13,6 +13,7 @@ from alexnet_jax.modes import Invocation, communication, evaluate, train
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import MaxPool
 from alexnet_jax.runs.results import evaluations
+from alexnet_jax.training.xla_text import collectives_in
 from configs import alexnet, alexnet_2012, variants
 from tests.conftest import launch, narrowed, refusal
 
@@ -163,7 +164,7 @@ def crossings(config: ConfigDict, devices: int) -> list[tuple[str, str]]:
     recipe = recipe_of(config, config.model.classes or 1000, steps_per_epoch=1)
     mesh = towers.make_mesh(1, devices, config.model.towers)
     lowered = communication.lowered_step(recipe, mesh, config.train.batch_size, config.data.resize)
-    listed = communication.count(lowered.compile().as_text())
+    listed = collectives_in(lowered.compile().as_text())
     return [(one.op, one.layer) for one in listed if one.layer not in ("softmax", "rank")]
 
 

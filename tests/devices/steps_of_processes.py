@@ -13,6 +13,7 @@ from alexnet_jax.modes import communication
 from alexnet_jax.training.collectives import predict
 from alexnet_jax.training.optimizer import Schedule
 from alexnet_jax.training.step import Recipe, compiled_steps, create_state
+from alexnet_jax.training.xla_text import collectives_in
 from tests.conftest import NARROW, random_batch
 
 
@@ -26,7 +27,7 @@ def main() -> None:
     mesh = towers.make_mesh(int(data), int(model))
     as_sent = Recipe(NARROW) if size == "narrow" else Recipe()  # in float32, of which the prediction is
     lowered = communication.lowered_step(as_sent, mesh, 16, 256 if size == "full" else 72)
-    sent = sum(one.bytes for one in communication.count(str(lowered.compile().as_text())))
+    sent = sum(one.bytes for one in collectives_in(str(lowered.compile().as_text())))
     predicted = sum(one.bytes for one in predict(as_sent.architecture, mesh, 16, "float32"))
     if size == "narrow":
         jax.config.update("jax_enable_x64", True)

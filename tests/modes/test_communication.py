@@ -12,10 +12,11 @@ import pytest
 from alexnet_jax.config.config import recipe_of
 from alexnet_jax.devices import towers
 from alexnet_jax.modes import communication
-from alexnet_jax.modes.communication import Collective
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import ALEXNET
+from alexnet_jax.training.collectives import Collective, predict
 from alexnet_jax.training.step import Recipe, abstract_state
+from alexnet_jax.training.xla_text import collectives_in
 from configs import alexnet
 from tests.conftest import NARROW, SMALL, launch, launch_anew, launch_here, refusal, result
 
@@ -25,7 +26,7 @@ BATCH = 128
 
 def listed(mesh_shape: tuple[int, int]) -> list[Collective]:
     text = communication.lowered_step(Recipe(), towers.make_mesh(*mesh_shape), BATCH, 256).compile().as_text()
-    return communication.count(text)
+    return collectives_in(text)
 
 
 def sizes(collectives: list[Collective]) -> dict[tuple[str, str, str], int]:
@@ -50,10 +51,10 @@ def test_the_towers_talk_only_where_the_paper_says(mesh_shape: tuple[int, int]) 
 @pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 2)])
 def test_a_batch_that_may_be_short_is_counted_once(mesh_shape: tuple[int, int]) -> None:
     recipe, mesh = Recipe(NARROW, keeps_short_batch=True), towers.make_mesh(*mesh_shape)
-    found = communication.count(communication.lowered_step(recipe, mesh, 8, 72).compile().as_text())
-    assert sizes(found) == sizes(communication.predict(NARROW, mesh, 8, recipe.dtype, masked=True))
+    found = collectives_in(communication.lowered_step(recipe, mesh, 8, 72).compile().as_text())
+    assert sizes(found) == sizes(predict(NARROW, mesh, 8, recipe.dtype, masked=True))
     count = 4 if mesh_shape[0] > 1 else 0  # one number, where the batch is divided
-    usual = communication.predict(NARROW, mesh, 8, recipe.dtype)
+    usual = predict(NARROW, mesh, 8, recipe.dtype)
     assert sum(one.bytes for one in found) == sum(one.bytes for one in usual) + count
 
 
@@ -71,7 +72,7 @@ def test_bytes_by_hand() -> None:
 
 @pytest.mark.parametrize("mesh_shape", [pytest.param((1, 1), marks=pytest.mark.slow), (1, 2), (2, 1), (2, 2)])
 def test_bytes_equal_the_prediction(mesh_shape: tuple[int, int]) -> None:
-    predicted = communication.predict(ALEXNET, towers.make_mesh(*mesh_shape), BATCH, "float32")
+    predicted = predict(ALEXNET, towers.make_mesh(*mesh_shape), BATCH, "float32")
 
     assert sizes(listed(mesh_shape)) == sizes(predicted)
     if mesh_shape == (2, 1):
@@ -86,8 +87,8 @@ def test_normalisation_over_all_maps_sends_the_edges_alone(
 ) -> None:
     recipe = recipe_of(alexnet.get_config(variant), 1000, steps_per_epoch=1)
     mesh = towers.make_mesh(*mesh_shape)
-    found = communication.count(communication.lowered_step(recipe, mesh, 8, 256).compile().as_text())
-    assert sizes(found) == sizes(communication.predict(recipe.architecture, mesh, 8, "float32"))
+    found = collectives_in(communication.lowered_step(recipe, mesh, 8, 256).compile().as_text())
+    assert sizes(found) == sizes(predict(recipe.architecture, mesh, 8, "float32"))
     edges = {(one.layer, one.direction): one.bytes for one in found if one.op == "collective-permute"}
     # Two maps of each of the two towers, where each of the two layers normalises.
     assert edges == {
@@ -106,72 +107,6 @@ def test_gradients_are_summed_in_float32_whatever_the_activations_are() -> None:
     reduced = re.findall(r"stablehlo\.all_reduce.*?\}\) : \(tensor<([^>]*)>\)", text, re.DOTALL)
     parameters = jax.tree.leaves(abstract_state(recipe, mesh).params)
     assert sorted(reduced) == sorted("x".join(map(str, (*x.shape, "f32"))) for x in parameters)
-
-
-def test_a_permute_counts_for_what_both_devices_send() -> None:
-    text = """
-  %p = f32[2,5]{1,0} collective-permute(%x), channel_id=3, source_target_pairs={{0,1},{1,0},{2,3},{3,2}}, \
-metadata={op_name="jit(f)/transpose(jvp(conv1))/ppermute"}
-  %q = (f32[2,5]{1,0}, f32[2,5]{1,0}, u32[], u32[]) collective-permute-start(%x), channel_id=3, \
-source_target_pairs={{0,1},{1,0}}, metadata={op_name="jit(f)/jvp(conv2)/ppermute"}
-  %r = f32[2,5]{1,0} collective-permute-done(%q)
-"""
-    assert communication.count(text) == [
-        Collective("collective-permute", "conv1", "backward", 80),
-        Collective("collective-permute", "conv2", "forward", 80),
-    ]
-
-
-def test_merged_and_asynchronous_collectives_are_read() -> None:
-    text = """
-  %a = (f32[3]{0}, /*index=1*/bf16[2,5]{1,0}, s32[]) all-reduce(%x, %y, %z), channel_id=1, \
-replica_groups={{0,2},{1,3}}, \
-metadata={op_name="jit(f)/(transpose(jvp())/fc6/psum:softmax/psum:rank/sum)"}
-  %b = (f32[4]{0}, f32[8]{0}) all-gather-start(%x), \
-replica_groups=[2,2]<=[4], dimensions={0}, \
-metadata={op_name="jit(f)/conv3/all_gather"}
-  %c = f32[8]{0} all-gather-done(%b)
-  %d = f32[4]{0} reduce-scatter(%x), \
-replica_groups={{0,1}}, \
-metadata={op_name="jit(f)/transpose(jvp())/conv3/reduce_scatter"}
-  %f = (f32[3]{0}, f32[5]{0}, f32[7]{0}) all-reduce-start(%x, %y, %z), \
-replica_groups={{0,1}}, \
-metadata={op_name="jit(f)/transpose(jvp())/conv1/psum"}
-  %g = pred[6]{0} all-reduce(%x), \
-replica_groups={{0,1}}, \
-metadata={op_name="jit(f)/rank/any"}
-  %e = f32[4]{0} all-reduce(%x), \
-replica_groups={{0},{1}}, \
-metadata={op_name="jit(f)/softmax/psum"}
-  %h = ((bf16[2,3]{1,0}), bf16[1,3]{1,0}) reduce-scatter-start(%x), \
-replica_groups={{0,1}}, dimensions={0}, \
-metadata={op_name="jit(f)/transpose(jvp())/fc7/reduce_scatter"}
-  %i = bf16[1,3]{1,0} reduce-scatter-done(%h)
-  %j = f32[103]{0} all-reduce-start(%x), \
-replica_groups={{0,2},{1,3}}, metadata={scheduling_name="all-reduce-start"}
-"""
-    assert communication.count(text) == [
-        Collective("all-reduce", "gradients", "backward", 12),
-        Collective("all-reduce", "softmax", "forward", 20),
-        Collective("all-reduce", "rank", "forward", 4),
-        Collective("all-gather", "conv3", "forward", 32),
-        Collective("reduce-scatter", "conv3", "backward", 32),
-        Collective("all-reduce", "gradients", "backward", 60),
-        Collective("all-reduce", "rank", "forward", 6),
-        Collective("reduce-scatter", "fc7", "backward", 12),
-        Collective("all-reduce", "merged", "backward", 412),
-    ]
-
-
-def test_groups_of_devices_are_read_in_all_of_xlas_forms() -> None:
-    assert communication.groups_of("replica_groups={{0,2},{1,3}}, metadata={}") == ((0, 2), (1, 3))
-    assert communication.groups_of("replica_groups=[4,2]<=[8], dimensions={0}") == ((0, 1), (2, 3), (4, 5), (6, 7))
-    # Eight devices as 4 x 2, columns: what goes over `data`.
-    assert communication.groups_of("replica_groups=[2,4]<=[4,2]T(1,0)") == ((0, 2, 4, 6), (1, 3, 5, 7))
-    by_name = "replica_groups=mesh['data'=4,'model'=2] {{'{}'}}, use_global_device_ids=true"
-    assert communication.groups_of(by_name.format("data")) == ((0, 2, 4, 6), (1, 3, 5, 7))
-    assert communication.groups_of(by_name.format("model")) == ((0, 1), (2, 3), (4, 5), (6, 7))
-    assert communication.groups_of("source_target_pairs={{0,1},{1,0},{2,3},{3,2}}, x={}") == ((0, 1), (2, 3))
 
 
 def test_bytes_of_a_device_and_of_a_link_by_hand() -> None:
@@ -218,8 +153,8 @@ def test_a_thousand_virtual_devices_take_minutes_and_little_memory() -> None:
 def test_an_odd_number_of_classes_is_padded_on_every_mesh(mesh_shape: tuple[int, int]) -> None:
     mesh, size = towers.make_mesh(*mesh_shape), 8
     assert NARROW.classes == 7
-    found = communication.count(communication.lowered_step(Recipe(NARROW), mesh, size, 72).compile().as_text())
-    predicted = communication.predict(NARROW, mesh, size, "float32")
+    found = collectives_in(communication.lowered_step(Recipe(NARROW), mesh, size, 72).compile().as_text())
+    predicted = predict(NARROW, mesh, size, "float32")
     assert sum(one.bytes for one in found) == sum(one.bytes for one in predicted)
     if mesh_shape == (2, 1):
         counted = sum(row.parameters for row in architecture.table(NARROW))
