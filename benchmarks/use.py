@@ -70,9 +70,9 @@ def main(argv: list[str]) -> None:
         pictures = inputs.pictures_of([str(root / "photographs")])
 
         def evaluated(count: int) -> int:
-            with validation.batches_of(config, source, net.mesh) as batches:
+            with validation.batches_of(config, source, net.mesh, "evaluation") as batches:
                 some = islice(batches, -(-count // flags.FLAGS.batch))
-                return int(validation.whole_set(eval_step, net.params, some, mean_image, net.mesh)["examples"])
+                return int(validation.whole_set(eval_step, net.params, some, mean_image, net.mesh)[0]["examples"])
 
         def used(through: Callable[[Any], Any], count: int) -> int:
             with decode_pool.decoders(count) as pool:

@@ -6,7 +6,7 @@ single device is ever compiled.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import jax
@@ -27,6 +27,7 @@ MOST_DESCRIBED_DEVICES = 4096  # virtual ones that a program is compiled for; so
 NEVER = 1e9  # seconds; no compilation takes as long
 Tree = TypeVar("Tree")  # of arrays
 Returned = TypeVar("Returned")
+Item = TypeVar("Item")
 
 
 def make_mesh(data: int, model: int, towers: int = 2, described: bool = False) -> Mesh:
@@ -232,6 +233,22 @@ def on_host(tree: PyTree[Array]) -> PyTree:
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
     return jax.tree.map(whole, tree)
+
+
+def one_ahead(compute: Callable[[Item], PyTree[Array]], items: Iterable[Item]) -> Iterator[tuple[Item, PyTree]]:
+    """Each item with its result on the host; while the host waits for a result, the devices compute the next one.
+
+    Args:
+      compute: starts the computation for an item, and does not wait for it.
+    """
+    waiting: tuple[Item, PyTree[Array]] | None = None
+    for item in items:
+        started = item, compute(item)
+        if waiting:
+            yield waiting[0], on_host(waiting[1])
+        waiting = started
+    if waiting:
+        yield waiting[0], on_host(waiting[1])
 
 
 def all_gather(x: Shaped[Array, "*positions local"], axis: str | None) -> Shaped[Array, "*positions all_of_them"]:

@@ -286,16 +286,11 @@ class Net:
         return self._programs[key]
 
     def _run(self, program: jax.stages.Wrapped, batches: Iterable[Some]) -> Iterator[tuple[Some, Any]]:
-        """Each batch, and what the program makes of it, on the host."""
+        """Each batch with the program's output, on the host."""
         mean_image = towers.replicate(self.mean_image, self.mesh)
-        before: tuple[Some, Any] | None = None
-        for some in batches:
-            made = program(self.params, towers.put_batch(some.batch, self.mesh), mean_image)
-            if before:
-                yield before[0], jax.device_get(before[1])
-            before = some, made
-        if before:
-            yield before[0], jax.device_get(before[1])
+        return towers.one_ahead(
+            lambda some: program(self.params, towers.put_batch(some.batch, self.mesh), mean_image), batches
+        )
 
 
 def say_of_mirrors(config: ConfigDict, trained: ConfigDict) -> None:

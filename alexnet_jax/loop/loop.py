@@ -263,12 +263,10 @@ class Training:
                     self._stop(stop)
                 yield batch
 
-        config = self._config
-        with validation.batches_of(config, self._setup.source, self._mesh) as batches:
-            examples, size = self._setup.source.examples(config.evaluate.split), config.evaluate.batch_size
-            shown = until_stopped(validation.counted(batches, examples, size, "validation"))
+        with validation.batches_of(self._config, self._setup.source, self._mesh, "validation") as batches:
             params, eval_step = self._state.params, self._programs.eval_step
-            return validation.whole_set(eval_step, params, shown, self._mean_image, self._mesh)
+            errors, _ = validation.whole_set(eval_step, params, until_stopped(batches), self._mean_image, self._mesh)
+            return errors
 
     def _count(self, metrics: dict[str, float]) -> None:
         """Hands the plateau rule a validation at the end of an epoch; other validations do not count."""

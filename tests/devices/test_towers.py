@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -150,3 +151,36 @@ def test_gradients_are_finite_differences_of_the_loss() -> None:
 
                 slope = (loss_at(1e-6) - loss_at(-1e-6)) / 2e-6
                 assert slope == pytest.approx(float((gradient * direction).sum()), rel=1e-5, abs=1e-8)
+
+
+def test_one_item_is_computed_ahead_in_order_and_an_error_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    def compute(item: int) -> jax.Array:
+        happened.append(f"starts {item}")
+        return jnp.asarray(item * item)
+
+    def on_host(result: jax.Array) -> int:
+        happened.append(f"waits for {int(result)}")
+        return int(result)
+
+    monkeypatch.setattr(towers, "on_host", on_host)
+    assert list(towers.one_ahead(compute, range(2, 5))) == [(2, 4), (3, 9), (4, 16)]
+    # The devices have the next item before the host waits, and never more than that one.
+    assert happened == ["starts 2", "starts 3", "waits for 4", "starts 4", "waits for 9", "waits for 16"]
+    assert list(towers.one_ahead(compute, [])) == []
+
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+        raise OSError("the disk is gone")
+
+    found = towers.one_ahead(compute, items())
+    assert next(found) == (1, 1)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(found)
+
+    def fails(item: int) -> jax.Array:
+        raise ValueError(f"no result for {item}")
+
+    with pytest.raises(ValueError, match="no result for 7"):
+        list(towers.one_ahead(fails, [7]))

@@ -103,9 +103,9 @@ def test_probabilities_are_those_that_evaluation_counts(workdir: Path, data_dir:
     run = open_run(workdir)
     config = ConfigDict(run.config)
     config.evaluate.views = views
-    mesh = towers.make_mesh(1, 2)
+    config.mesh.data, config.mesh.model = 1, 2
     source = prepare.open_or_prepare(config)
-    rows, _ = next(evaluate.outputs(run, config, mesh, source)[1])
+    rows, _ = next(evaluate.outputs(evaluate.open_network(run, config)))
     squares = next(pipeline.squares(source, "validation"))
     found = alexnet_jax.load(workdir).probabilities(list(squares[:20]), views)
     np.testing.assert_allclose(found[:, :10], rows[:20], rtol=1e-4)

@@ -11,7 +11,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.config import check_config, network_of
-from alexnet_jax.data.prepared import prepare
 from alexnet_jax.devices import towers
 from alexnet_jax.loop import finetune
 from alexnet_jax.messages import UserError
@@ -44,8 +43,7 @@ def saved_probabilities(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Of a run's centre views, float32 [examples, classes], and the labels."""
     found = open_run(folder)
     config = ConfigDict(found.config)
-    mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
-    rows, labels = zip(*evaluate.outputs(found, config, mesh, prepare.open_or_prepare(config))[1], strict=True)
+    rows, labels = zip(*evaluate.outputs(evaluate.open_network(found, config)), strict=True)
     return np.concatenate(rows), np.concatenate(labels)
 
 

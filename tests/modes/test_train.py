@@ -181,9 +181,9 @@ def forget_to_place(patch: pytest.MonkeyPatch) -> None:
 
 
 def read_a_host_array_in_validation(patch: pytest.MonkeyPatch) -> None:
-    def whole_set(*arguments: Any) -> dict[str, float]:
+    def whole_set(*arguments: Any) -> tuple[dict[str, float], None]:
         ones = jnp.asarray(np.ones(2)) + 1
-        return dict.fromkeys(("loss", "top1_error", "top5_error"), float(ones.sum()))
+        return dict.fromkeys(("loss", "top1_error", "top5_error"), float(ones.sum())), None
 
     patch.setattr(loop.validation, "whole_set", whole_set)
 
