@@ -4,7 +4,8 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -13,23 +14,34 @@ from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.data.sources import kaggle_labels
 from alexnet_jax.data.sources.source import Kind, Source, Tally, files_in_manual_dir, manual_dir, split_of
 from alexnet_jax.data.sources.splits import (
-    FOLDERS,
     SUFFIXES,
     entries,
     held_out,
     is_litter,
     is_picture,
-    leave_by_name,
-    split_folder,
+    reason_to_leave,
+    split_folders,
     split_named,
 )
 from alexnet_jax.data.sources.walk import NOWHERE, SPECIAL, File, Place, Walk, file_of, identity
 from alexnet_jax.messages import UserError
 
-ALIKE = 3  # pairs of names that are said
+MOST_PAIRS = 3  # of classes with similar names, that a note lists
 LOOSE = "pictures beside the folders of classes"
+THUMBNAILS = (".thumbnails", ".thumbs")
 
-Listed = dict[str, dict[str, list[File]]]  # of each split, by class
+Listed = dict[str, dict[str, list[File]]]  # for each split, the pictures by class
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds, in the order of the names; each entry is in one of the first three."""
+
+    path: Path
+    folders: dict[str, str]  # paths by name; each may be a class or a split
+    pictures: list[File]  # by their names
+    left_out: list[tuple[str, str]]  # reason and path
+    hidden: list[str]  # folders among those left out, by their paths
 
 
 def open_folder(data: ConfigDict) -> Source:
@@ -41,53 +53,77 @@ def list_folder(folder: Path, fraction: float, max_missing: float) -> Source:
     """The pictures in `folder`, or in its folders for train, validation and test (`FOLDERS`).
 
     Args:
-      fraction: of each class, held out for validation where there is no folder for it.
-      max_missing: share of a solution file's pictures that may be missing.
+      fraction: the share of each class that is held out for validation, if there is no folder for validation.
+      max_missing: the share of the pictures in Kaggle's file of labels that may be missing.
 
     Raises:
-      UserError: there are not two classes, one has no picture, or a split has a class that training lacks; or
-        something in the folder may mean two things.
+      UserError: there are fewer than two classes, a class has no picture, a split has a class that training lacks, or
+        something in the folder is ambiguous.
     """
     tally, notes = Tally(), []
-    splits = _split_folders(folder)
-    where = splits.get("train", folder)
-    walk = Walk([folder, *splits.values()], tally)
-    found, loose = {}, {}
-    for split, inside in (splits or {"train": folder}).items():
-        classes_in, loose[split] = _class_folders(inside, tally)
-        found.update({Place(split, name): path for name, path in classes_in.items()})
-    if splits:
-        _leave_the_rest(folder, splits, tally)
-    flat = _flat_validation(splits, {place.split for place in found}, loose, folder)  # refused before all is read
-    listed: Listed = {split: {} for split in splits or ("train",)}
-    for place, files in walk.files(found).items():
+    top = _contents(folder)
+    splits = {split: _contents(path) for split, path in split_folders(folder, top.folders).items()}
+    has_splits = _has_splits(top, splits)
+    if not has_splits:
+        splits = {"train": top}
+    for contents in splits.values():
+        for reason, path in contents.left_out:
+            tally.leave(reason, path)
+    if has_splits:
+        _leave_beside_splits(top, tally)
+    labels = _labels_of_flat_validation(splits, folder)  # may refuse, so it comes before all is read
+    walk = Walk([folder, *(contents.path for contents in splits.values())], tally)
+    places = {Place(split, name): path for split, inside in splits.items() for name, path in inside.folders.items()}
+    listed: Listed = {split: {} for split in splits}
+    for place, files in walk.files(places).items():
         listed[place.split][place.name] = files
     classes = tuple(sorted(listed["train"]))
-    _require_classes(classes, listed, where, folder, tally)
-    if flat:
-        by_class, note = kaggle_labels.by_class(flat, loose.pop("validation"), classes, max_missing, tally)
-        listed["validation"] = by_class
+    _require_classes(classes, listed, splits["train"].path, folder, tally)
+    loose = {split: contents.pictures for split, contents in splits.items()}
+    if labels:
+        pictures = loose.pop("validation")
+        listed["validation"], note = kaggle_labels.by_class(labels, pictures, classes, max_missing, tally)
         notes.append(note)
     if "test" in listed and not listed["test"]:
         del listed["test"]
-        notes.append(f"'{splits['test']}' has no folders of classes: it is left out, as nobody knows its labels")
-    _leave_loose(loose, listed, where, tally)
+        notes.append(f"'{splits['test'].path}' has no folders of classes: it is left out, as nobody knows its labels")
+    _leave_loose(loose, listed, tally)
     if "validation" not in listed:
         _hold_out(listed, fraction)
         notes.append(f"'{folder}' has no folder for validation: {fraction:.0%} are (config.data.validation_fraction)")
-    notes += _hidden_classes(splits or {"train": folder})
-    notes += [*_alike(classes), *_of_several_names(walk.files_of_several_names(), folder)]
-
-    def pictures(by_class: dict[str, list[File]]) -> list[Picture]:
-        return [
-            Picture(os.path.relpath(file.path, folder), label, file.path, 0, file.size)
-            for label, name in enumerate(classes)
-            for file in by_class.get(name, ())
-        ]
-
-    made = {split: split_of(pictures(by_class)) for split, by_class in listed.items()}
+    notes += [*_hidden_classes(splits.values()), *_similar_names(classes)]
+    notes += _hard_links(walk.files_of_several_names(), folder)
+    made = {split: split_of(_pictures(by_class, classes, folder)) for split, by_class in listed.items()}
     left_out = tally.left_out()
     return Source("folder", classes, made, (), tally.met, left_out, tuple(notes), _stamp(listed))
+
+
+def _pictures(by_class: dict[str, list[File]], classes: tuple[str, ...], folder: Path) -> list[Picture]:
+    return [
+        Picture(os.path.relpath(file.path, folder), label, file.path, 0, file.size)
+        for label, name in enumerate(classes)
+        for file in by_class.get(name, ())
+    ]
+
+
+def _contents(folder: Path) -> Contents:
+    """Classifies each entry of a folder once. Raises UserError if the folder cannot be read."""
+    found = Contents(folder, {}, [], [], [])
+    for entry in entries(folder):
+        reason = reason_to_leave(entry.name)
+        if is_litter(entry.name):
+            found.left_out.append((reason, entry.path))
+            if entry.name.startswith(".") and os.path.isdir(entry):
+                found.hidden.append(entry.path)
+        elif os.path.isdir(entry):
+            found.folders[entry.name] = entry.path
+        elif not os.path.isfile(entry):
+            found.left_out.append((NOWHERE if entry.is_symlink() else SPECIAL, entry.path))
+        elif reason:
+            found.left_out.append((reason, entry.path))
+        else:
+            found.pictures.append(file_of(entry.path, entry.stat()))
+    return found
 
 
 def _stamp(listed: Listed) -> str:
@@ -100,33 +136,34 @@ def _stamp(listed: Listed) -> str:
     return digest.hexdigest()
 
 
-def _split_folders(folder: Path) -> dict[str, Path]:
-    """The folders of the splits; none where the folders in `folder` are the classes."""
-    train = split_folder(folder, "train")
-    inside = [entry for entry in entries(folder) if not is_litter(entry.name) and os.path.isdir(entry)]
-    others = [entry.name for entry in inside if split_named(entry.name) is None]
-    of_others = [entry.name for entry in inside if split_named(entry.name) in ("validation", "test")]
-    if train is None:
-        if of_others:
+def _has_splits(top: Contents, splits: dict[str, Contents]) -> bool:
+    """Whether the folders in `top` are splits, and not classes. Raises UserError if they may be either.
+
+    Args:
+      splits: what the folders with the names of splits hold.
+    """
+    folder, others = top.path, [name for name in top.folders if split_named(name) is None]
+    held_out_too = [name for name in top.folders if split_named(name) in ("validation", "test")]
+    if "train" not in splits:
+        if held_out_too:
             raise UserError(
-                f"'{folder}' has a folder for {split_named(of_others[0])}, {of_others[0]}, and none for training; put "
-                "the classes into its folder train, or, if it is a class, give it another name"
+                f"'{folder}' has a folder for {split_named(held_out_too[0])}, {held_out_too[0]}, and none for "
+                "training; put the classes into its folder train, or, if it is a class, give it another name"
             )
         _require_no_hidden_splits(folder, others)
-        return {}
-    if len(others) > 1 and not any(os.path.isdir(entry) for entry in entries(train) if not is_litter(entry.name)):
-        if of_others:
+        return False
+    if len(others) > 1 and not splits["train"].folders:
+        train = splits["train"].path.name
+        if held_out_too:
             raise UserError(
-                f"'{folder}' has folders for splits, {train.name} and {of_others[0]}, beside {others[0]} and others, "
-                f"and {train.name} has no classes in it; put the classes into it, or, if they are classes, give them "
+                f"'{folder}' has folders for splits, {train} and {held_out_too[0]}, beside {others[0]} and others, "
+                f"and {train} has no classes in it; put the classes into it, or, if they are classes, give them "
                 "other names"
             )
-        return {}  # a class that is called so, trains perhaps
-    found = {split: path for split in FOLDERS if (path := split_folder(folder, split))}
-    by_identity = {identity(path): path for path in found.values()}
-    if len(by_identity) < len(found):
+        return False  # a class with that name: trains, perhaps
+    if len({identity(contents.path) for contents in splits.values()}) < len(splits):
         raise UserError(f"two folders for splits in '{folder}' are one by a link; remove the link")
-    return found
+    return True
 
 
 def _require_no_hidden_splits(folder: Path, names: list[str]) -> None:
@@ -145,7 +182,8 @@ def _require_no_hidden_splits(folder: Path, names: list[str]) -> None:
             "splits; call them train and validation or test, or, if they are classes, give them other names"
         )
     for name in names:
-        below = {split_named(found.name): found.name for found in entries(folder / name) if os.path.isdir(found)}
+        named = [entry for entry in entries(folder / name) if split_named(entry.name)]
+        below = {split_named(entry.name): entry.name for entry in named if os.path.isdir(entry)}
         if "train" in below and ("validation" in below or "test" in below):
             raise UserError(
                 f"'{folder}' has splits in a class's folder, '{name}/{below['train']}'; put the classes into the "
@@ -153,31 +191,15 @@ def _require_no_hidden_splits(folder: Path, names: list[str]) -> None:
             )
 
 
-def _class_folders(folder: Path, tally: Tally) -> tuple[dict[str, str], list[File]]:
-    """The folders in `folder` by name, and the pictures beside them; what is neither is left out."""
-    folders, loose = {}, []
-    for entry in entries(folder):
-        if is_litter(entry.name):
-            leave_by_name(tally, entry.name, entry.path)
-        elif os.path.isdir(entry):
-            folders[entry.name] = entry.path
-        elif not os.path.isfile(entry):
-            tally.leave(NOWHERE if entry.is_symlink() else SPECIAL, entry.path)
-        elif not leave_by_name(tally, entry.name, entry.path):
-            loose.append(file_of(entry.path, entry.stat()))
-    return folders, loose
-
-
-def _leave_the_rest(folder: Path, splits: dict[str, Path], tally: Tally) -> None:
-    """Leaves out what lies beside the folders of the splits."""
-    for entry in entries(folder):
-        if Path(entry.path) in splits.values():
-            continue
-        if os.path.isdir(entry) and not is_litter(entry.name):
-            _require_no_picture(entry.path)
-            tally.leave("folders beside that of training which are no split's", entry.path)
-        elif not leave_by_name(tally, entry.name, entry.path):
-            tally.leave(LOOSE, entry.path)
+def _leave_beside_splits(top: Contents, tally: Tally) -> None:
+    """Leaves out what lies beside the folders of the splits. Raises UserError if a folder there holds pictures."""
+    for path in (path for name, path in top.folders.items() if split_named(name) is None):
+        _require_no_picture(path)
+        tally.leave("folders beside that of training which are no split's", path)
+    for file in top.pictures:
+        tally.leave(LOOSE, file.path)
+    for reason, path in top.left_out:
+        tally.leave(reason, path)
 
 
 def _require_no_picture(folder: str) -> None:
@@ -192,19 +214,17 @@ def _require_no_picture(folder: str) -> None:
                 )
 
 
-def _flat_validation(
-    splits: dict[str, Path], with_classes: set[str], loose: dict[str, list[File]], folder: Path
-) -> Path | None:
-    """The file that labels validation pictures without folders of classes; None where they have such folders."""
-    if "validation" not in splits or "validation" in with_classes:
+def _labels_of_flat_validation(splits: dict[str, Contents], folder: Path) -> Path | None:
+    """The file that labels validation pictures without folders of classes; None if they have such folders."""
+    if "validation" not in splits or splits["validation"].folders:
         return None
-    where = splits["validation"]
-    if loose["train"] and "train" not in with_classes:
+    where, train = splits["validation"].path, splits["train"]
+    if train.pictures and not train.folders:
         raise UserError(
-            f"'{splits['train']}' has its pictures beside one another, and nothing says which is which; put each into "
+            f"'{train.path}' has its pictures beside one another, and nothing says which is which; put each into "
             "the folder of its class"
         )
-    if not loose["validation"]:
+    if not splits["validation"].pictures:
         raise UserError(f"'{where}' holds no pictures; put some there, in folders of classes, or remove it")
     return kaggle_labels.find(where, folder)
 
@@ -247,7 +267,8 @@ def _left_out(tally: Tally) -> str:
     return f" (left out: {', '.join(f'{count} {reason}' for reason, count in counts[:3])})" if counts else ""
 
 
-def _leave_loose(loose: dict[str, list[File]], listed: Listed, where: Path, tally: Tally) -> None:
+def _leave_loose(loose: dict[str, list[File]], listed: Listed, tally: Tally) -> None:
+    """Leaves out pictures beside the folders of classes. Raises UserError if most pictures of a split lie there."""
     for split, files in loose.items():
         inside = sum(map(len, listed.get(split, {}).values()))
         if split in listed and len(files) > inside:
@@ -273,26 +294,29 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _hidden_classes(places: dict[str, Path]) -> Iterable[str]:
-    """A line for what may be a class by its pictures, and is left out by its name."""
-    for inside in places.values():
-        for entry in entries(inside):
-            if entry.name.startswith(".") and os.path.isdir(entry) and entry.name not in (".thumbnails", ".thumbs"):
-                if any(is_picture(found.name) for found in entries(entry.path)):
-                    yield f"'{entry.path}' is left out as hidden, though it has pictures: if it is a class, rename it"
+def _hidden_classes(splits: Iterable[Contents]) -> Iterator[str]:
+    """A note for each folder that may be a class by its pictures, and is left out by its name."""
+    for path in (path for contents in splits for path in contents.hidden):
+        if os.path.basename(path) not in THUMBNAILS and any(is_picture(found.name) for found in entries(path)):
+            yield f"'{path}' is left out as hidden, though it has pictures: if it is a class, rename it"
 
 
-def _alike(classes: tuple[str, ...]) -> Iterable[str]:
-    """A line for classes whose names a person may take for one."""
+def _similar_names(classes: tuple[str, ...]) -> Iterator[str]:
+    """A note on classes whose names a person may take for the same."""
     first: dict[str, str] = {}
     pairs = [(other, name) for name in classes if (other := first.setdefault(_folded(name.strip()), name)) != name]
     if pairs:
-        more = f"; and {len(pairs) - ALIKE} more pairs" if len(pairs) > ALIKE else ""
-        named = "; ".join(f"'{other}' and '{name}'" for other, name in pairs[:ALIKE])
+        more = f"; and {len(pairs) - MOST_PAIRS} more pairs" if len(pairs) > MOST_PAIRS else ""
+        named = "; ".join(f"'{other}' and '{name}'" for other, name in pairs[:MOST_PAIRS])
         yield f"two classes each, though one may be meant: {named}{more}"
 
 
-def _of_several_names(names: list[list[str]], folder: Path) -> Iterable[str]:
+def _hard_links(names: list[list[str]], folder: Path) -> Iterator[str]:
+    """A note on pictures that are there under several names.
+
+    Args:
+      names: the paths of each such picture.
+    """
     if names:
         first = " and ".join(os.path.relpath(path, folder) for path in names[0][:2])
         yield f"{len(names)} pictures are there more than once, as one file of several names: {first}"

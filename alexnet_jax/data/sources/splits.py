@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from alexnet_jax.data.sources.source import Tally
@@ -42,16 +43,21 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
+def reason_to_leave(name: str) -> str:
+    """Why a file of this name is left out: it is litter, or no picture by its name; "" if it is neither."""
+    if is_litter(name):
+        return "hidden, or of the operating system"
+    if not is_picture(name):
+        return f"no pictures by their names: {os.path.splitext(name)[1].lower() or 'no suffix'}"
+    return ""
+
+
 def leave_by_name(tally: Tally, name: str, where: str) -> bool:
     """Leaves out what is litter or no picture by its name. Returns whether it did."""
-    if is_litter(name):
-        tally.leave("hidden, or of the operating system", where)
-    elif not is_picture(name):
-        suffix = os.path.splitext(name)[1].lower()
-        tally.leave(f"no pictures by their names: {suffix or 'no suffix'}", where)
-    else:
-        return False
-    return True
+    reason = reason_to_leave(name)
+    if reason:
+        tally.leave(reason, where)
+    return bool(reason)
 
 
 def split_named(name: str) -> str | None:
@@ -59,19 +65,26 @@ def split_named(name: str) -> str | None:
     return next((split for split, names in FOLDERS.items() if name.lower() in names), None)
 
 
-def split_folder(folder: Path, split: str) -> Path | None:
-    """The folder of a split in `folder`, by one of its names; None where there is none.
+def split_folders(folder: Path, names: Collection[str]) -> dict[str, Path]:
+    """The folders of splits in `folder`, by split, in the order of `FOLDERS`.
+
+    Args:
+      names: of the folders in it.
 
     Raises:
-      UserError: there are two.
+      UserError: two folders are for the same split.
     """
-    found = [Path(entry) for entry in entries(folder) if split_named(entry.name) == split and os.path.isdir(entry)]
-    if len(found) > 1:
-        raise UserError(
-            f"'{folder}' has two folders for {split}, {found[0].name} and {found[1].name}; put their pictures into "
-            "one, and remove the other"
-        )
-    return found[0] if found else None
+    found: dict[str, Path] = {}
+    for split in FOLDERS:
+        named = [name for name in names if split_named(name) == split]
+        if len(named) > 1:
+            raise UserError(
+                f"'{folder}' has two folders for {split}, {named[0]} and {named[1]}; put their pictures into one, and "
+                "remove the other"
+            )
+        if named:
+            found[split] = folder / named[0]
+    return found
 
 
 def held_out(names: list[str], fraction: float) -> tuple[list[int], list[int]]:

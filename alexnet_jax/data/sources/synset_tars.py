@@ -12,12 +12,20 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.data.sources.source import Kind, Source, Split, Tally, files_in_manual_dir, manual_dir, split_of
-from alexnet_jax.data.sources.splits import entries, held_out, is_litter, leave_by_name, split_folder, split_named
+from alexnet_jax.data.sources.splits import entries, held_out, is_litter, leave_by_name, split_folders, split_named
 from alexnet_jax.data.sources.tars import files_in
 from alexnet_jax.data.sources.walk import identity
 from alexnet_jax.messages import UserError
 
 META, GROUND_TRUTH = "meta.mat", "ground_truth.txt"  # of a development kit
+
+
+@dataclass(frozen=True)
+class _Synset:
+    number: int  # by which ground-truth files name it
+    wnid: str
+    words: str
+    is_leaf: bool
 
 
 def open_synset_tars(data: ConfigDict) -> Source:
@@ -26,47 +34,92 @@ def open_synset_tars(data: ConfigDict) -> Source:
 
 
 def list_synset_tars(folder: Path, fraction: float) -> Source:
-    """One tar per synset; flat folders for validation and test, or a share of each tar held out.
+    """A tar for each synset; flat folders for validation and test, or a share of each tar held out.
 
     Args:
-      fraction: of each tar, held out for validation where there is no folder for it.
+      fraction: the share of each tar that is held out for validation, if there is no folder for validation.
 
     Raises:
-      UserError: a tar or a file of the development kit is missing, or one does not go with the others.
+      UserError: a tar or a file of the development kit is missing, or does not fit the others.
     """
     tally = Tally()
-    tars = _tars_in(split_folder(folder, "train") or folder, tally)
-    kit = _development_kit(folder)
+    folders = split_folders(folder, [entry.name for entry in entries(folder) if os.path.isdir(entry)])
+    tars = _tars(folder, folders.get("train", folder), tally)
+    kit = _kit(folder, tars)
+    classes = tuple(synset.wnid for synset in kit) or tuple(tars)
+    splits = _splits(folder, folders, [tars[wnid] for wnid in classes], kit, fraction, tally)
+    notes: tuple[str, ...] = ()
+    if "validation" not in folders:
+        notes = (f"'{folder}' has no folder for validation: {fraction:.0%} are (config.data.validation_fraction)",)
+    words = tuple(synset.words for synset in kit)
+    return Source("synset_tars", classes, splits, words, tally.met, tally.left_out(), notes)
+
+
+def _tars(folder: Path, inside: Path, tally: Tally) -> dict[str, Path]:
+    """The tars of the classes, by synset. Raises UserError if there are fewer than two.
+
+    Args:
+      inside: the release's folder, or its folder for training.
+    """
+    tars = _tars_in(inside, tally)
     if len(tars) < 2:
         there = sorted(path.name for path in folder.iterdir())[:5]
         raise UserError(
             f"'{folder}' has {len(tars)} tars of synsets (nXXXXXXXX.tar) in it or in its folder train, and it has "
             f"{', '.join(there) or 'nothing'}; name the folder of the release as --config.data.manual_dir=DIR"
         )
-    if kit:
-        _require_one_another(kit, tars, folder)
-        kit = [synset for synset in kit if synset.wnid in tars]  # in the order of their numbers
-    classes = tuple(synset.wnid for synset in kit) if kit else tuple(tars)
-    words = tuple(synset.words for synset in kit)
-    by_number = {synset.number: label for label, synset in enumerate(kit)}
-    splits = {
-        split: _flat_folder(found, _ground_truth(folder, split), by_number, tally)
-        for split in ("validation", "test")
-        if (found := split_folder(folder, split))
+    return tars
+
+
+def _kit(folder: Path, tars: dict[str, Path]) -> list[_Synset]:
+    """The development kit's synsets that have tars, by their numbers; none if there is no kit.
+
+    Raises:
+      UserError: a leaf of the kit has no tar, or a tar has no synset in the kit.
+    """
+    kit = _development_kit(folder)
+    if not kit:
+        return []
+    missing = sorted(synset.wnid for synset in kit if synset.is_leaf and synset.wnid not in tars)
+    if missing:
+        raise UserError(
+            f"{len(missing)} of meta.mat's synsets have no tar in '{folder}', {missing[0]}.tar first of all; found "
+            f"instead {', '.join(path.name for path in list(tars.values())[:5])}"
+        )
+    strange = sorted(set(tars) - {synset.wnid for synset in kit})
+    if strange:
+        raise UserError(f"{tars[strange[0]]} is the tar of no synset in meta.mat; remove it, or rename it")
+    return [synset for synset in kit if synset.wnid in tars]
+
+
+def _splits(
+    folder: Path, folders: dict[str, Path], tars: list[Path], kit: list[_Synset], fraction: float, tally: Tally
+) -> dict[str, Split]:
+    """The splits of the release.
+
+    Args:
+      folders: those of the splits.
+      tars: by label.
+    """
+    label_of = {synset.number: label for label, synset in enumerate(kit)}
+    flat = {
+        split: _flat_folder(inside, _ground_truth(folder, split), label_of, tally)
+        for split, inside in folders.items()
+        if split != "train"
     }
-    notes = []
-    by_class = [_pictures(tars[synset], label, classes, tally) for label, synset in enumerate(classes)]
-    empty = [synset for synset, pictures in zip(classes, by_class, strict=True) if not pictures]
+    synsets = [tar.stem for tar in tars]
+    by_class = [_pictures(tar, label, synsets, tally) for label, tar in enumerate(tars)]
+    empty = [tar for tar, pictures in zip(tars, by_class, strict=True) if not pictures]
     if empty:
-        raise UserError(f"{tars[empty[0]]} holds no picture; get it anew, or move it away")
-    if "validation" not in splits:
-        halves = [held_out([picture.name for picture in pictures], fraction) for pictures in by_class]
-        out = [[pictures[i] for i in half[1]] for pictures, half in zip(by_class, halves, strict=True)]
-        by_class = [[pictures[i] for i in half[0]] for pictures, half in zip(by_class, halves, strict=True)]
-        splits = {"validation": split_of([*chain.from_iterable(out)]), **splits}
-        notes.append(f"'{folder}' has no folder for validation: {fraction:.0%} are (config.data.validation_fraction)")
-    splits = {"train": split_of([*chain.from_iterable(by_class)]), **splits}
-    return Source("synset_tars", classes, splits, words, tally.met, tally.left_out(), tuple(notes))
+        raise UserError(f"{empty[0]} holds no picture; get it anew, or move it away")
+    if "validation" in flat:
+        return {"train": split_of([*chain.from_iterable(by_class)]), **flat}
+    train, validation = [], []
+    for pictures in by_class:
+        places, out = held_out([picture.name for picture in pictures], fraction)
+        train += [pictures[i] for i in places]
+        validation += [pictures[i] for i in out]
+    return {"train": split_of(train), "validation": split_of(validation), **flat}
 
 
 def _tars_in(folder: Path, tally: Tally) -> dict[str, Path]:
@@ -102,7 +155,7 @@ def _is_of_the_kit(name: str) -> bool:
     return name == META or name.endswith(GROUND_TRUTH)
 
 
-def _pictures(path: Path, label: int, classes: tuple[str, ...], tally: Tally) -> list[Picture]:
+def _pictures(path: Path, label: int, classes: list[str], tally: Tally) -> list[Picture]:
     """Those in a tar. Raises UserError if one is by its name of another class."""
     found, where = [], str(path)
     for member in files_in(path, tally):
@@ -114,27 +167,6 @@ def _pictures(path: Path, label: int, classes: tuple[str, ...], tally: Tally) ->
         tally.take()
         found.append(Picture(member.name, label, where, member.offset, member.size))
     return found
-
-
-@dataclass(frozen=True)
-class _Synset:
-    number: int  # as ground-truth files have it
-    wnid: str
-    words: str
-    is_leaf: bool
-
-
-def _require_one_another(kit: list[_Synset], tars: dict[str, Path], folder: Path) -> None:
-    """Raises UserError if a leaf of the kit has no tar, or a tar no synset in the kit."""
-    missing = sorted(synset.wnid for synset in kit if synset.is_leaf and synset.wnid not in tars)
-    if missing:
-        raise UserError(
-            f"{len(missing)} of meta.mat's synsets have no tar in '{folder}', {missing[0]}.tar first of all; found "
-            f"instead {', '.join(path.name for path in list(tars.values())[:5])}"
-        )
-    strange = sorted(set(tars) - {synset.wnid for synset in kit})
-    if strange:
-        raise UserError(f"{tars[strange[0]]} is the tar of no synset in meta.mat; remove it, or rename it")
 
 
 def _development_kit(folder: Path) -> list[_Synset]:
@@ -178,7 +210,7 @@ def _find(folder: Path, is_it: Callable[[str], bool]) -> Path | None:
     return None
 
 
-def _flat_folder(folder: Path, ground_truth: Path, by_number: dict[int, int], tally: Tally) -> Split:
+def _flat_folder(folder: Path, ground_truth: Path, label_of: dict[int, int], tally: Tally) -> Split:
     """Pictures whose names end in their numbers, which are those of the lines of their synsets."""
     found: dict[int, tuple[str, int]] = {}
     for entry in entries(folder):
@@ -203,19 +235,19 @@ def _flat_folder(folder: Path, ground_truth: Path, by_number: dict[int, int], ta
             f"the pictures in '{folder}' have the numbers {min(found)} to {max(found)}, not all from 1 to {len(lines)} "
             f"as the lines of {ground_truth}; get this release's own"
         )
-    if not by_number:
+    if not label_of:
         raise UserError(
             f"{ground_truth} gives synsets by number and there is no meta.mat to say which is which; put the "
             "development kit's beside it"
         )
-    unknown = [line for line in lines if not line.isdigit() or int(line) not in by_number]
+    unknown = [line for line in lines if not line.isdigit() or int(line) not in label_of]
     if unknown:
         raise UserError(
             f"{ground_truth} has the synset number {unknown[0]}, which training lacks; put its tar beside the others"
         )
     by_name = sorted((name, number, size) for number, (name, size) in found.items())
     return split_of(
-        [Picture(name, by_number[int(lines[n - 1])], str(folder / name), 0, size) for name, n, size in by_name]
+        [Picture(name, label_of[int(lines[n - 1])], str(folder / name), 0, size) for name, n, size in by_name]
     )
 
 
