@@ -38,17 +38,36 @@ jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 from alexnet_jax import command_line, signals
 from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.network import architecture
+from configs import digits
 from tests import launched
 
 ROOT = Path(__file__).parent.parent
+# Two kinds of small network: NARROW for any of the paper's configs, SMALL for the digits.
+NARROW_KERNELS, NARROW_UNITS, NARROW_CLASSES = (8, 12, 16, 16, 12), (24, 20), 7
 NARROW = architecture.alexnet(
-    kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=64, weight_stddev=0.05, hidden_bias=0.1
+    kernels=NARROW_KERNELS,
+    units=NARROW_UNITS,
+    classes=NARROW_CLASSES,
+    input_size=64,
+    weight_stddev=0.05,
+    hidden_bias=0.1,
 )
-# The digits with a network that compiles in seconds: for what is not about learning.
+# The digits with a network that compiles in seconds: for what is not about learning. As flags, and as a config.
+SMALL_KERNELS, SMALL_UNITS = (8, 16, 16, 16, 8), (16, 16)
 SMALL = (
-    *("--config=configs/digits.py", "--config.model.kernels=(8,16,16,16,8)", "--config.model.units=(16,16)"),
+    "--config=configs/digits.py",
+    f"--config.model.kernels={SMALL_KERNELS}",
+    f"--config.model.units={SMALL_UNITS}",
     "--config.model.weight_stddev=0.15",
 )
+
+
+def small_config(data: Path | None = None) -> ConfigDict:
+    """SMALL's network as a config, with the digits' own initial weights."""
+    config = digits.get_config()
+    config.model.kernels, config.model.units = SMALL_KERNELS, SMALL_UNITS
+    config.data.data_dir = str(data or "")
+    return config
 
 
 # The files that take longest, the longest first, so that two workers end at about the same time.

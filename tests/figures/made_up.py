@@ -13,15 +13,6 @@ from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.devices import towers
 from alexnet_jax.runs.create import write_run
 from alexnet_jax.training.step import abstract_state
-from configs import digits
-
-
-def narrow(data: Path | None = None) -> ConfigDict:
-    """The digits' config, with a network that compiles in a second or two."""
-    config = digits.get_config()
-    config.model.kernels, config.model.units = (8, 16, 16, 16, 8), (16, 16)
-    config.data.data_dir = str(data or "")
-    return config
 
 
 def made_up(

@@ -13,7 +13,8 @@ from alexnet_jax.figures import confusion
 from alexnet_jax.figures.drawing import Place
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
-from tests.figures.made_up import made_up, narrow
+from tests.conftest import small_config
+from tests.figures.made_up import made_up
 
 # Twelve pictures of four classes, of which the last has none.
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
@@ -89,7 +90,7 @@ def test_more_classes_than_numbers_fit(count: int, tmp_path: Path) -> None:
 def test_of_a_split_as_the_network_answers(data_dir: Path, tmp_path: Path) -> None:
     import tensorflow_datasets as tfds
 
-    workdir = made_up(tmp_path / "run", narrow(data_dir))
+    workdir = made_up(tmp_path / "run", small_config(data_dir))
     found = figures.run(None, Invocation(workdir, restart=False, figure="confusion"))
     examples = list(
         tfds.builder_from_directory(data_dir / "digits_72" / "1.0.0").as_dataset("validation").as_numpy_iterator()
@@ -100,10 +101,10 @@ def test_of_a_split_as_the_network_answers(data_dir: Path, tmp_path: Path) -> No
         matrix[int(one["label"]), guess] += 1
     assert found["matrix"] == matrix.tolist() and found["examples"] == 360
     assert (workdir / "confusion.png").is_file()
-    config = narrow()
+    config = small_config()
     config.update({"data": {"data_dir": str(data_dir)}, "evaluate": {"split": "validation[:1]"}})
     alone = figures.run(config, Invocation(workdir, restart=False, figure="confusion"))
     assert alone["examples"] == 1 and len(alone["errors_by_class"]) == 1
-    broken = made_up(tmp_path / "nan", narrow(data_dir), fc6={"kernel": np.full((8, 16), np.nan)})
+    broken = made_up(tmp_path / "nan", small_config(data_dir), fc6={"kernel": np.full((8, 16), np.nan)})
     with pytest.raises(UserError, match="no numbers"):
         figures.run(None, Invocation(broken, restart=False, figure="confusion"))

@@ -15,8 +15,8 @@ from alexnet_jax.figures.drawing import Place
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
 from alexnet_jax.network import kernels
-from tests.conftest import launch, launch_here, refusal, result
-from tests.figures.made_up import made_up, narrow
+from tests.conftest import launch, launch_here, refusal, result, small_config
+from tests.figures.made_up import made_up
 
 MOST = 0.25  # the largest weight
 GREYS = (1.0, 0.8, 0.6, 0.0)  # one of them is full: the scale
@@ -36,7 +36,7 @@ def drawn(workdir: Path, **more: Any) -> dict[str, Any]:
 
 
 def test_a_grey_tower_and_a_coloured_one_have_the_numbers_they_were_painted_with(tmp_path: Path) -> None:
-    workdir = made_up(tmp_path / "run", narrow(), conv1={"kernel": PAINTED})
+    workdir = made_up(tmp_path / "run", small_config(), conv1={"kernel": PAINTED})
     found = drawn(workdir)
     assert found["figure"] == "3" and found["scale"] == MOST
     grey, coloured = found["towers"]
@@ -81,7 +81,7 @@ def test_the_papers_96_kernels_stand_in_rows_of_16() -> None:
 
 
 def test_one_tower_is_shown_alone_and_zeros_are_no_colour(tmp_path: Path) -> None:
-    config = narrow()
+    config = small_config()
     config.model.towers = 1
     workdir = made_up(tmp_path / "run", config, conv1={"kernel": np.zeros((11, 11, 3, 8))})
     (only,) = drawn(workdir)["towers"]
@@ -90,8 +90,8 @@ def test_one_tower_is_shown_alone_and_zeros_are_no_colour(tmp_path: Path) -> Non
 
 def test_a_table_over_runs(tmp_path: Path, capsys: Any) -> None:
     folders = [
-        made_up(tmp_path / "a", narrow(), conv1={"kernel": PAINTED}),
-        made_up(tmp_path / "b $x$", narrow(), conv1={"kernel": PAINTED[..., ::-1]}),
+        made_up(tmp_path / "a", small_config(), conv1={"kernel": PAINTED}),
+        made_up(tmp_path / "b $x$", small_config(), conv1={"kernel": PAINTED[..., ::-1]}),
     ]
     found = drawn(tmp_path / "out", runs=tuple(map(str, folders)))
     first, second = ([tower["opponent_share"] for tower in one["towers"]] for one in found["runs"])
@@ -110,11 +110,11 @@ def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     kernel = PAINTED.copy()
     kernel[0, 0, 0, 0] = np.nan
     with pytest.raises(UserError, match=r"conv1 of the checkpoint of step 0 .* no numbers"):
-        drawn(made_up(tmp_path / "run", narrow(), conv1={"kernel": kernel}))
+        drawn(made_up(tmp_path / "run", small_config(), conv1={"kernel": kernel}))
 
 
 def test_where_a_figure_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workdir = made_up(tmp_path / "run", narrow())
+    workdir = made_up(tmp_path / "run", small_config())
     found = drawn(workdir, output=str(tmp_path / "new/kernels.png"))
     assert found["picture"] == str(tmp_path / "new/kernels.png")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"kernels.png", "kernels.pdf", "kernels.csv"}
@@ -137,7 +137,7 @@ def test_where_a_figure_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_as_a_user_runs_it(tmp_path: Path) -> None:
-    workdir = made_up(tmp_path / "run", narrow(), conv1={"kernel": PAINTED})
+    workdir = made_up(tmp_path / "run", small_config(), conv1={"kernel": PAINTED})
     assert result(launch("--mode=figures", "--figure=3", f"--workdir={workdir}"))["towers"][0]["saturation"] == 0
     for flags, words in (
         (("--figure=9", f"--workdir={workdir}"), "--figure=9 cannot be drawn; there are 1, 3, 4, confusion, curves"),

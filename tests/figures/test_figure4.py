@@ -17,13 +17,13 @@ from alexnet_jax.inference.examples import Shown, chosen
 from alexnet_jax.inference.net import Net
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
-from tests.conftest import launch, launch_here, refusal, result
-from tests.figures.made_up import made_up, narrow
+from tests.conftest import launch, launch_here, refusal, result, small_config
+from tests.figures.made_up import made_up
 
 
 @pytest.fixture(scope="module")
 def workdir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_up(tmp_path_factory.mktemp("runs") / "run", narrow(data_dir))
+    return made_up(tmp_path_factory.mktemp("runs") / "run", small_config(data_dir))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_files_as_a_user_names_them(workdir: Path, stored: dict[str, dict[str, A
 
 @pytest.mark.slow
 def test_a_validation_split_of_one_picture_and_ten_views(workdir: Path, net: Net) -> None:
-    config = narrow()
+    config = small_config()
     config.update(net.config)
     config.evaluate.split, config.evaluate.views = "validation[:1]", 10
     found = figures.run(config, Invocation(workdir, restart=False, figure="4"))
@@ -187,7 +187,7 @@ def blocks() -> Iterator[np.ndarray]:
 
 
 def test_a_network_without_fc7_and_one_that_gives_no_numbers(data_dir: Path, tmp_path: Path) -> None:
-    config = narrow(data_dir)
+    config = small_config(data_dir)
     config.model.removed = "fc7"
     net = alexnet_jax.load(made_up(tmp_path / "fc6", config))
     assert figure4.layer_of(net) == "fc6"

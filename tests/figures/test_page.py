@@ -20,8 +20,8 @@ from alexnet_jax.inference.neighbour_sources import StoredSplit
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
 from configs import alexnet
-from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, result
-from tests.figures.made_up import made_up, narrow
+from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, result, small_config
+from tests.figures.made_up import made_up
 
 
 class Tables(HTMLParser):
@@ -63,7 +63,7 @@ class Tables(HTMLParser):
 @pytest.fixture(scope="module")
 def workdir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made-up run with made-up curves."""
-    config = narrow(data_dir)
+    config = small_config(data_dir)
     config.optimizer.momentum = 0.5
     folder = made_up(tmp_path_factory.mktemp("runs") / "a run", config)
     write_metrics(folder)
@@ -100,7 +100,7 @@ def test_one_small_file_that_leads_nowhere(made: tuple[dict[str, Any], str], wor
 def test_what_it_says_is_so(made: tuple[dict[str, Any], str], workdir: Path) -> None:
     found, text = made
     tables = Tables(text).tables
-    ours = {**flatten(narrow()), "optimizer.momentum": 0.5}
+    ours = {**flatten(small_config()), "optimizer.momentum": 0.5}
     paper = flatten(alexnet.get_config())
     differing = {name for name in paper if paper[name] != ours[name] and not name.startswith("data.data_dir")} - {
         "name"
@@ -151,7 +151,7 @@ def test_the_commands_are_those_that_go_on_with_the_run(workdir: Path, made: tup
     done = launch(*parts[2:], "--mode=describe")
     assert result(done)["layers"][0]["output_shape"] == [15, 15, 8]
     assert shlex.split(predict)[2:] == ["--mode=predict", f"--workdir={workdir}", "PICTURES"]
-    config = narrow()
+    config = small_config()
     config.name = "../elsewhere"
     assert page_tables.commands(config, workdir)[0][1].endswith(f"--workdir={shlex.quote(str(workdir))}")
 
@@ -190,7 +190,7 @@ def test_where_points_lie() -> None:
 
 
 def test_where_the_pictures_cannot_be_had_the_rest_is_there(tmp_path: Path) -> None:
-    config = narrow(tmp_path)
+    config = small_config(tmp_path)
     config.data.name, config.model.towers, config.mesh.data = "imagenet2012", 1, 1
     workdir = made_up(tmp_path / "imported", config, tuple("0123456789"))
     found = figures.run(None, Invocation(workdir, restart=False, figure="page"))
@@ -201,7 +201,7 @@ def test_where_the_pictures_cannot_be_had_the_rest_is_there(tmp_path: Path) -> N
 
 
 def test_of_five_classes_there_is_no_top_5_error_and_what_fixes_the_epochs_is_not_advised(tmp_path: Path) -> None:
-    config = narrow(tmp_path)
+    config = small_config(tmp_path)
     config.data.name, config.train.least_steps, config.train.epochs = "imagenet2012", 1500, 30
     for classes in (5, 6):
         workdir = made_up(tmp_path / str(classes), config, tuple("012345"[:classes]))
@@ -220,7 +220,7 @@ def test_of_five_classes_there_is_no_top_5_error_and_what_fixes_the_epochs_is_no
 
 @pytest.mark.slow
 def test_one_picture_in_validation_and_22_000_classes(data_dir: Path, tmp_path: Path) -> None:
-    config = narrow(data_dir)
+    config = small_config(data_dir)
     config.evaluate.split, config.model.classes = "validation[:1]", 22_000
     workdir = made_up(tmp_path / "run", config)
     found = figures.run(None, Invocation(workdir, restart=False, figure="page"))
@@ -231,7 +231,7 @@ def test_one_picture_in_validation_and_22_000_classes(data_dir: Path, tmp_path: 
 
 
 def test_of_many_training_pictures_some_files_are_gone_through(data_dir: Path) -> None:
-    config = narrow(data_dir)
+    config = small_config(data_dir)
     gallery = StoredSplit(config, prepare.open_or_prepare(config), "train")
     assert gallery.some(10_000) == list(range(1437))
     lengths = gallery._squares.lengths
@@ -245,7 +245,7 @@ def test_a_place_that_cannot_be_written_and_a_run_without_checkpoint(workdir: Pa
         page.make(alexnet_jax.load(workdir), None, "why", Place(Path("/proc/none/report.html")))
     with pytest.raises(UserError, match=r"is not FILE\.html"):
         figures.run(None, Invocation(workdir, restart=False, figure="page", output=str(tmp_path / "page.png")))
-    bare = made_up(tmp_path / "bare", narrow())
+    bare = made_up(tmp_path / "bare", small_config())
     for path in (bare / "checkpoints").iterdir():
         path.rename(tmp_path / path.name)
     with pytest.raises(UserError, match="checkpoint"):

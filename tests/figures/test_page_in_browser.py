@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 from alexnet_jax.data.prepared import prepare
 from alexnet_jax.modes import Invocation, figures
-from tests.figures.made_up import made_up, narrow
+from tests.conftest import small_config
+from tests.figures.made_up import made_up
 from tests.figures.test_page import write_metrics
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -62,7 +63,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 file = FILE if number == 0 else f"{number}.jpg"
                 pixels = rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / "photos" / split / name / file, "JPEG")
-    config = narrow(folder / "data")
+    config = small_config(folder / "data")
     config.data.name, config.data.manual_dir = "folder", str(folder / "photos")
     prepare.open_or_prepare(config)
     workdir = made_up(folder / 'a "run" <b>', config, (CLASS, "dog"))

@@ -21,6 +21,7 @@ from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, evaluate, train
 from configs import digits
+from tests.conftest import small_config
 from tests.fuzz.chance import BYTES, examples, peak_bytes, put
 
 # Names of folders and sets are no matter of chance.
@@ -54,7 +55,7 @@ def train_and_evaluate(changes: list[tuple[str, Any]], data_dir: Path, folder: P
     before = peak_bytes()
     jax.config.update("jax_disable_most_optimizations", True)
     try:
-        config, invocation = narrow_config(changes, data_dir), Invocation(folder / "run", restart=False)
+        config, invocation = changed_config(changes, data_dir), Invocation(folder / "run", restart=False)
         trained = train.run(config, invocation, page=False)
         assert trained["step"] == 2
         assert math.isfinite(trained["loss"])
@@ -67,9 +68,9 @@ def train_and_evaluate(changes: list[tuple[str, Any]], data_dir: Path, folder: P
     return "", peak_bytes() - before
 
 
-def narrow_config(changes: list[tuple[str, Any]], data_dir: Path) -> ConfigDict:
-    config = digits.get_config()
-    config.model.kernels, config.model.units, config.data.data_dir = (8, 16, 16, 16, 8), (16, 16), str(data_dir)
+def changed_config(changes: list[tuple[str, Any]], data_dir: Path) -> ConfigDict:
+    """The small network's config for two steps, with the changes."""
+    config = small_config(data_dir)
     config.train.steps, config.train.batch_size, config.train.log_every, config.evaluate.batch_size = 2, 8, 1, 180
     for name, value in changes:
         put(config, name, value)
@@ -90,7 +91,7 @@ def test_every_config_that_passes_the_door_trains_and_is_evaluated(
     data_dir: Path, one_each: ProcessPoolExecutor, changes: list[tuple[str, Any]]
 ) -> None:
     try:
-        check_config(narrow_config(changes, data_dir))
+        check_config(changed_config(changes, data_dir))
     except UserError:
         assume(False)
     with tempfile.TemporaryDirectory() as folder:

@@ -20,8 +20,7 @@ from alexnet_jax.loop.tensorboard import EVENTS, read_pictures
 from alexnet_jax.loop.tensorboard_images import OTHER, TRUE, ValidationImages
 from alexnet_jax.network import kernels
 from alexnet_jax.training.step import class_probabilities, create_state
-from tests.conftest import SMALL, launch, result
-from tests.figures.made_up import narrow
+from tests.conftest import SMALL, launch, result, small_config
 
 
 def picture(seed: int) -> np.ndarray:
@@ -108,7 +107,7 @@ def test_a_run_is_shown_at_each_validation_also_when_it_goes_on(data_dir: Path, 
     "mesh_shape", [pytest.param((1, 1), marks=pytest.mark.slow), (1, 2), pytest.param((2, 2), marks=pytest.mark.slow)]
 )
 def test_the_same_eight_pictures_with_the_networks_answers(data_dir: Path, mesh_shape: tuple[int, int]) -> None:
-    config = narrow(data_dir)
+    config = small_config(data_dir)
     source, mesh = prepare.open_or_prepare(config), towers.make_mesh(*mesh_shape)
     recipe = recipe_of(config, 10, steps_per_epoch=1)
     mean_image = np.full((72, 72, 3), 100, np.float32)

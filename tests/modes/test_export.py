@@ -14,8 +14,8 @@ from alexnet_jax.messages import UserError
 from alexnet_jax.runs.folder import open_run, own_recipe
 from alexnet_jax.weights.axis_order import MapsFirstLayer
 from configs import alexnet_2012
+from tests.conftest import NARROW_KERNELS, NARROW_UNITS
 from tests.modes.test_import import agree, of_opencv
-from tests.weights.files import WIDTHS
 from tests.weights.maps_first import maps_first
 from tests.weights.networks import exported, imported, narrow, parameters, probabilities, random_run, squares
 
@@ -40,7 +40,7 @@ PAPER: dict[str, Any] = {"side": 72, "crop": 64}  # 15, 7, 3 and 1 positions, an
 
 def of_2012(variant: str = "", crop: int = 64) -> ConfigDict:
     config = alexnet_2012.get_config(variant)
-    config.model.kernels, config.model.units = WIDTHS["kernels"], WIDTHS["units"]
+    config.model.kernels, config.model.units = NARROW_KERNELS, NARROW_UNITS
     config.data.resize, config.data.crop = crop + 8, crop
     return config
 

@@ -20,7 +20,7 @@ from alexnet_jax.network.stages import stages
 from alexnet_jax.training.step import Recipe, class_probabilities, compiled_steps, create_state
 from configs import alexnet
 from tests import reference
-from tests.conftest import NARROW, random_batch
+from tests.conftest import NARROW, NARROW_CLASSES, NARROW_KERNELS, NARROW_UNITS, random_batch
 
 SIDE = 67  # with 11x11 kernels, stride 4 and no padding: 15, 7 and 3 positions
 STRONG = 0.5  # a factor of the squares with which the normalisation shows
@@ -29,7 +29,7 @@ STRONG = 0.5  # a factor of the squares with which the normalisation shows
 def narrow(variant: str, **changes: Any) -> Recipe:
     """The variant's recipe with few kernels and small pictures, in float64."""
     config = alexnet.get_config(variant)
-    config.model.kernels, config.model.units, config.model.classes = (8, 12, 16, 16, 12), (24, 20), 7
+    config.model.kernels, config.model.units, config.model.classes = NARROW_KERNELS, NARROW_UNITS, NARROW_CLASSES
     config.model.weight_stddev, config.model.lrn_alpha = 0.05, STRONG
     config.data.crop = SIDE
     config.update_from_flattened_dict(changes)

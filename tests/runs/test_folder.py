@@ -10,16 +10,17 @@ from alexnet_jax.config.config import load_saved
 from alexnet_jax.messages import UserError
 from alexnet_jax.runs.checkpoint_integrity import changed_files, let_change
 from alexnet_jax.runs.folder import Run, keep_config, open_run, set_run_aside
-from tests.figures.made_up import made_up, narrow
+from tests.conftest import small_config
+from tests.figures.made_up import made_up
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return open_run(made_up(tmp_path / "run", narrow()))
+    return open_run(made_up(tmp_path / "run", small_config()))
 
 
 def test_config_json_becomes_what_the_run_is_gone_on_with(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
-    config = narrow()
+    config = small_config()
     keep_config(run, config)
     assert not capfd.readouterr().err
     config.train.steps, config.data.manual_dir, config.train.init_from = 44, "/moved", "/elsewhere"

@@ -13,7 +13,8 @@ from PIL import Image
 import alexnet_jax
 from alexnet_jax.modes import Invocation, evaluate, export, features, figures, neighbours, predict, train
 from alexnet_jax.runs import folder
-from tests.figures.made_up import made_up, narrow
+from tests.conftest import small_config
+from tests.figures.made_up import made_up
 
 EDITED = "config.json' is not what it was when the run began"
 MODES: dict[str, tuple[Any, dict[str, Any]]] = {  # what is run, and the flags it needs; OUT is a free place
@@ -48,7 +49,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.fixture
 def edited(data_dir: Path, tmp_path: Path) -> Path:
     """A run with numbers, whose config.json somebody edited."""
-    workdir = made_up(tmp_path / "run", narrow(data_dir))
+    workdir = made_up(tmp_path / "run", small_config(data_dir))
     numbers = {"step": 10, "epoch": 1.0, "train/loss": 2.0, "images_per_second": 1000.0}
     (workdir / "metrics.jsonl").write_text(json.dumps(numbers) + "\n")
     edit(workdir)
@@ -78,7 +79,7 @@ def test_evaluate_and_load_open_a_run_once(
     edited: Path, data_dir: Path, opened: list[Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     both: list[Callable[[], Any]] = [
-        lambda: evaluate.run(narrow(data_dir), Invocation(edited, restart=False)),
+        lambda: evaluate.run(small_config(data_dir), Invocation(edited, restart=False)),
         lambda: alexnet_jax.load(edited),
     ]
     for run in both:
@@ -91,7 +92,7 @@ def test_evaluate_and_load_open_a_run_once(
 def test_training_and_its_page_open_the_run_once(
     data_dir: Path, opened: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config, workdir = narrow(data_dir), tmp_path / "run"
+    config, workdir = small_config(data_dir), tmp_path / "run"
     config.train.steps, config.mesh.data, config.mesh.model = 1, 1, 1
     train.run(config, Invocation(workdir, restart=False))
     assert opened == [workdir] and (workdir / "report.html").is_file()

@@ -7,8 +7,9 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal import encoder
 
+from tests.conftest import NARROW_CLASSES, NARROW_KERNELS, NARROW_UNITS
+
 Layers = dict[str, tuple[np.ndarray, np.ndarray]]  # {name: (kernel, bias)}, maps first
-WIDTHS: dict[str, Any] = {"kernels": (8, 12, 16, 16, 12), "units": (24, 20), "classes": 7}
 V1_TYPES = {"Convolution": 4, "InnerProduct": 14, "LRN": 15, "Pooling": 17, "ReLU": 18}
 
 
@@ -59,8 +60,8 @@ def random_layers(
     seed: int = 0, kernels: tuple[int, ...] = (), units: tuple[int, ...] = (), classes: int = 0
 ) -> Layers:
     """Of Caffe's AlexNet, of any widths, 6x6 positions behind the last pooling where they are 227 pixels."""
-    k1, k2, k3, k4, k5 = kernels or WIDTHS["kernels"]
-    u6, u7 = units or WIDTHS["units"]
+    k1, k2, k3, k4, k5 = kernels or NARROW_KERNELS
+    u6, u7 = units or NARROW_UNITS
     shapes = {
         "conv1": (k1, 3, 11, 11),
         "conv2": (k2, k1 // 2, 5, 5),
@@ -69,7 +70,7 @@ def random_layers(
         "conv5": (k5, k4 // 2, 3, 3),
         "fc6": (u6, k5 * (36 if kernels else 1)),
         "fc7": (u7, u6),
-        "fc8": (classes or WIDTHS["classes"], u7),
+        "fc8": (classes or NARROW_CLASSES, u7),
     }
     rng = np.random.default_rng(seed)
     layers = {}

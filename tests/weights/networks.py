@@ -18,7 +18,7 @@ from alexnet_jax.runs.folder import open_run, own_recipe, restore_params
 from alexnet_jax.training.step import class_probabilities
 from alexnet_jax.weights.axis_order import Arrays, layer_rows, maps_last_shape, padded, unpadded
 from configs import alexnet
-from tests.weights.files import WIDTHS
+from tests.conftest import NARROW_KERNELS, NARROW_UNITS
 
 SIDE, CROP = 72, 67  # 15, 7, 3 and 1 positions, and all windows of pooling whole
 
@@ -26,7 +26,7 @@ SIDE, CROP = 72, 67  # 15, 7, 3 and 1 positions, and all windows of pooling whol
 def narrow(variant: str = "", side: int = SIDE, crop: int = CROP, **model: Any) -> ConfigDict:
     """A variant's config with the widths of the tests."""
     config = alexnet.get_config(variant)
-    config.model.kernels, config.model.units = WIDTHS["kernels"], WIDTHS["units"]
+    config.model.kernels, config.model.units = NARROW_KERNELS, NARROW_UNITS
     config.data.resize, config.data.crop = side, crop
     config.model.update(model)
     return config
