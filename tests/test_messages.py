@@ -62,7 +62,7 @@ def test_a_flag_that_is_wrong_is_a_sentence(flag: str, sentence: str) -> None:
 
 
 def test_places_that_cannot_be_are_sentences_without_numbers_of_the_system(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none is no folder of --mode=features \(features.json: No such file or dir"):
+    with pytest.raises(UserError, match=r"none was not made by --mode=features \(features.json: No such file or dir"):
         about(tmp_path / "none")
     with pytest.raises(UserError, match="is a folder; name a file in it"):
         with new_file(f"{tmp_path}/x.csv/", overwrite=False):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.figures import drawing
 from alexnet_jax.figures.drawing import Place, plain
-from alexnet_jax.inference.examples import Shown
+from alexnet_jax.inference.examples import Examples
 from alexnet_jax.inference.nearest import NEAREST, nearest
 from alexnet_jax.inference.neighbour_sources import Gallery
 from alexnet_jax.inference.net import TOP, Net, Prediction
@@ -63,7 +63,7 @@ def layer_of(net: Net) -> str:
     return "fc7" if "fc7" in names else names[-2]
 
 
-def answers(net: Net, shown: Shown, size: int = 0) -> list[Answer]:
+def answers(net: Net, shown: Examples, size: int = 0) -> list[Answer]:
     """The five likeliest classes of each picture, on as many views as the run's config has.
 
     Args:
@@ -80,7 +80,9 @@ def answers(net: Net, shown: Shown, size: int = 0) -> list[Answer]:
     return [Answer(*each) for each in zip(*parts, strict=True)]
 
 
-def queries(net: Net, shown: Shown, gallery: Gallery, blocks: Iterator[np.ndarray], rows: Sequence[int]) -> list[Query]:
+def queries(
+    net: Net, shown: Examples, gallery: Gallery, blocks: Iterator[np.ndarray], rows: Sequence[int]
+) -> list[Query]:
     """The six nearest of the gallery to each picture, by the layer of `layer_of`.
 
     Args:

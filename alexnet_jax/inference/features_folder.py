@@ -1,11 +1,9 @@
-"""A folder of features: an array for each stage, a row a picture, written and read some rows at a time.
+"""A folder of features: a NumPy file for each stage with a row for each picture, and names.txt with the rows' names.
 
-NAME.npy are NumPy's own files, and names.txt has the rows' names. Neither writing nor reading maps a
-file into memory: what is held is what is handed over.
+Rows are written and read some at a time, so that memory does not grow with their number.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,27 +14,27 @@ import numpy as np
 from alexnet_jax.messages import UserError
 
 NAMES, LABELS, ABOUT = "names.txt", "labels.npy", "features.json"
-READ_BYTES = 64 << 20  # of rows, at a time
+READ_BYTES = 64 << 20  # the rows that are read at a time
 
 
 def file_of(stage: str) -> str:
-    """The file's name of a stage: conv1_pool.npy of conv1/pool."""
+    """The name of a stage's file: conv1_pool.npy for conv1/pool."""
     return f"{stage.replace('/', '_')}.npy"
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file of that name may be in a folder of features."""
+    """Whether --mode=features writes files with such a name."""
     return name in (NAMES, ABOUT) or name.endswith(".npy")
 
 
 class GrowingArray:
-    """A .npy file to which rows are added; how many there are is written at the end."""
+    """A .npy file to which rows are added; their number is written into its header at the end."""
 
     def __init__(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Begins the file. Raises OSError.
 
         Args:
-          row: the shape of one.
+          row: the shape of a row.
         """
         self._file = open(path, "wb")
         self._row, self._dtype, self._rows = row, np.dtype(dtype), 0
@@ -49,10 +47,10 @@ class GrowingArray:
         self._rows += len(rows)
 
     def finish(self) -> None:
-        """Says in the file how many rows there are. Raises OSError."""
+        """Writes the number of rows into the header, and closes the file. Raises OSError."""
         self._file.seek(0)
         length = self._write_header()
-        assert length == self._length  # NumPy leaves room in it for the number of rows to grow
+        assert length == self._length  # NumPy leaves room for more digits
         self.close()
 
     def close(self) -> None:
@@ -67,29 +65,39 @@ class GrowingArray:
 
 
 class FeaturesWriter:
-    """A folder of features in the making; its files are closed at the end of its `with`."""
+    """Writes a folder of features; the end of its `with` closes the files."""
 
-    def __init__(self, folder: Path, rows: Mapping[str, tuple[int, ...]], dtype: str, labelled: bool) -> None:
+    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, labelled: bool) -> None:
         """Begins the files. Raises OSError.
 
         Args:
-          rows: of each stage, the shape of a picture's.
-          labelled: whether labels are written.
+          shapes: of one picture's features, by stage.
+          dtype: float32 or float16.
+          labelled: whether labels.npy is written.
         """
         self._folder, self._dtype = folder, np.dtype(dtype)
-        self._arrays = {stage: GrowingArray(folder / file_of(stage), row, dtype) for stage, row in rows.items()}
+        self._arrays = {stage: GrowingArray(folder / file_of(stage), row, dtype) for stage, row in shapes.items()}
         self._labels = GrowingArray(folder / LABELS, (), "int32") if labelled else None
         self._names = open(folder / NAMES, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
         self.rows = 0
 
     def append(self, names: list[str], features: Mapping[str, np.ndarray], labels: np.ndarray | None) -> None:
-        """Adds rows. Raises OSError, and UserError for what the type of the files cannot hold."""
+        """Adds pictures.
+
+        Args:
+          features: float32 [pictures, ...] by stage.
+          labels: int [pictures]; ignored unless the folder is labelled.
+
+        Raises:
+          OSError: the files cannot be written.
+          UserError: a number is too large for the files' dtype.
+        """
         for stage, rows in features.items():
             highest, most = np.abs(rows).max(initial=0), np.finfo(self._dtype).max
             if highest > most:
                 raise UserError(
-                    f"{stage} reaches {highest:.6g}, more than {self._dtype} can hold, {most:.6g}; leave --dtype out, "
-                    "for float32"
+                    f"{stage} reaches {highest:.6g}, more than {self._dtype} can hold, {most:.6g}; leave out --dtype, "
+                    "and float32 is written"
                 )
             self._arrays[stage].append(rows)
         if self._labels and labels is not None:
@@ -111,7 +119,11 @@ class FeaturesWriter:
         return [*self._arrays.values(), *([self._labels] if self._labels else [])]
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Ends the files, with what is known of the whole. Raises OSError."""
+        """Completes the files, and writes features.json. Raises OSError.
+
+        Args:
+          about: what features.json says beside the number of rows.
+        """
         for array in self._all_arrays():
             array.finish()
         self._names.close()
@@ -119,34 +131,34 @@ class FeaturesWriter:
 
 
 def in_one_line(name: str) -> str:
-    """The name as names.txt has it: what would end a line is written as in Python, and so is the backslash then."""
+    """The name as a line of names.txt: if it holds line ends, these and backslashes are escaped as in Python."""
     if not any(end in name for end in "\r\n"):
         return name
     return name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What `FeaturesWriter.finish` wrote of the whole. Raises UserError if it is not there."""
+    """The contents of features.json. Raises UserError if it cannot be read."""
     try:
         found: dict[str, Any] = json.loads((folder / ABOUT).read_text())
         return found
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"--features={folder} is no folder of --mode=features ({ABOUT}: {why}); make one with "
+            f"--features={folder} was not made by --mode=features ({ABOUT}: {why}); make a folder with "
             "--mode=features --layer=fc7"
         ) from error
 
 
 def names_in(folder: Path) -> Iterator[str]:
-    """The rows' names."""
+    """The names in names.txt, row by row. Raises OSError."""
     with open(folder / NAMES, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for line in file:
             yield line.removesuffix("\n")
 
 
 def blocks_in(path: Path) -> Iterator[np.ndarray]:
-    """The rows of a .npy file, some at a time. Raises OSError or ValueError."""
+    """The rows of a .npy file, in blocks of at most READ_BYTES. Raises OSError or ValueError."""
     with open(path, "rb") as file:
         version = np.lib.format.read_magic(file)
         shape, is_fortran, dtype = (
@@ -155,7 +167,7 @@ def blocks_in(path: Path) -> Iterator[np.ndarray]:
             else np.lib.format.read_array_header_2_0(file)
         )
         if is_fortran or dtype.hasobject or len(shape) < 2:
-            raise ValueError(f"{path} holds no rows of numbers")
+            raise ValueError(f"{path} does not hold rows of numbers")
         a_row = int(np.prod(shape[1:]))
         at_once = max(1, READ_BYTES // (a_row * dtype.itemsize))
         for first in range(0, shape[0], at_once):
@@ -164,9 +176,3 @@ def blocks_in(path: Path) -> Iterator[np.ndarray]:
             if len(block) < count * a_row:
                 raise ValueError(f"{path} ends before its last row")
             yield block.reshape(count, *shape[1:])
-
-
-def free_bytes(folder: Path) -> int:
-    """On the disk of the folder, for this user."""
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize

@@ -1,4 +1,4 @@
-"""The pictures among which the nearest are looked for: a prepared split, or a folder of features."""
+"""The pictures among which neighbours are looked for: a prepared split, or a folder that --mode=features wrote."""
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import centre_offset
+from alexnet_jax.data.batches.batch import without_draws
 from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.inference import decode_pool, features_folder
 from alexnet_jax.inference.decode_pool import Some
@@ -20,23 +21,23 @@ from alexnet_jax.messages import Advance, UserError, say
 class Gallery(Protocol):
     """Pictures by their rows."""
 
-    classes: Sequence[str]  # names, by label; none where they are not known
+    classes: Sequence[str]  # names by label; empty if unknown
 
     def names(self, rows: Sequence[int]) -> list[str]:
-        """Of the pictures in these rows."""
+        """The names of the pictures in these rows."""
 
     def labels(self, rows: Sequence[int]) -> list[int | None]:
-        """Of the pictures in these rows; None where it is not known."""
+        """The labels of the pictures in these rows; None where unknown."""
 
     def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
-        """uint8 [crop, crop, 3] of each, as the network sees it; None where it cannot be had."""
+        """What the network sees of each, uint8 [crop, crop, 3]; None where the picture cannot be read."""
 
 
 class StoredSplit:
-    """A prepared split."""
+    """A split of a prepared set."""
 
     def __init__(self, config: ConfigDict, source: Any, split: str) -> None:
-        """Of the `PreparedSet`."""
+        """Opens the split of a `PreparedSet`."""
         from alexnet_jax.data.prepared.stored_squares import StoredSquares
 
         self._config, self._source, self._split = config, source, split
@@ -44,69 +45,68 @@ class StoredSplit:
         self.classes: Sequence[str] = source.classes
 
     def names(self, rows: Sequence[int]) -> list[str]:
-        """As the set has them."""
+        """The names of the pictures in these rows."""
         from alexnet_jax.data.prepared import prepared_set
 
         return _lines(prepared_set.file_names(self._source, self._split), rows)
 
     def labels(self, rows: Sequence[int]) -> list[int | None]:
-        """As the set has them."""
+        """The labels of the pictures in these rows."""
         from alexnet_jax.data.prepared import prepared_set
 
         return prepared_set.labels_of_split(self._source, self._split)[list(rows)].tolist()
 
     def some(self, most: int) -> list[int]:
-        """Rows that stand for all, `most` at most, out of as few files as have so many.
+        """At most `most` rows that represent the split, from as few files as hold so many.
 
-        Preparing deals pictures out to files by chance, and keeps the source's order in a file: so all of a file is
-        gone through.
+        A file is a random sample but keeps the source's order, so the rows are taken from all of it.
         """
         ends = np.cumsum(self._squares.lengths)
         end = int(ends[min(int(np.searchsorted(ends, most)), len(ends) - 1)])
         return np.linspace(0, end - 1, min(most, end)).round().astype(np.int64).tolist()
 
     def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
-        """As the set has them."""
+        """What the network sees of each, uint8 [crop, crop, 3]."""
         return list(self.cut(rows, self._config.data.crop))
 
     def cut(self, rows: Sequence[int], side: int) -> np.ndarray:
-        """uint8 [rows, side, side, 3], the centres of the squares; a side of `data.resize` has them whole."""
+        """The centres of the squares, uint8 [rows, side, side, 3]; with a side of `data.resize` the whole squares."""
         images = np.zeros((len(rows), side, side, 3), np.uint8)
-        first = np.full((len(rows), 2), centre_offset(self._config.data.resize, side))
-        self._squares.cut(images, np.asarray(rows, np.int64), first, np.zeros(len(rows), bool))
+        offsets = np.full((len(rows), 2), centre_offset(self._config.data.resize, side))
+        self._squares.cut(images, np.asarray(rows, np.int64), offsets, np.zeros(len(rows), bool))
         return images
 
 
 class FeaturesFolder:
-    """What --mode=features wrote of files or of a split."""
+    """What --mode=features wrote for files or for a split."""
 
     def __init__(self, folder: Path, config: ConfigDict, network: str, layer: str) -> None:
-        """Looks at the folder.
+        """Opens the folder.
 
         Args:
-          network: the digest of the one that is used.
-          layer: whose features are looked at.
+          network: the digest of the network in use.
+          layer: whose features are searched.
 
         Raises:
-          UserError: it is no such folder, or of another network, or lacks the layer.
+          UserError: it is not such a folder, it is of another network, or it lacks the layer.
         """
         self._folder, self._config, self._about = folder, config, features_folder.about(folder)
         self.classes: Sequence[str] = self._about.get("classes", ())
         self.file = folder / features_folder.file_of(layer)
         if self._about.get("network") != network:
             raise UserError(
-                f"--features={folder} is of another network, or another of its checkpoints, than this run's; make it "
-                f"anew with --mode=features --layer={layer}"
+                f"--features={folder} is of another network, or of another of its checkpoints, than this run's; make "
+                f"it anew with --mode=features --layer={layer}"
             )
         if layer not in self._about["files"] or not self.file.is_file():
             raise UserError(f"--features={folder} has no {layer}; make it with --mode=features --layer={layer}")
 
     def names(self, rows: Sequence[int]) -> list[str]:
-        """From names.txt."""
+        """The names of the pictures in these rows, from names.txt."""
         return _lines(features_folder.names_in(self._folder), rows)
 
     def labels(self, rows: Sequence[int]) -> list[int | None]:
-        """From labels.npy, where there is one."""
+        """The labels of the pictures in these rows, from labels.npy; None without that file."""
         path = self._folder / features_folder.LABELS
         if not path.is_file():
             return [None] * len(rows)
@@ -114,47 +114,57 @@ class FeaturesFolder:
         return [int(labels[row]) for row in rows]
 
     def centres(self, rows: Sequence[int]) -> list[np.ndarray | None]:
-        """From the files, or from the prepared split where it still lies where it was."""
-        split, data = self._about["split"], self._config.data
-        if split:
-            return self._stored(split, rows)
-        side, first = data.crop, centre_offset(data.resize, data.crop)
+        """What the network sees of each, from the files or the prepared split, if these are still where they were."""
+        if self._about["split"]:
+            return self._of_prepared_set(rows)
+        side, data = self._config.data.crop, self._config.data
+        first = centre_offset(data.resize, side)
         files = [Picture(name, label=-1, path=name) for name in self.names(rows)]
         with ThreadPoolExecutor(1) as pool:
-            squares = [one.square for one in decode_pool.read(files, data, pool)]
+            squares = [read.square for read in decode_pool.read(files, data, pool)]
         return [None if square is None else square[first : first + side, first : first + side] for square in squares]
 
-    def _stored(self, split: str, rows: Sequence[int]) -> list[np.ndarray | None]:
+    def _of_prepared_set(self, rows: Sequence[int]) -> list[np.ndarray | None]:
         from alexnet_jax.data.prepared import prepared_set
 
         try:
             source = prepared_set.open_set(Path(self._about["prepared"]), self._config.data)
-            if source.listing != self._about.get("listing", source.listing):
+            if source.listing != self._about["listing"]:
                 raise UserError(f"'{source.folder}' was prepared anew since, from other pictures")
-            return StoredSplit(self._config, source, split).centres(rows)
+            return StoredSplit(self._config, source, self._about["split"]).centres(rows)
         except UserError as error:
             say(f"the pictures cannot be drawn: {error}")
             return [None] * len(rows)
 
 
 def _lines(names: Iterator[str], rows: Sequence[int]) -> list[str]:
-    wanted, last = set(rows), max(rows, default=-1)
-    found: dict[int, str] = {}
-    for row, name in enumerate(names):
-        if row in wanted:
+    """The names in these rows, in the order of `rows`; stops reading at the last of them."""
+    found: dict[int, str] = dict.fromkeys(rows, "")
+    for row, name in enumerate(islice(names, max(rows, default=-1) + 1)):
+        if row in found:
             found[row] = name
-        if row >= last:
-            break
     return [found[row] for row in rows]
+
+
+def padded(images: np.ndarray, names: list[str], size: int, offset: int) -> Some:
+    """A batch of `size` rows, those after the images empty.
+
+    Args:
+      images: uint8 [pictures, side, side, 3].
+      offset: the row and column of the square that the images begin at.
+    """
+    rows = np.zeros((size, *images.shape[1:]), np.uint8)
+    rows[: len(images)] = images
+    return Some(without_draws(rows, offset), names)
 
 
 def stored_batches(
     config: ConfigDict, source: Any, split: str, size: int, whole: bool = False
 ) -> Generator[Some, None, None]:
-    """The centre views of a prepared split, or whole squares, `size` at a time; a bar shows how far they are.
+    """Batches of a prepared split, `size` pictures each: centres, or whole squares. A bar shows the progress.
 
     Args:
-      source: see `PreparedSet`.
+      source: a `PreparedSet`.
     """
     from alexnet_jax.data.batches import pipeline
     from alexnet_jax.data.prepared import prepared_set

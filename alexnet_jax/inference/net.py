@@ -1,7 +1,4 @@
-"""A trained network ready for use: what it makes of pictures, on any mesh. `alexnet_jax.load` opens one.
-
-It stands among the runs, above the network and the data and below figures and modes, which all use it.
-"""
+"""A trained network ready for use: predictions, features and gradients. `alexnet_jax.load` opens it."""
 
 import hashlib
 import math
@@ -38,26 +35,26 @@ from alexnet_jax.runs.folder import Run, open_run, own_recipe, require_same_conf
 from alexnet_jax.training.activations import activations
 from alexnet_jax.training.step import Recipe, centred, class_probabilities
 
-CAPTURED_BYTES = 256 << 20  # of a batch's activations, at most
-TOP = 5  # classes of a prediction
+CAPTURED_BYTES = 256 << 20  # the most that one batch's activations may take
+TOP = 5  # classes in a prediction
 
-One = str | os.PathLike[str] | Image.Image  # an array may hold one or several
-Several = list[Any] | tuple[Any, ...]  # each as in `Given`
-Prediction = list[tuple[str, float]]  # the likeliest classes and their probabilities, the likeliest first
+One = str | os.PathLike[str] | Image.Image  # one picture; an array may hold one or several
+Several = list[Any] | tuple[Any, ...]  # pictures, each as in `Given`
+Prediction = list[tuple[str, float]]  # classes and their probabilities, the likeliest first
 
 
 @dataclass(frozen=True, eq=False)
 class Net:
-    """A trained network. Pictures become what it was trained on: resized, cropped and centred as there.
+    """A trained network. It resizes, crops and centres pictures as in training.
 
     Attributes:
-      run: what the run's folder holds beside checkpoints.
-      step: of the checkpoint, updates done.
-      classes: names, by number; numbers where the run has no names.
-      params: {layer: {kernel, bias}}, float32, of the whole network; see `AlexNet`.
-      config: the run's, with what was changed for this use.
+      run: the run that trained it.
+      step: updates done when the checkpoint was saved.
+      classes: names by label; a class without a name is called by its number.
+      params: {layer: {kernel, bias}}, float32, of both towers; see `AlexNet`.
+      config: the run's config, with what was changed for this use.
       recipe: what the network computes.
-      mesh: of the devices that it computes on.
+      mesh: the devices that it computes on.
     """
 
     run: Run = field(repr=False)
@@ -76,7 +73,7 @@ class Net:
 
     @property
     def mean_image(self) -> np.ndarray:
-        """float32 [resize, resize, 3], RGB from 0 to 255: what is subtracted from each picture."""
+        """What is subtracted from each picture: float32 [resize, resize, 3], RGB from 0 to 255."""
         return self.run.statistics.mean_image
 
     @overload
@@ -88,20 +85,22 @@ class Net:
     def predict(
         self, pictures: Given | Iterable[Given], top: int = TOP, views: int | None = None
     ) -> Prediction | list[Prediction]:
-        """The likeliest classes of each picture, with their probabilities; of classes that tie, the first comes first.
+        """The likeliest classes of pictures, with their probabilities (softmax).
 
         Args:
-          pictures: one or several: paths of files, PIL images, or arrays of uint8, [height, width, 3] in RGB or
-            [height, width] in grey; [pictures, height, width, 3] are several. A PIL image that was just opened is
-            turned upright as a file is; any other is taken as it is.
+          pictures: one picture or several. A picture is a file's path, a PIL image, or a uint8 array, RGB
+            [height, width, 3] or grey [height, width], from 0 to 255; an array [pictures, height, width, 3] is
+            several. A file, or a PIL image that was just opened, is turned upright by its EXIF orientation.
           top: how many classes.
-          views: 1, the centre, or 10 with their softmax averaged; None: as the run's `evaluate.views`.
+          views: 1 for the centre, or 10 for the mean softmax of ten views (section 4.1); None: the run's
+            `evaluate.views`.
 
         Returns:
-          (name, probability) pairs, the likeliest first; of several pictures a list of such lists.
+          (class name, probability) pairs, the likeliest first; among equals the lower label first. For several
+          pictures a list of such lists.
 
         Raises:
-          UserError: a picture cannot be used, or the network gives no numbers.
+          UserError: a picture cannot be used, or the network's output is NaN.
         """
         probabilities = self.probabilities(pictures, views)
         if probabilities.ndim == 1:
@@ -109,26 +108,33 @@ class Net:
         return [self.likeliest(row, top) for row in probabilities]
 
     def likeliest(self, probabilities: np.ndarray, top: int = TOP) -> Prediction:
-        """The classes of highest probability, the first of those that tie first, from [classes]. Raises UserError."""
+        """The `top` classes of highest probability, the likeliest first; among equals the lower label first.
+
+        Args:
+          probabilities: float [classes].
+
+        Raises:
+          UserError: one of them is NaN or infinite.
+        """
         if not np.isfinite(probabilities).all():
             raise UserError(
-                f"the network of step {self.step} in {self.workdir} gives probabilities that are no numbers (NaN); "
-                "take another checkpoint or run"
+                f"the network of step {self.step} in {self.workdir} gives probabilities that are not numbers (NaN); "
+                "use another checkpoint or run"
             )
         order = np.argsort(-probabilities, kind="stable")[:top]
         return [(self.classes[i], float(probabilities[i])) for i in order.tolist()]
 
     def probabilities(self, pictures: Given | Iterable[Given], views: int | None = None) -> np.ndarray:
-        """The softmax, float32 [classes] of one picture, [pictures, classes] of several.
+        """The softmax: float32 [classes] for one picture, [pictures, classes] for several.
 
         Args, Raises: as `predict`.
         """
         listed, is_one = one_by_one(pictures)
         views = views or self.config.evaluate.views
-        batches = self._all(listed, views, self.batch_size(len(listed)))
-        rows = [row for _, row in self.probabilities_of(batches, views)]
-        whole = np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
-        return whole[0] if is_one else whole
+        batches = self._read_all(listed, views, self.batch_size(len(listed)))
+        parts = [part for _, part in self.probabilities_of(batches, views)]
+        rows = np.concatenate([np.zeros((0, len(self.classes)), np.float32), *parts])
+        return rows[0] if is_one else rows
 
     @overload
     def features(self, pictures: Given | Iterable[Given], layers: str) -> np.ndarray: ...
@@ -139,51 +145,48 @@ class Net:
     def features(
         self, pictures: Given | Iterable[Given], layers: str | list[str] | tuple[str, ...]
     ) -> np.ndarray | dict[str, np.ndarray]:
-        """What stages make of the centre view of pictures.
+        """The activations of one or several stages, for the centre view of pictures.
 
         Args:
           pictures: as in `predict`.
-          layers: a stage, or several: `conv1/sums`, `conv1/relu`, `conv1/norm`, `conv1/pool` and so on; a layer alone
-            is what it hands on, `fc6` and `fc7` before dropout's factor and `fc8` the logits.
+          layers: a stage such as `conv1/sums`, `conv1/relu`, `conv1/norm` or `conv1/pool`, or several. A layer's name
+            alone is its output: for `fc6` and `fc7` before dropout's factor, for `fc8` the logits.
 
         Returns:
-          float32 [height, width, maps] or [units] of one picture, with [pictures] before it of several; first the first
-          tower's maps or units, then the second's. Of several stages a dict by their names.
+          float32 [height, width, maps] or [units] for one picture, with an axis [pictures] before these for several.
+          The maps or units of the first tower come before those of the second. For several stages a dict by name.
 
         Raises:
-          UserError: a picture cannot be used, or there is no such stage; the message lists those that there are.
+          UserError: a picture cannot be used, or the network has no such stage; the message lists its stages.
         """
         names = [layers] if isinstance(layers, str) else list(layers)
         listed, is_one = one_by_one(pictures)
         size = self.batch_size(len(listed), names)
-        parts = [part for _, part in self.features_of(self._all(listed, 1, size), names)]
-        shapes = self.shapes(names)
-        made = {}
-        for name in names:
-            none = np.zeros((0, *shapes[name]), np.float32)
-            whole = np.concatenate([none, *(part[name] for part in parts)])
-            made[name] = whole[0] if is_one else whole
-        return made[layers] if isinstance(layers, str) else made
+        parts = [part for _, part in self.features_of(self._read_all(listed, 1, size), names)]
+        found = {}
+        for name, shape in self.shapes(names).items():
+            rows = np.concatenate([np.zeros((0, *shape), np.float32), *(part[name] for part in parts)])
+            found[name] = rows[0] if is_one else rows
+        return found[layers] if isinstance(layers, str) else found
 
     def apply(self, params: Params, pixels: Array | np.ndarray) -> Float[Array, "*batch classes"]:
-        """The logits of pixels: a pure function, for `jax.grad`, `jax.vmap` and `jax.jit`.
+        """The logits, without dropout: a pure function, for `jax.grad`, `jax.vmap` and `jax.jit`.
 
         Args:
           params: as `net.params`.
-          pixels: RGB from 0 to 255 of what the network sees, a float or uint8 array [crop, crop, 3] of one picture or
-            [batch, crop, crop, 3] of several, not centred: the mean image is subtracted here, under the centre.
+          pixels: what the network sees, RGB from 0 to 255, uint8 or float: [crop, crop, 3] for one picture or
+            [batch, crop, crop, 3] for several; `net.pixels` gives it. The centre of the mean image is subtracted here.
 
         Returns:
-          [classes] or [batch, classes], without dropout; computed in the run's type, or in float64 where the pixels
-          are of that.
+          [classes] or [batch, classes], computed in the run's dtype, or in float64 if the pixels are float64.
 
         Raises:
-          ValueError: the pixels are of another shape; `net.pixels` gives the right ones of any picture.
+          ValueError: the pixels have another shape.
         """
         crop = self.config.data.crop
         if pixels.ndim not in (3, 4) or pixels.shape[-3:] != (crop, crop, 3):
             raise ValueError(
-                f"pixels are [{crop}, {crop}, 3] or several of these, not {list(pixels.shape)}; net.pixels gives them"
+                f"pixels must be [{crop}, {crop}, 3] or a batch of these, not {list(pixels.shape)}; use net.pixels"
             )
         net = AlexNet(self.recipe.architecture, dtype=self.recipe.dtype)
         mean = jnp.asarray(self.mean_image)
@@ -197,23 +200,25 @@ class Net:
         return real[0] if pixels.ndim == 3 else real
 
     def pixels(self, pictures: Given | Iterable[Given]) -> np.ndarray:
-        """What the network sees of a picture, uint8 [crop, crop, 3], or of several.
+        """What the network sees: uint8 [crop, crop, 3] for one picture, [pictures, crop, crop, 3] for several.
 
-        `apply` takes it. To `predict` and the others an array is a picture as any other: they would crop it again.
+        It is meant for `apply`. `predict` and the other methods would crop such an array once more.
 
         Args, Raises: as `predict`.
         """
         listed, is_one = one_by_one(pictures)
-        parts = [some.batch.image[: len(some.names)] for some in self._all(listed, 1, self.batch_size(len(listed)))]
-        crop = self.config.data.crop
-        whole = np.concatenate([np.zeros((0, crop, crop, 3), np.uint8), *parts])
-        return whole[0] if is_one else whole
+        crop, batches = self.config.data.crop, self._read_all(listed, 1, self.batch_size(len(listed)))
+        parts = [some.batch.image[: len(some.names)] for some in batches]
+        rows = np.concatenate([np.zeros((0, crop, crop, 3), np.uint8), *parts])
+        return rows[0] if is_one else rows
 
     def batch_size(self, pictures: int, layers: Sequence[str] = (), mean: bool = False) -> int:
-        """How many of so many pictures go to the devices at once: a power of two, or the run's `evaluate.batch_size`.
+        """How many of `pictures` go to the devices at once: at most the run's `evaluate.batch_size`.
+
+        Below that it is a power of two times the slices of the mesh, so that few programs are compiled.
 
         Args:
-          layers, mean: what is kept of each picture; less than CAPTURED_BYTES of a batch.
+          layers, mean: the features to compute, as in `features_of`; a batch's take at most CAPTURED_BYTES.
         """
         slices = self.mesh.shape[towers.DATA]
         most = self.config.evaluate.batch_size
@@ -226,7 +231,7 @@ class Net:
         return min(size, most)
 
     def shapes(self, layers: Sequence[str], mean: bool = False) -> dict[str, tuple[int, ...]]:
-        """Of what `features_of` gives for one picture, by stage. Raises UserError if there is no such stage."""
+        """The shape of one picture's features by stage; see `features_of`. Raises UserError for an unknown stage."""
         places = [place_of(self.recipe.architecture, name) for name in layers]
         slices, crop = self.mesh.shape[towers.DATA], self.config.data.crop
         batch = without_draws(np.zeros((slices, crop, crop, 3), np.uint8), 0)
@@ -235,35 +240,45 @@ class Net:
         return {name: made[place].shape[1:] for name, place in zip(layers, places, strict=True)}
 
     def read(self, pictures: Sequence[Picture | Image.Image], pool: Executor, views: int, size: int) -> Iterator[Some]:
-        """Pictures as the network is to see them; see `decode_pool.batches`."""
+        """Batches of pictures, resized and cropped; see `decode_pool.batches`.
+
+        Args:
+          pool: of threads or processes that decode.
+          views: 1 for centres, 10 for whole squares.
+          size: pictures in a batch.
+        """
         return decode_pool.batches(pictures, self.config.data, pool, views == VIEWS, size)
 
     def probabilities_of(self, batches: Iterable[Some], views: int) -> Iterator[tuple[Some, np.ndarray]]:
-        """float32 [pictures, classes] of each; the devices work on one while the one before is made use of."""
+        """Each batch with its probabilities, float32 [pictures, classes].
+
+        Args:
+          batches: centres for one view, whole squares for ten.
+        """
         function = partial(class_probabilities, self.recipe, self.mesh, views)
-        for some, rows in self._run(self._program(("probabilities", views), function), batches):
+        for some, rows in self._computed(("probabilities", views), function, batches):
             yield some, rows[: len(some.names), : len(self.classes)]
 
     def features_of(
         self, batches: Iterable[Some], layers: Sequence[str], mean: bool = False
     ) -> Iterator[tuple[Some, dict[str, np.ndarray]]]:
-        """float32 [pictures, ...] of each, by stage; see `features`.
+        """Each batch with its features by stage, float32 [pictures, ...]; see `features`.
 
         Args:
-          batches: of centre views.
-          mean: over positions, of what has any.
+          batches: centres.
+          mean: whether maps are averaged over their positions.
 
         Raises:
-          UserError: there is no such stage.
+          UserError: the network has no such stage.
         """
         places = {name: place_of(self.recipe.architecture, name) for name in layers}
         wanted = tuple(sorted(set(places.values())))
         function = partial(activations, self.recipe, self.mesh, wanted, mean)
-        for some, made in self._run(self._program(("features", wanted, mean), function), batches):
+        for some, made in self._computed(("features", wanted, mean), function, batches):
             yield some, {name: made[place][: len(some.names)] for name, place in places.items()}
 
     def digest(self) -> str:
-        """Of the parameters and of what is subtracted: two networks that have the same compute the same."""
+        """A digest of the parameters and the mean image: two networks with the same digest compute the same."""
         digest = hashlib.blake2b(self.mean_image.tobytes(), digest_size=16)
         for name, layer in sorted(jax.device_get(self.params).items()):
             for kind in sorted(layer):
@@ -271,32 +286,35 @@ class Net:
                 digest.update(layer[kind].tobytes())
         return digest.hexdigest()
 
-    def _all(self, pictures: Sequence[Picture | Image.Image], views: int, size: int) -> Iterator[Some]:
-        """All pictures, decoded by threads. Raises UserError at the first that cannot be used."""
+    def _read_all(self, pictures: Sequence[Picture | Image.Image], views: int, size: int) -> Iterator[Some]:
+        """As `read`, decoded by threads. Raises UserError at the first picture that cannot be used."""
         with ThreadPoolExecutor(worker_processes.cores()) as pool:
             for some in self.read(pictures, pool, views, size):
                 for name, reason in some.rejected:
                     raise UserError(f"{name} cannot be used: {reason}")
                 yield some
 
-    def _program(self, key: tuple[object, ...], function: Callable[..., object]) -> jax.stages.Wrapped:
+    def _computed(
+        self, key: tuple[object, ...], function: Callable[..., object], batches: Iterable[Some]
+    ) -> Iterator[tuple[Some, Any]]:
+        """Each batch with what the function computes from it, on the host.
+
+        Args:
+          key: what tells the function from others; it is compiled once for each key and shape.
+        """
         if key not in self._programs:
             options = towers.compiler_options(self.mesh, self.recipe.dtype)
             self._programs[key] = jax.jit(function, compiler_options=options)
-        return self._programs[key]
-
-    def _run(self, program: jax.stages.Wrapped, batches: Iterable[Some]) -> Iterator[tuple[Some, Any]]:
-        """Each batch with the program's output, on the host."""
-        mean_image = towers.replicate(self.mean_image, self.mesh)
+        program, mean_image = self._programs[key], towers.replicate(self.mean_image, self.mesh)
         return towers.one_ahead(
             lambda some: program(self.params, towers.put_batch(some.batch, self.mesh), mean_image), batches
         )
 
 
 def say_of_mirrors(config: ConfigDict, trained: ConfigDict) -> None:
-    """Says so where views are mirrored that were not in training, as of signs that mean something else then."""
+    """Warns if ten views are used, half of them mirrored, though training mirrored none."""
     if config.evaluate.views == VIEWS and not trained.augment.reflections:
-        say("half of the ten views are mirrored, and the run was trained without reflections: expect more errors")
+        say("half of the ten views are mirrored, but the run was trained without reflections: expect more errors")
 
 
 def open_net(workdir: Path, config: ConfigDict | None, done: str) -> Net:
@@ -321,7 +339,7 @@ def net_of_run(run: Run, config: ConfigDict | None, done: str, mesh: Mesh | None
     check_batches(config, mesh.shape[towers.DATA])
     recipe = own_recipe(run)
     step, params = restore_params(run, recipe, mesh, config.evaluate.checkpoint)
-    classes = _named(run, recipe.architecture.classes)
+    classes = _names_of_classes(run, recipe.architecture.classes)
     return Net(run, step, classes, params, config, recipe, mesh)
 
 
@@ -332,9 +350,10 @@ def on_own_device(run: Run, mesh: Mesh) -> Net:
     return replace(net, params=towers.replicate(towers.on_host(net.params), own), mesh=own)
 
 
-def _named(run: Run, count: int) -> tuple[str, ...]:
+def _names_of_classes(run: Run, count: int) -> tuple[str, ...]:
+    """The names of the network's classes; a class without a name is called by its number, and a message says so."""
     if len(run.classes) < count:
-        say(f"{run.workdir} has names of {len(run.classes)} of its {count} classes: the others are numbers")
+        say(f"{run.workdir} has names for {len(run.classes)} of its {count} classes: numbers name the others")
     return (*run.classes[:count], *map(str, range(len(run.classes), count)))
 
 

@@ -1,6 +1,7 @@
-"""`--mode=features`: what layers of a run's network make of pictures, as arrays in a folder."""
+"""`--mode=features`: the activations of layers of a run's network for pictures, as arrays in a folder."""
 
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.files import new_folder, require_free
 from alexnet_jax.inference import decode_pool, inputs
 from alexnet_jax.inference.decode_pool import Rejected, Some
-from alexnet_jax.inference.features_folder import FeaturesWriter, file_of, free_bytes, is_ours
+from alexnet_jax.inference.features_folder import FeaturesWriter, file_of, is_ours
 from alexnet_jax.inference.neighbour_sources import stored_batches
 from alexnet_jax.inference.net import Net, open_net
 from alexnet_jax.messages import UserError, say
@@ -20,13 +21,13 @@ from alexnet_jax.modes.predict import counted, require_some
 
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
-    """Writes NAME.npy of each stage, a row a picture, names.txt and, of a split, labels.npy.
+    """Writes NAME.npy for each stage with a row for each picture, names.txt and, for a split, labels.npy.
 
     The pictures are those that the command line names, or else the split `evaluate.split` of the run's data.
 
     Raises:
-      UserError: no stage or output is named, there is no such stage, no place for the output, no picture that can be
-        used, or no run.
+      UserError: no stage or output is named, the network has no such stage, the output cannot be written, no picture
+        can be used, or there is no run.
     """
     layers = tuple(dict.fromkeys(invocation.layers))
     if not layers:
@@ -69,12 +70,12 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
 
 
 def _require_room(folder: Path, invocation: Invocation, numbers: int) -> None:
-    """Raises UserError if the disk has no room for so many."""
-    needed, free = numbers * (2 if invocation.dtype == "float16" else 4), free_bytes(folder)
+    """Raises UserError if the disk has too little space for so many numbers."""
+    needed, free = numbers * (2 if invocation.dtype == "float16" else 4), shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
             f"--output={invocation.output} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB; name "
-            "another disk, fewer layers, or take --reduce=mean or --dtype=float16"
+            "another disk or fewer layers, or use --reduce=mean or --dtype=float16"
         )
 
 
@@ -89,13 +90,13 @@ def _write(
 def _of_split(
     net: Net, layers: tuple[str, ...], a_row: int, invocation: Invocation, writer: FeaturesWriter, folder: Path
 ) -> dict[str, Any]:
-    """Writes those of all pictures of a split, in the order in which they are stored.
+    """Writes the features of all pictures of a split, in the order in which they are stored.
 
     Args:
-      a_row: how many numbers are written of a picture.
+      a_row: how many numbers are written for a picture.
 
     Returns:
-      Where the pictures are from.
+      What features.json says of the pictures.
     """
     from alexnet_jax.data.prepared import prepare  # TensorFlow takes seconds to import, and files need none
 

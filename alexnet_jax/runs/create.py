@@ -7,14 +7,13 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.config import recipe_of
+from alexnet_jax.data.prepared.class_words import write_words
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.runs.folder import create_run, require_writable, run_exists
 from alexnet_jax.training.step import state_of
-
-WORDS = "words.txt"  # for each class its name, a tab, and what a person calls it; as prepared sets have it
 
 
 def require_free(workdir: Path) -> None:
@@ -46,8 +45,7 @@ def write_run(
     try:
         create_run(beside, config, statistics, classes)
         if words:
-            lines = (f"{name}\t{called}\n" for name, called in zip(classes, words, strict=True))
-            (beside / WORDS).write_text("".join(lines), encoding="utf-8")
+            write_words(beside, classes, words)
         recipe = recipe_of(config, config.model.classes or len(classes), steps_per_epoch=1)
         checkpoints = Checkpoints(beside, writes=True)
         checkpoints.save(0, state_of(recipe, params), Progress())

@@ -13,7 +13,7 @@ import alexnet_jax
 from alexnet_jax.figures import drawing, figure4
 from alexnet_jax.figures.drawing import Place
 from alexnet_jax.inference import examples
-from alexnet_jax.inference.examples import Shown, chosen
+from alexnet_jax.inference.examples import Examples, chosen
 from alexnet_jax.inference.net import Net
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, figures
@@ -65,9 +65,9 @@ class Planted:
         return [np.full((64, 64, 3), row, np.uint8) if row % 3 else None for row in rows]
 
 
-def noise(count: int, seed: int = 0) -> Shown:
+def noise(count: int, seed: int = 0) -> Examples:
     squares = np.random.default_rng(seed).integers(0, 256, (count, 72, 72, 3), dtype=np.uint8)
-    return Shown(tuple(f"noise {i}" for i in range(count)), squares, (3, *(None,) * (count - 1)))
+    return Examples(tuple(f"noise {i}" for i in range(count)), squares, (3, *(None,) * (count - 1)))
 
 
 def test_neighbours_that_were_planted_are_found_in_their_order(net: Net) -> None:
@@ -195,7 +195,7 @@ def test_a_network_without_fc7_and_one_that_gives_no_numbers(data_dir: Path, tmp
     broken = alexnet_jax.load(made_up(tmp_path / "nan", config, fc6={"kernel": np.full((8, 16), np.nan)}))
     with pytest.raises(UserError, match="no numbers"):
         figure4.queries(broken, noise(1), Planted(), blocks(), range(40))
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match=r"not numbers \(NaN\)"):
         figure4.answers(broken, noise(1))
 
 

@@ -224,7 +224,7 @@ def test_a_run_that_lacks_something_is_one_sentence(workdir: Path, tmp_path: Pat
     shutil.copytree(workdir, without)
     (without / "classes.txt").unlink()
     assert alexnet_jax.load(without).classes == tuple(map(str, range(11)))
-    assert "has names of 0 of its 11 classes" in capsys.readouterr().err
+    assert "has names for 0 of its 11 classes" in capsys.readouterr().err
     shutil.rmtree(without / "checkpoints")
     with pytest.raises(UserError, match="there is no checkpoint in"):
         alexnet_jax.load(without)
@@ -236,7 +236,7 @@ def test_loading_needs_no_tensorflow_and_the_package_nothing(workdir: Path) -> N
 
 
 def test_what_is_no_picture_or_of_another_size_is_refused(net: Net, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"pixels are \[72, 72, 3\] or .* not \[80, 80, 3\]; net.pixels"):
+    with pytest.raises(ValueError, match=r"pixels must be \[72, 72, 3\] or .* not \[80, 80, 3\]; use net.pixels"):
         net.apply(net.params, np.zeros((80, 80, 3), np.float32))
     with pytest.raises(UserError, match="is a folder; give the files in it"):
         net.predict(tmp_path)

@@ -1,9 +1,11 @@
 """`--mode=features`: rows in their order, as the formulas have them, in memory that does not grow with them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -120,7 +122,7 @@ def test_too_small_a_disk_is_said_before_anything_is_computed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(features, "free_bytes", lambda folder: 100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
     asked = Invocation(workdir, restart=False, files=(str(folder),), layers=("fc7",), output=str(tmp_path / "out"))
     with pytest.raises(UserError, match=r"and its disk has 0\.0 GB"):
         features.run(None, asked)

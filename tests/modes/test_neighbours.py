@@ -100,7 +100,7 @@ def test_a_training_picture_is_nearest_to_itself(
         file.truncate(2000)
     assert "ends before its last row" in refusal(launch_here(*flags, *files, f"--features={kept}"))
     shutil.rmtree(kept)
-    assert "is no folder of --mode=features" in refusal(launch_here(*flags, *files, f"--features={kept}"))
+    assert "was not made by --mode=features" in refusal(launch_here(*flags, *files, f"--features={kept}"))
 
 
 def test_among_files_there_are_no_labels(workdir: Path, folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from alexnet_jax.data import centre_offset
-from alexnet_jax.data.prepared.prepared_set import WORDS, PreparedSet, labels_of_split
+from alexnet_jax.data.prepared.class_words import read_words
+from alexnet_jax.data.prepared.prepared_set import PreparedSet, labels_of_split
 from alexnet_jax.data.prepared.stored_squares import StoredSquares
 from alexnet_jax.messages import say
 
@@ -73,9 +74,7 @@ def _pictures(prepared: PreparedSet, data: ConfigDict, split: str, classes: np.n
 
 def _title_of(prepared: PreparedSet, label: int) -> str:
     """A class's number and name, and what a person calls it where that is known."""
-    words = prepared.folder / WORDS
-    lines = words.read_text().splitlines() if words.is_file() else []
-    called = lines[label].partition("\t")[2] if label < len(lines) else ""
+    called = read_words(prepared.folder).get(prepared.classes[label], "")
     return f"{label}  {prepared.classes[label]}{'  ' + called if called else ''}"
 
 

@@ -26,6 +26,7 @@ from alexnet_jax.data.decode import picture_warnings, squares, worker_processes
 from alexnet_jax.data.decode.squares import Picture, Squares
 from alexnet_jax.data.decode.worker_processes import bounded_map, lists
 from alexnet_jax.data.prepared import duplicates
+from alexnet_jax.data.prepared.class_words import write_words
 from alexnet_jax.data.prepared.listing import Listing, difference, save_summary
 from alexnet_jax.data.prepared.prepared_set import (
     CLASSES,
@@ -35,7 +36,6 @@ from alexnet_jax.data.prepared.prepared_set import (
     STATISTICS,
     VERSION,
     WITHOUT_CHECKSUM,
-    WORDS,
     begins_anew,
     digest_of,
     features,
@@ -287,8 +287,7 @@ class Preparation:
         for sentence in duplicates.write_equal(work, source):
             say(sentence)
         if source.words:
-            lines = (f"{synset}\t{words}\n" for synset, words in zip(source.classes, source.words, strict=True))
-            (work / WORDS).write_text("".join(lines))
+            write_words(work, source.classes, source.words)
         tfds.folder_dataset.write_metadata(
             data_dir=work,
             features=features(data.resize, data.encoding, source.classes),

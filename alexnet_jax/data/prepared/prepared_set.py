@@ -19,7 +19,7 @@ from alexnet_jax.messages import UserError, say
 VERSION = "1.0.0"
 INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where its picture begins, and its class
 ACCEPTANCE = ("max_pixels", "accept_damaged", "colour_profiles")  # fields that decide which pictures are accepted
-STATISTICS, SETTINGS, REJECTED, WORDS = "preprocessing.npz", "settings.json", "rejected.jsonl", "words.txt"
+STATISTICS, SETTINGS, REJECTED = "preprocessing.npz", "settings.json", "rejected.jsonl"
 ANEW = "remove the folder of the prepared set, and it is prepared anew"
 DIGESTS = "digests.json"  # of the files that have no checksum in them
 WITHOUT_CHECKSUM = ("dataset_info.json", "features.json", "classes.json", "settings.json", "listing.json")
