@@ -49,7 +49,7 @@ def check_config(config: ConfigDict) -> None:
     """Raises UserError, with a sentence, at the first field that cannot be."""
     fields.check_fields(config)
     fields.check_together(config)
-    net = network_of(config, classes=config.model.classes or 2)
+    net = network_of(config, number_of_classes(config))
     if config.schedule.kind == "listed":
         fields.check_rates(config.schedule.rates, [layer.name for layer in net.layers])
     fields.check_decayed(config.optimizer.decayed, [layer.name for layer in net.layers])
@@ -66,6 +66,15 @@ def check_batches(config: ConfigDict, slices: int) -> None:
                 f"config.{field} is {size}, which {slices} slices (config.mesh.data) cannot share equally; "
                 f"set --config.{field} to a multiple of {slices}"
             )
+
+
+def number_of_classes(config: ConfigDict, in_data: int = 2) -> int:
+    """How many classes the network tells apart: `model.classes`, or as many as the data has if that is 0.
+
+    Args:
+      in_data: the classes in the data; the default does where the number changes nothing.
+    """
+    return config.model.classes or in_data
 
 
 def network_of(config: ConfigDict, classes: int) -> architecture.Architecture:

@@ -52,7 +52,7 @@ def of_run(run: Run) -> Curves:
         for name in NAMES:
             if name in line:
                 points[name].append((line["step"] / steps_per_epoch, line[name]))
-    return Curves(run.workdir.name, run.workdir, len(run.classes) or run.config["model"]["classes"], points)
+    return Curves(run.workdir.name, run.workdir, run.classes_in_data, points)
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

@@ -20,6 +20,7 @@ from alexnet_jax.config.config import (
     check_batches,
     config_of,
     differences,
+    number_of_classes,
     recipe_of,
 )
 from alexnet_jax.config.memory import check_memory
@@ -98,7 +99,7 @@ def open_network(trained: Run, config: ConfigDict) -> Network:
     """
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
-    classes = config.model.classes or len(trained.classes)
+    classes = number_of_classes(config, len(trained.classes))
     if towers.on_cpu(mesh):
         check_memory(config, classes, training=False, share=cluster.share_of_this_host())
     source = open_same_data(config, [config.evaluate.split])
@@ -138,7 +139,7 @@ def _facts_for_the_table(config: ConfigDict, runs: list[Run], on_other_pictures:
         "data": config.data.name,
         "split": config.evaluate.split,
         "checkpoint": config.evaluate.checkpoint,
-        "classes": len(runs[0].classes) or runs[0].config["model"]["classes"],
+        "classes": runs[0].classes_in_data,
         "other_pictures": on_other_pictures,
     }
 

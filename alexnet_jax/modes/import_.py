@@ -13,7 +13,14 @@ from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from alexnet_jax.config import config_file
-from alexnet_jax.config.config import OF_THE_NETWORK, check_config, config_of, differences, network_of
+from alexnet_jax.config.config import (
+    OF_THE_NETWORK,
+    check_config,
+    config_of,
+    differences,
+    network_of,
+    number_of_classes,
+)
 from alexnet_jax.config.earlier import with_added_fields
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError, say
@@ -54,7 +61,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     _require_finite(imported.arrays, path)
     _write_run(imported, invocation.workdir)
     say(f"{imported.config.name} with the weights of {path} is now a run in {invocation.workdir}")
-    rows = layer_rows(network_of(imported.config, imported.config.model.classes or len(imported.classes)))
+    rows = layer_rows(network_of(imported.config, number_of_classes(imported.config, len(imported.classes))))
     return {
         "workdir": str(invocation.workdir),
         "parameters": sum(row.parameters for row in rows),
@@ -175,7 +182,7 @@ def _constant_mean(config: ConfigDict, rgb: tuple[float, ...]) -> Statistics:
 
 def _read_torchvision(config: ConfigDict | None, path: Path, invocation: Invocation) -> Imported:
     config = config or config_file.of_checkout(TORCHVISION)
-    names = [layer.name for layer in network_of(config, config.model.classes or 2).layers]
+    names = [layer.name for layer in network_of(config, number_of_classes(config)).layers]
     layers = pytorch.read_state_dict(path, names)
     net = _network(config, layers)
     if not config.data.mean_rgb:
@@ -197,14 +204,14 @@ def _read_own(config: ConfigDict | None, path: Path, invocation: Invocation) -> 
     classes = contents.classes
     if invocation.classes:
         classes = class_names.class_names(len(classes), invocation.classes)
-    net = network_of(config, config.model.classes or len(classes))
+    net = network_of(config, number_of_classes(config, len(classes)))
     arrays = safetensors_run.parameters(net, contents.arrays, str(path), config.name)
     return Imported(config, arrays, _statistics(config, contents.mean_image, contents.rgb_covariance), classes)
 
 
 def _network(config: ConfigDict, layers: Sequence[MapsFirstLayer]) -> Architecture:
     """The config's network with as many classes as the last layer has outputs."""
-    return network_of(config, config.model.classes or max(2, len(layers[-1].bias)))
+    return network_of(config, number_of_classes(config, max(2, len(layers[-1].bias))))
 
 
 def _require_finite(arrays: Arrays, path: Path) -> None:

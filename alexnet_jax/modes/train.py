@@ -10,7 +10,15 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from alexnet_jax.config.config import OF_THE_START, OF_TRAINING, check_batches, network_of, recipe_of, run_exists
+from alexnet_jax.config.config import (
+    OF_THE_START,
+    OF_TRAINING,
+    check_batches,
+    network_of,
+    number_of_classes,
+    recipe_of,
+    run_exists,
+)
 from alexnet_jax.config.memory import check_memory
 from alexnet_jax.data.batches import pipeline
 from alexnet_jax.data.batches.training_statistics import training_statistics
@@ -69,7 +77,7 @@ def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[s
         donor = None if resumed and resumed.has_checkpoint else _donor(config, workdir)
         source = _open_data(config, resumed)
         steps_per_epoch = pipeline.steps_per_epoch(source, config)
-        recipe = recipe_of(config, _number_of_classes(config, source), steps_per_epoch)
+        recipe = recipe_of(config, _classes_told_apart(config, source), steps_per_epoch)
         opened = resumed or _create_run(config, invocation, source, held)
         setup = Setup(config, opened.run, source, recipe, mesh, steps_per_epoch)
         result, trained = _train(setup, opened, donor)
@@ -90,7 +98,7 @@ def _mesh_with_room(config: ConfigDict) -> Mesh:
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
     if towers.on_cpu(mesh):
-        check_memory(config, config.model.classes or 2, training=True, share=cluster.share_of_this_host())
+        check_memory(config, number_of_classes(config), training=True, share=cluster.share_of_this_host())
     return mesh
 
 
@@ -147,7 +155,7 @@ def _same_run_everywhere(found: Run | None, workdir: Path) -> Run | None:
 def _donor(config: ConfigDict, workdir: Path) -> Run | None:
     """The run whose layers a new run starts from, or None. Raises UserError if it cannot be used."""
     # The number of classes, which may not be known yet, changes no layer's name.
-    donor = finetune.donor(config, network_of(config, config.model.classes or 2))
+    donor = finetune.donor(config, network_of(config, number_of_classes(config)))
     if donor and donor.workdir.resolve() == workdir.resolve():
         raise UserError(f"--config.train.init_from is the run in --workdir={workdir} itself; name another --workdir")
     return donor
@@ -162,9 +170,9 @@ def _open_data(config: ConfigDict, resumed: OpenRun | None) -> PreparedSet:
     return source
 
 
-def _number_of_classes(config: ConfigDict, source: PreparedSet) -> int:
+def _classes_told_apart(config: ConfigDict, source: PreparedSet) -> int:
     """The config's, or the dataset's. Raises UserError if it is too small."""
-    classes = config.model.classes or len(source.classes)
+    classes = number_of_classes(config, len(source.classes))
     if len(source.classes) < 2:
         raise UserError(f"{source.name} has one class, and two at least can be told apart; set --config.data.name")
     if classes < len(source.classes):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.config.config import recipe_of
+from alexnet_jax.config.config import number_of_classes, recipe_of
 from alexnet_jax.data.prepared.class_words import write_words
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError
@@ -46,7 +46,7 @@ def write_run(
         create_run(beside, config, statistics, classes)
         if words:
             write_words(beside, classes, words)
-        recipe = recipe_of(config, config.model.classes or len(classes), steps_per_epoch=1)
+        recipe = recipe_of(config, number_of_classes(config, len(classes)), steps_per_epoch=1)
         checkpoints = Checkpoints(beside, writes=True)
         checkpoints.save(0, state_of(recipe, params), Progress())
         checkpoints.close()

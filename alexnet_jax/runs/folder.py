@@ -18,6 +18,7 @@ from alexnet_jax.config.config import (
     differences,
     load_saved,
     not_whole,
+    number_of_classes,
     recipe_of,
     run_exists,
 )
@@ -42,6 +43,11 @@ class Run:
     statistics: Statistics
     classes: tuple[str, ...]  # names by label; () if the classes have no names
     listing: str = ""  # the digest of what the run's pictures were prepared from; '' if unknown
+
+    @property
+    def classes_in_data(self) -> int:
+        """How many classes the data has; the network may tell more apart (`model.classes`)."""
+        return len(self.classes) or self.config["model"]["classes"]
 
 
 def open_run(workdir: Path) -> Run:
@@ -78,7 +84,7 @@ def _class_names(workdir: Path) -> tuple[str, ...]:
 def own_recipe(run: Run) -> Recipe:
     """The run's own network, by its config and its classes."""
     saved = ConfigDict(run.config)
-    return recipe_of(saved, saved.model.classes or len(run.classes), steps_per_epoch=1)
+    return recipe_of(saved, number_of_classes(saved, len(run.classes)), steps_per_epoch=1)
 
 
 def restore_params(run: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, Params]:

@@ -92,7 +92,7 @@ def measured(folder: Path) -> list[Measured]:
                 "data": run.config["data"]["name"],
                 "split": run.config["evaluate"]["split"],
                 "views": run.config["evaluate"]["views"],
-                "classes": len(run.classes) or run.config["model"]["classes"],
+                "classes": run.classes_in_data,
                 "other_pictures": False,
             }
             found.append(_of_evaluation({**of_validation, **metrics}, kind, folder))
