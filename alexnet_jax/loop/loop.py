@@ -19,7 +19,7 @@ from alexnet_jax.loop import validation
 from alexnet_jax.loop.agreed_stop import Agreement
 from alexnet_jax.loop.baselines import Baselines
 from alexnet_jax.loop.meter import Meter, NotFinite
-from alexnet_jax.loop.report import Report, Unheard, read_metrics
+from alexnet_jax.loop.report import Report, SilentReport, read_metrics
 from alexnet_jax.loop.saving import Saver
 from alexnet_jax.loop.tensorboard_images import ValidationImages
 from alexnet_jax.messages import UserError, say
@@ -116,7 +116,9 @@ class Training:
                 agreement = Agreement(stop, lambda: self._saver.time_is_up())
                 while True:
                     try:
-                        with closing(self._report()) as report:
+                        report = self._report()
+                        report.start()
+                        with closing(report):
                             self._loop(report, agreement)
                         break
                     except NotFinite as error:
@@ -128,15 +130,15 @@ class Training:
                 "room or mend the folder, and the same command goes on"
             ) from error
 
-    def _report(self) -> Report | Unheard:
+    def _report(self) -> Report | SilentReport:
         if cluster.index():
-            return Unheard()
+            return SilentReport()
         return Report(
             *(self._setup.run.workdir, self.step, self._setup.last_step, self._setup.steps_per_epoch, self._validated),
             *(self._setup.recipe.architecture.classes, self._checkpoints.best_step),
         )
 
-    def _loop(self, report: Report | Unheard, agreement: Agreement) -> None:
+    def _loop(self, report: Report | SilentReport, agreement: Agreement) -> None:
         """Trains until the last step, the end by the plateau rule, or a signal."""
         setup, config = self._setup, self._config
         first, last = self.step + self._skipped, setup.last_step + self._skipped
@@ -214,7 +216,7 @@ class Training:
         self._go_on_from(found)
         self._skipped, self._rewinds = found.progress.skipped + left_out, rewinds
 
-    def _report_training(self, report: Report | Unheard, batch: Batch) -> None:
+    def _report_training(self, report: Report | SilentReport, batch: Batch) -> None:
         self._saver.keep_within(self.step)
         means, images_per_second = self._meter.take()
         batch_size = self._config.train.batch_size
@@ -227,7 +229,7 @@ class Training:
                 report.say(warning)
             self._meter.pause()
 
-    def _validate(self, report: Report | Unheard, agreement: Agreement, time_is_up: bool = False) -> bool:
+    def _validate(self, report: Report | SilentReport, agreement: Agreement, time_is_up: bool = False) -> bool:
         """Measures loss and errors on the whole split; the plateau rule gets them at the end of an epoch.
 
         The state is saved first, where that is worth the time, so that a signal or a crash during the validation loses

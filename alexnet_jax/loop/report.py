@@ -1,11 +1,8 @@
 """A run's numbers: lines or a progress bar, metrics.jsonl, TensorBoard, curves.png."""
 
 import json
-import os
-import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
+from alexnet_jax.files import whole
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.training.step import TOP_K
 
@@ -22,19 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Line = dict[str, float]
-SERIES = ("train", "validation")  # before the slash of a number's name
-MARKED = 50  # validations, beyond which their points would be a band
-ROOM = 1 << 20  # bytes on the disk, with which TensorBoard's files are written
-WAITING = 100  # validations whose pictures are kept for a disk that has room, at most
-BAD = 3  # lines that cannot be read, whose numbers are said
+SERIES = ("train", "validation")  # before the slash in a number's name
+MARKED = 50  # validations at most whose points are drawn; more would form a band
+NAMED = 3  # numbers of unreadable lines in the message about them
+DRAWN_EVERY = 60  # seconds at least between two drawings of the curves
 
 
 class Report:
-    """Where the numbers of one run go.
-
-    Attributes:
-      lines: everything that metrics.jsonl holds.
-    """
+    """Reports the numbers of a run."""
 
     def __init__(
         self,
@@ -46,189 +39,168 @@ class Report:
         classes: int = TOP_K + 1,
         best_step: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Goes on with the files of a run that stands at `first_step`, less what it had after that.
+        """Writes nothing yet; see `start`.
 
         Args:
-          validated: whether its checkpoint has been; if not, that step's validation comes again.
-          classes: that are told apart; of five or fewer no top-5 error is said.
-          best_step: which checkpoint is the best so far.
+          first_step: updates done.
+          validated: whether the run has been validated at `first_step`; if not, the validation comes again.
+          classes: that are told apart; with five or fewer the log gives no top-5 error.
+          best_step: returns the step of the best checkpoint.
         """
-        from alexnet_jax.loop.tensorboard import (  # by TensorFlow, which takes seconds to import
-            EVENTS,
-            Board,
-            read_pictures,
-        )
+        from alexnet_jax.loop.tensorboard import TensorBoard  # imports TensorFlow, which takes seconds
 
         self._workdir = workdir
-        self._last_step = last_step
-        self._steps_per_epoch = steps_per_epoch
+        self._first_step, self._last_step, self._steps_per_epoch = first_step, last_step, steps_per_epoch
+        self._last_validation = first_step if validated else first_step - 1
         self._classes, self._best_step = classes, best_step
-        self.lines = [
-            line
-            for line in read_metrics(workdir)
-            if line["step"] < first_step
-            or (line["step"] == first_step and (validated or "validation/loss" not in line))
-        ]
-        self._whole = True  # whether metrics.jsonl has all lines
-        self._file = self._write_anew()
-        self._waiting: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=WAITING)
-        self._shown = 0  # lines that TensorBoard has
-        # Two series of the same names, which TensorBoard shows in one chart; pictures are in the second.
-        folders = {"train": workdir, "validation": workdir / "validation"}
-        before = [path for folder in folders.values() for path in sorted(folder.glob(EVENTS))]
-        last_kept = first_step if validated else first_step - 1
-        self._boards = {name: Board(folder) for name, folder in folders.items()}
-        self._show()  # all lines anew, so that TensorBoard has each step once, however a run ended
-        for (step, name), image in read_pictures(before, last_kept).items():
-            self.pictures(step, {name: image})
-        for path in before:
-            path.unlink()
-        self._bar = tqdm(total=last_step, initial=first_step, unit=" steps", disable=None, file=sys.stderr)
+        lines = [line for line in read_metrics(workdir) if self._is_kept(line)]
+        self._metrics, self._board = MetricsFile(workdir / "metrics.jsonl", lines), TensorBoard(workdir)
         self._drawn = time.monotonic()
 
+    def _is_kept(self, line: Line) -> bool:
+        """Whether the line is from before the run stands where it does; later lines come again."""
+        return line["step"] <= (self._last_validation if "validation/loss" in line else self._first_step)
+
+    def start(self) -> None:
+        """Rewrites the files without what comes again, and shows the progress bar. Raises OSError."""
+        self._metrics.rewrite()
+        self._board.rewrite(self._metrics.lines, self._last_validation)
+        self._bar = tqdm(total=self._last_step, initial=self._first_step, unit=" steps", disable=None, file=sys.stderr)
+
     def stepped(self) -> None:
-        """One more step was done."""
+        """Moves the progress bar by a step."""
         self._bar.update()
 
     def training(
         self, step: int, means: dict[str, float], learning_rate: float, images_per_second: float, batch: int
     ) -> None:
-        """The mean `loss` and `top1_error` since the last report, the rate of learning, and images a second."""
+        """Reports the mean `loss` in nats and `top1_error` since the last report."""
         left = (self._last_step - step) * batch / images_per_second
         self.say(
             f"step {step}/{self._last_step}  epoch {step / self._steps_per_epoch:.2f}  loss {means['loss']:.4f}  "
             f"rate {learning_rate:.2g}  {images_per_second:.0f} images/s  {_duration(left)} left"
         )
-        self._write(
-            step,
+        self._add(
             {
+                "step": step,
                 "epoch": step / self._steps_per_epoch,
                 **{f"train/{name}": value for name, value in means.items()},
                 "learning_rate": learning_rate,
                 "images_per_second": images_per_second,
-            },
+            }
         )
 
     def validation(self, step: int, metrics: dict[str, float]) -> None:
-        """Loss and errors on the whole validation set."""
+        """Reports loss and errors on the whole validation set."""
         top5 = f"  top-5 error {metrics['top5_error']:.2%}" if self._classes > TOP_K else ""
         self.say(f"step {step}  validation: loss {metrics['loss']:.4f}  top-1 error {metrics['top1_error']:.2%}{top5}")
-        self._write(step, {f"validation/{name}": metrics[name] for name in ("loss", "top1_error", "top5_error")})
-        if time.monotonic() - self._drawn > 60:
-            with suppress(OSError):  # at the end it is drawn again
-                self.draw()
+        errors = {f"validation/{name}": metrics[name] for name in ("loss", "top1_error", "top5_error")}
+        self._add({"step": step, **errors})
+        if time.monotonic() - self._drawn > DRAWN_EVERY:
+            with suppress(OSError):  # at the end the curves are drawn again
+                self._draw()
 
     def pictures(self, step: int, named: dict[str, np.ndarray]) -> None:
-        """Shows uint8 [height, width, 3] each in TensorBoard, at once or when the disk has room again."""
-        self._waiting.append((step, named))
-        self._show_pictures()
-
-    def _show_pictures(self) -> None:
-        needed = sum(image.nbytes for _, named in self._waiting for image in named.values())
-        if not needed or shutil.disk_usage(self._workdir).free < 2 * needed:
-            return
-        for step, named in self._waiting:
-            self._boards["validation"].pictures(step, named)
-        self._waiting.clear()
-        self._boards["validation"].flush()
+        """Shows uint8 pictures [height, width, 3] in TensorBoard, now or once the disk has space again."""
+        self._board.pictures(step, named)
 
     def say(self, text: str) -> None:
-        """A line for people, which leaves the progress bar whole."""
+        """Writes a line above the progress bar."""
         with tqdm.external_write_mode(file=sys.stderr):
             say(text)
-
-    def draw(self) -> None:
-        """Draws curves.png anew. Raises OSError if it cannot be written."""
-        self._drawn = time.monotonic()
-        draw_curves(self.lines, self._steps_per_epoch, self._workdir / "curves.png", self._classes, self._best_step())
 
     def close(self) -> None:
         """Draws the curves and closes the files. Raises OSError if a line could not be written."""
         self._bar.close()
-        self._show()
-        self._show_pictures()
-        for board in self._boards.values():
-            board.close()
-        self.draw()
-        if not self._whole:
-            self._file = self._write_anew()
-        self._file.close()
+        self._board.close(self._metrics.lines)
+        self._draw()
+        self._metrics.close()
 
-    def _write_anew(self) -> TextIO:
-        """All lines, by one renaming; the file, to add to."""
-        unfinished = self._workdir / ".metrics.jsonl"
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-        os.replace(unfinished, self._workdir / "metrics.jsonl")
-        return open(self._workdir / "metrics.jsonl", "a", buffering=1)
+    def _draw(self) -> None:
+        """Draws curves.png. Raises OSError."""
+        self._drawn = time.monotonic()
+        lines, path = self._metrics.lines, self._workdir / "curves.png"
+        draw_curves(lines, self._steps_per_epoch, path, self._classes, self._best_step())
 
-    def _write(self, step: int, values: Line) -> None:
-        line = {"step": step, **values}
-        self.lines.append(line)
-        try:
-            if self._whole:
-                self._file.write(json.dumps(line) + "\n")
-            else:
-                self._file = self._write_anew()
-            self._whole = True
-        except OSError as error:
-            if self._whole:
-                self.say(f"metrics.jsonl cannot be written ({error.strerror}): its lines are kept, for when it can")
-            self._whole = False
-        self._show()
-
-    def _show(self) -> None:
-        """Hands the numbers of the lines since to TensorBoard, where the disk has room, and else later.
-
-        TensorFlow's writer hears late of a full disk, and half a record would hide all that comes after it.
-        """
-        if shutil.disk_usage(self._workdir).free < ROOM:
-            return
-        for line in self.lines[self._shown :]:
-            for series, values in _by_series(line).items():
-                self._boards[series].scalars(int(line["step"]), values)
-        self._shown = len(self.lines)
-        for board in self._boards.values():
-            board.flush()
+    def _add(self, line: Line) -> None:
+        if problem := self._metrics.add(line):
+            self.say(f"metrics.jsonl cannot be written ({problem}): its lines are kept until it can")
+        self._board.numbers(self._metrics.lines)
 
 
-class Unheard:
-    """In place of a `Report`, of a process that computes what another one reports."""
+class SilentReport:
+    """Stands for a `Report` in the processes other than process 0, which reports for all."""
+
+    def start(self) -> None:
+        """Does nothing."""
 
     def stepped(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def training(
         self, step: int, means: dict[str, float], learning_rate: float, images_per_second: float, batch: int
     ) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def validation(self, step: int, metrics: dict[str, float]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def pictures(self, step: int, named: dict[str, np.ndarray]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def say(self, text: str) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
-def _by_series(line: Line) -> dict[str, Line]:
-    """What of the line is shown in which series: all but the epoch, whose curve says nothing."""
-    by_series: dict[str, Line] = {}
-    for name, value in line.items():
-        series, slash, of_series = name.partition("/")
-        if slash:
-            by_series.setdefault(series, {})[of_series] = value
-        elif name not in ("step", "epoch"):
-            by_series.setdefault("train", {})[name] = value
-    return by_series
+class MetricsFile:
+    """metrics.jsonl; while the disk is full, its new lines are kept in memory.
+
+    Attributes:
+      lines: all lines of the run.
+    """
+
+    def __init__(self, path: Path, lines: list[Line]) -> None:
+        """Writes nothing yet."""
+        self._path, self.lines = path, lines
+        self._file: TextIO | None = None  # None: does not have all lines
+
+    def rewrite(self) -> None:
+        """Writes the whole file. Raises OSError."""
+        with whole(self._path) as unfinished:
+            unfinished.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        self._file = open(self._path, "a", buffering=1)
+
+    def add(self, line: Line) -> str:
+        """Adds the line. Returns what is wrong if the file has just become unwritable, or else ''."""
+        self.lines.append(line)
+        file, self._file = self._file, None
+        try:
+            if file is None:
+                self.rewrite()
+            else:
+                file.write(json.dumps(line) + "\n")
+                self._file = file
+        except OSError as error:
+            if file is None:
+                return ""
+            with suppress(OSError):
+                file.close()
+            return error.strerror or str(error)
+        return ""
+
+    def close(self) -> None:
+        """Closes the file. Raises OSError if a line could not be written."""
+        if self._file is None:
+            self.rewrite()
+        assert self._file is not None
+        self._file.close()
 
 
 def read_metrics(workdir: Path) -> list[Line]:
-    """The lines of a run's metrics.jsonl; none if there is no such file. What is no such line is left out, and said.
+    """The lines of a run's metrics.jsonl; none without the file. A message names lines that cannot be read.
 
     Raises:
       UserError: the file cannot be read.
@@ -245,23 +217,23 @@ def read_metrics(workdir: Path) -> list[Line]:
         try:
             lines.append(_line_of(text))
         except ValueError:
-            if text or number < len(texts):  # the last one ends with a line break
+            if text or number < len(texts):  # behind the last line break is no line
                 bad.append(str(number))
     if bad:
-        more = f" and {len(bad) - BAD} more" if len(bad) > BAD else ""
-        say(f"'{path}': what stands in line {', '.join(bad[:BAD])}{more} cannot be read and is left out")
+        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        say(f"'{path}': line {', '.join(bad[:NAMED])}{more} cannot be read and is left out")
     return lines
 
 
 def _line_of(text: bytes) -> Line:
-    """Raises ValueError if the text is no line of numbers with a step."""
+    """Raises ValueError if the text is not an object of numbers with a step."""
     line = json.loads(text)
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         raise ValueError("no object with a step")
     if not all(type(value) in (int, float) for value in line.values()):
-        raise ValueError("it has what is no number")
+        raise ValueError("a value is not a number")
     if any("/" in name and name.partition("/")[0] not in SERIES for name in line):
-        raise ValueError("it has a series that is none")
+        raise ValueError("a series is unknown")
     return line
 
 

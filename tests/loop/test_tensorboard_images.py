@@ -43,6 +43,7 @@ def events_in(workdir: Path) -> list[tuple[int, str]]:
 
 def test_pictures_outlive_a_run_that_goes_on_each_step_once(tmp_path: Path) -> None:
     report = Report(tmp_path, 0, 40, 10)
+    report.start()
     for step in (10, 20, 30):
         report.validation(step, {"loss": 1.0, "top1_error": 0.5, "top5_error": 0.1})
         report.pictures(step, {"kernels": picture(step), "predictions": picture(step + 1)})
@@ -57,6 +58,7 @@ def test_pictures_outlive_a_run_that_goes_on_each_step_once(tmp_path: Path) -> N
 
     # From step 30, which was not validated: its validation comes again.
     report = Report(tmp_path, 30, 40, 10)
+    report.start()
     report.pictures(30, {"kernels": picture(5), "predictions": picture(6)})
     report.close()
     (file,) = (tmp_path / "validation").glob(EVENTS)
@@ -65,15 +67,20 @@ def test_pictures_outlive_a_run_that_goes_on_each_step_once(tmp_path: Path) -> N
     assert events_in(tmp_path) == sorted(kept)
     np.testing.assert_array_equal(kept[30, "kernels"], picture(5))
     np.testing.assert_array_equal(kept[10, "kernels"], picture(10))
-    Report(tmp_path, 30, 40, 10, validated=True).close()
+    report = Report(tmp_path, 30, 40, 10, validated=True)
+    report.start()
+    report.close()
     assert events_in(tmp_path) == sorted(kept)
-    Report(tmp_path, 20, 40, 10, validated=True).close()
+    report = Report(tmp_path, 20, 40, 10, validated=True)
+    report.start()
+    report.close()
     assert {step for step, _ in in_board(tmp_path)} == {10, 20}
 
 
 def test_on_a_full_disk_pictures_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     report = Report(tmp_path, 0, 40, 10)
+    report.start()
     report.pictures(10, {"kernels": picture(1)})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=300))
     report.pictures(20, {"kernels": picture(2)})
