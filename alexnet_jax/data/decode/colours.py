@@ -13,6 +13,7 @@ BAND = 4_000_000  # pixels that are converted at a time
 SRGB = ImageCms.createProfile("sRGB")
 STEPS = np.arange(0, 256, 17, dtype=np.uint8)
 COLOURS = np.stack(np.meshgrid(STEPS, STEPS, STEPS), axis=-1).reshape(64, 64, 3)  # of all kinds
+EIGHT_BITS = ((np.arange(2**16) * 2 + 257) // 514).astype(np.uint8)  # from 16 bits, rounded
 ROUNDING = 3  # of 255: profiles of sRGB differ by as much among themselves
 
 Convert = Callable[[Image.Image], Image.Image]
@@ -50,14 +51,13 @@ def to_rgb(image: Image.Image, header: Header, obey_profiles: bool) -> Image.Ima
 
 def converter(image: Image.Image, header: Header, obey_profiles: bool) -> Convert:
     """What makes RGB of the whole picture or of some rows of it."""
-    table = _to_eight_bits(image, header.significant) if image.mode.startswith("I") else None
-    return partial(_band_to_rgb, table=table, profile=_foreign_profile(header, obey_profiles))
+    return partial(_band_to_rgb, profile=_foreign_profile(header, obey_profiles))
 
 
-def _band_to_rgb(image: Image.Image, table: np.ndarray | None, profile: bytes) -> Image.Image:
-    if table is not None:  # Pillow itself would clip at 255
+def _band_to_rgb(image: Image.Image, profile: bytes) -> Image.Image:
+    if image.mode.startswith("I"):  # a grey of 16 bits, which Pillow itself would clip at 255
         values = np.asarray(image)
-        grey = Image.fromarray(table[values])
+        grey = Image.fromarray(EIGHT_BITS[values])
         if "transparency" in image.info:
             grey.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
         image = grey
@@ -68,24 +68,6 @@ def _band_to_rgb(image: Image.Image, table: np.ndarray | None, profile: bytes) -
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image, significant: int) -> np.ndarray:
-    """uint8 [65536], from the values of 16 bits that the picture has.
-
-    By the format they fill the range of 16 bits, whatever number of bits is significant. There are
-    cameras that leave them as they are: then none is above what so many bits hold.
-    """
-    peak = 2**16 - 1
-    if significant < 16 and image.getextrema()[1] < 2**significant:
-        there = np.zeros(2**16, bool)
-        for _, band in bands(image, image.width, rows=max(1, BAND // image.width)):
-            there[np.asarray(band)] = True
-        low_bits = np.flatnonzero(there) & (2 ** (16 - significant) - 1)
-        if low_bits.any():
-            peak = 2**significant - 1
-    values = np.arange(2**16, dtype=np.int64)
-    return np.minimum((values * 255 * 2 + peak) // (2 * peak), 255).astype(np.uint8)
 
 
 def _foreign_profile(header: Header, obey_profiles: bool) -> bytes:

@@ -18,8 +18,8 @@ import PIL.WebPImagePlugin  # noqa: F401 - or Pillow would load all that it has,
 from PIL import Image, ImageFile
 
 from alexnet_jax.data import centre_offset
-from alexnet_jax.data.decode import colours, jpeg, png, webp, worker_processes
-from alexnet_jax.data.decode.headers import JPEG, PNG, Header, Metadata, UnusablePicture, kind_of
+from alexnet_jax.data.decode import colours, jpeg, png, worker_processes
+from alexnet_jax.data.decode.headers import JPEG, PNG, Header, Metadata, UnusablePicture, kind_of, read_webp_header
 
 Image.MAX_IMAGE_PIXELS = None  # the limit is the config's, and it rejects instead of warning
 
@@ -215,7 +215,7 @@ def read_header(data: bytes, rules: Rules) -> Header:
     elif kind == PNG:
         header = png.read_header(data, rules.accept_damaged)
     else:
-        header = webp.read_header(data)
+        header = read_webp_header(data)
     if not header.pixels:
         raise UnusablePicture("damaged header (no pixel in it)")
     if header.pixels > rules.max_pixels:

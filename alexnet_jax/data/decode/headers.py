@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 JPEG, PNG, WEBP = "JPEG", "PNG", "WEBP"  # what is opened, and nothing else
 ANOTHER = "save it as JPEG or PNG"
+ZEROS = 256  # no WebP picture ends in so many zero bytes
 
 # The first bytes of what lies among pictures under a picture's name: of other pictures, and of what is none.
 PICTURES: Sequence[tuple[bytes, str]] = (
@@ -74,7 +75,6 @@ class Header:
     data: bytes = field(repr=False)  # the file; without what is not about pixels, where that may be in the way
     channels: int = 3
     deep: bool = False  # 16 bits a channel
-    significant: int = 16  # bits that count, of 16
     has_transparency: bool = False
     metadata: Metadata = field(default_factory=Metadata)
 
@@ -142,3 +142,36 @@ def _of_text(data: bytes) -> str:
         if start in text.lower():
             return f"not a picture: {what}"
     return "not a picture: text"
+
+
+def read_webp_header(data: bytes) -> Header:
+    """The size and the metadata of a WebP picture; Pillow reads the rest with the pixels, as it decodes on opening.
+
+    Raises:
+      UnusablePicture: it ends, or is damaged, before its pixels, or ends in zeros.
+    """
+    chunk, at = data[12:16], data[20:30]
+    if len(data) < 30:
+        raise UnusablePicture("damaged header (truncated before its pixels)")
+    if chunk == b"VP8X":
+        width, height = (int.from_bytes(at[i : i + 3], "little") + 1 for i in (4, 7))
+    elif chunk == b"VP8L":
+        bits = int.from_bytes(at[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif chunk == b"VP8 ":
+        width, height = (int.from_bytes(at[i : i + 2], "little") & 0x3FFF for i in (6, 8))
+    else:
+        raise UnusablePicture("damaged header (no WebP picture follows)")
+    if data.endswith(bytes(ZEROS)):  # the decoder would make pixels from them without a warning
+        raise UnusablePicture("truncated (its end is nothing but zeros)")
+    return Header(WEBP, width, height, data, metadata=_webp_metadata(data))
+
+
+def _webp_metadata(data: bytes) -> Metadata:
+    found, at = dict[bytes, bytes](), 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] in (b"EXIF", b"XMP ", b"ICCP"):
+            found.setdefault(data[at : at + 4], data[at + 8 : at + 8 + length])
+        at += 8 + length + length % 2
+    return Metadata(found.get(b"EXIF", b""), found.get(b"XMP ", b""), found.get(b"ICCP", b""))

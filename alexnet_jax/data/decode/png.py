@@ -41,7 +41,6 @@ def read_header(data: bytes, accept_damaged: bool) -> Header:
         data=data if sum(map(len, kept)) + len(END) == len(data) else b"".join((*kept, END)),
         channels=CHANNELS[start[9]],
         deep=start[8] == 16,
-        significant=min(16, *said.get(b"sBIT", b"") or b"\x10") or 16,
         has_transparency=start[9] in (4, 6) or b"tRNS" in said,
         metadata=Metadata(_exif(said), _text(said.get(XMP, b"")), _profile(said.get(b"iCCP", b""))),
     )

@@ -8,7 +8,7 @@ import io
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,9 +18,21 @@ from PIL import Image
 from alexnet_jax.data.decode import worker_processes
 from alexnet_jax.data.decode.decoder import LARGE_FILE, Part, Rules, Square, rgb, square, square_of
 from alexnet_jax.data.decode.headers import UnusablePicture
-from alexnet_jax.data.decode.picture_warnings import notes_of
 
-__all__ = ["Picture", "Squares", "UnusablePicture", "make_squares", "products", "rgb", "square", "to_jpeg"]
+__all__ = [
+    "Picture",
+    "Squares",
+    "UnusablePicture",
+    "make_squares",
+    "products",
+    "rgb",
+    "square",
+    "to_jpeg",
+    "warnings_of",
+]
+
+PROFILE, BROKEN_PROFILE, DIM = "profile", "broken profile", "dim "  # keys of notes; a label follows the last
+NAMED = 5  # in a warning, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,7 @@ class Squares:
     reasons: list[str]  # for each picture; empty where it is stored
     total: np.ndarray  # uint16 [side, side, 3], the sum of those stored
     products: np.ndarray  # float64 [3, 3], likewise of `products`
-    notes: Counter[str] = field(default_factory=Counter)  # of those stored, by the keys of notes.py
+    notes: Counter[str] = field(default_factory=Counter)  # of those stored, see `_notes_of`
 
 
 def to_jpeg(image: Image.Image, quality: int) -> bytes:
@@ -118,7 +130,7 @@ def make_squares(
         stored = to_jpeg(one.image, quality) if quality else one.image.tobytes()
         made.stored.append(stored)
         made.reasons.append("")
-        made.notes.update(notes_of(one, picture.label))
+        made.notes.update(_notes_of(one, picture.label))
         if not summed:
             continue
         again = simplejpeg.decode_jpeg(stored) if quality else np.asarray(one.image)
@@ -142,3 +154,46 @@ def _read_and_square(picture: Picture, side: int, rules: Rules) -> Square:
         raise UnusablePicture(f"cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
         raise UnusablePicture("takes more memory than there is") from error
+
+
+def _notes_of(square: Square, label: int) -> list[str]:
+    """Keys of notes: its colour profile is not sRGB or is of no use; it has 16 bits a channel and hardly uses them."""
+    notes = {"other": [PROFILE], "broken": [BROKEN_PROFILE]}.get(square.profile, [])
+    return [*notes, f"{DIM}{label}"] if square.dim else notes
+
+
+def warnings_of(
+    notes: Mapping[str, int], classes: Sequence[str], stored: Sequence[int], obey_profiles: bool
+) -> Iterator[str]:
+    """Sentences about the pictures that were stored.
+
+    Args:
+      notes: how often each note was made.
+      classes: names, by label.
+      stored: numbers of pictures, by label.
+      obey_profiles: whether colours were converted to sRGB.
+    """
+    profiles, broken = notes.get(PROFILE, 0), notes.get(BROKEN_PROFILE, 0)
+    if profiles and obey_profiles:
+        yield f"converted from colour profiles of their own to sRGB: {_pictures(profiles)}"
+    elif profiles:
+        yield (
+            f"with colour profiles that are not sRGB, which are ignored: {_pictures(profiles)}; "
+            "--config.data.colour_profiles=srgb obeys them"
+        )
+    if broken:
+        yield f"with a colour profile that is of no use, so their colours are left as they are: {_pictures(broken)}"
+    dim = [
+        name for label, name in enumerate(classes) if stored[label] and notes.get(f"{DIM}{label}", 0) == stored[label]
+    ]
+    if dim:
+        more = f" and {len(dim) - NAMED} more" if len(dim) > NAMED else ""
+        yield (
+            f"all pictures of {', '.join(repr(name) for name in dim[:NAMED])}{more} have 16 bits a channel and use "
+            "less than an eighth of them, so they are nearly black here; scale them to the full range, if they are not "
+            "meant to be, and prepare anew"
+        )
+
+
+def _pictures(count: int) -> str:
+    return f"{count} pictures" if count > 1 else "1 picture"

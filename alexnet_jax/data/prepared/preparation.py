@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.decode import picture_warnings, squares, worker_processes
+from alexnet_jax.data.decode import squares, worker_processes
 from alexnet_jax.data.decode.squares import Picture, Squares
 from alexnet_jax.data.decode.worker_processes import bounded_map, lists
 from alexnet_jax.data.prepared import duplicates
@@ -118,7 +118,7 @@ class Preparation:
             say(f"{what} could not be used: see {self._folder / REJECTED}")
         of_class = np.sum(list(stored.values()), axis=0).tolist()
         obeyed = self._data.colour_profiles == "srgb"
-        for sentence in picture_warnings.sentences(self._progress.notes, self._source.classes, of_class, obeyed):
+        for sentence in squares.warnings_of(self._progress.notes, self._source.classes, of_class, obeyed):
             say(sentence)
 
     def _shards_of(self, progress: Progress) -> Shards:
