@@ -1,23 +1,21 @@
-"""The paper's claims on 60,000 real pictures of clothes, in less than an hour on two cores that are free.
+"""The paper's claims on 60,000 pictures of clothes, in less than an hour on two free cores.
 
     python benchmarks/claims.py --data.manual_dir=DIR [--folder=DIR] [--quick]
 
-DIR holds the four files of Fashion-MNIST (of Debian's package dataset-fashion-mnist, in
-/usr/share/datasets/fashion-mnist). The small two-tower network of configs/digits.py learns them as it is and with one
-thing of the paper changed at a time, three seeds each; then Figure 1's four layers, with ReLUs and with tanh units,
-with zeros and with ones in the biases of the hidden layers after the first. What is run is fixed below, and was before
-the first run. Runs that are finished in --folder (runs/claims by default) are not trained again, and one that was cut
-off is gone on with.
+DIR holds the four files of Fashion-MNIST (Debian's package dataset-fashion-mnist puts them into
+/usr/share/datasets/fashion-mnist). The small two-tower network of configs/digits.py learns them unchanged, and then
+with a single idea of the paper changed at a time, with three seeds each. Then Figure 1's four layers learn them, with
+ReLUs and with tanh units, and with zeros and with ones in the biases of the hidden layers after the first. The plan
+below was fixed before the first run. Finished runs in --folder (runs/claims by default) are not trained again, and an
+interrupted run is resumed.
 
-The table goes to benchmarks/results/claims/, with the time that it took, and into docs/paper.md between the lines
-<!-- claims: begin --> and <!-- claims: end -->. With --quick, a few steps of everything that learn nothing, it goes to
---folder alone. The last line is JSON.
+The table, with the time that it took, goes to benchmarks/results/claims/ and into docs/paper.md between the lines
+<!-- claims: begin --> and <!-- claims: end -->. --quick makes a few steps of every run, which learn nothing; then the
+table goes only to --folder. The last line is JSON.
 """
 
 import argparse
-import importlib.metadata
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,28 +30,28 @@ from ml_collections import ConfigDict
 from alexnet_jax import cache
 from alexnet_jax.messages import UserError, say
 from benchmarks.claims_table import ACTIVATIONS, page_part, summary, table
-from benchmarks.machine import CORES, cpu_model
+from benchmarks.machine import CORES, cpu_model, versions
+from benchmarks.machine import RESULTS as ALL_RESULTS
+from benchmarks.record import write_json
 from benchmarks.table import put_into_page
 from configs import cifar10, digits
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "claims"
-PACKAGES = ("jax", "flax", "optax", "numpy")
+RESULTS = ALL_RESULTS / "claims"
 
-RATE = 0.01  # the paper's, of all but the two kinds of unit
-BIASES = (0.0, 1.0)  # of Figure 1's hidden layers
+RATE = 0.01  # the paper's learning rate, for all but the comparison of units
+BIASES = (0.0, 1.0)  # initial biases of Figure 1's hidden layers
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides what is run.
+    """Everything that decides what is run.
 
     Attributes:
-      epochs: of the two-tower network.
-      boundaries: where its rate is divided by ten.
-      rates: that ReLUs and tanh units are tried at with the first seed; the best with all of them.
-      figure_epochs, figure_rates: of Figure 1's network.
-      steps: in place of the epochs; 0: as many as they come to.
+      epochs: for the two-tower network.
+      boundaries: the epochs at which its learning rate is divided by ten.
+      rates: the learning rates for ReLUs and tanh units with the first seed; the best rate then runs with every seed.
+      figure_epochs, figure_rates: for Figure 1's network.
+      steps: steps of each run in place of its epochs; 0: by epochs.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -71,10 +69,10 @@ QUICK = Plan(seeds=(0,), boundaries=(), rates=(0.003, 0.01), figure_rates=(0.003
 
 @dataclass(frozen=True)
 class Claim:
-    """One thing of the paper that is changed.
+    """A claim of the paper, and the change of the network that tests it.
 
     Attributes:
-      paper: what it does to the top-1 error, in the paper's words or numbers.
+      paper: the change of the top-1 error, in the paper's words or numbers.
       changes: fields of the config.
     """
 
@@ -103,7 +101,7 @@ TANH = Claim("tanh", "tanh units at their best rate", "3.1", "+, slower", {"mode
 
 
 def two_towers(plan: Plan, changes: dict[str, Any], rate: float, seed: int) -> ConfigDict:
-    """The network of configs/digits.py, with these fields changed."""
+    """The config of configs/digits.py with these fields changed."""
     config = digits.get_config()
     config.name = "claims"
     config.schedule.boundaries = plan.boundaries
@@ -116,7 +114,7 @@ def two_towers(plan: Plan, changes: dict[str, Any], rate: float, seed: int) -> C
 
 
 def four_layers(plan: Plan, activation: str, bias: float, rate: float, seed: int) -> ConfigDict:
-    """Figure 1's network."""
+    """The config of Figure 1's network."""
     config = cifar10.get_config(activation)
     config.model.hidden_bias = bias
     config.optimizer.learning_rate, config.train.seed = rate, seed
@@ -126,7 +124,7 @@ def four_layers(plan: Plan, activation: str, bias: float, rate: float, seed: int
 
 
 def _ready(config: ConfigDict, plan: Plan) -> ConfigDict:
-    """On the pictures, and one device, which holds both towers; the errors are those at the end."""
+    """Sets the pictures, a single device for both towers, and evaluation only at the end."""
     config.data.name = "idx"
     config.mesh.data, config.mesh.model = 1, 1
     config.evaluate.least_steps = 1_000_000
@@ -138,7 +136,7 @@ def _ready(config: ConfigDict, plan: Plan) -> ConfigDict:
 
 
 class Runs:
-    """Trains in folders of one folder, where the prepared pictures are, too, and keeps the time that each took."""
+    """Trains each run in its own folder below `folder`, and records the seconds that each took."""
 
     def __init__(self, plan: Plan, manual_dir: str, folder: Path) -> None:
         self.plan, self.folder, self._manual_dir = plan, folder, manual_dir
@@ -146,7 +144,7 @@ class Runs:
         self.seconds: dict[str, float] = json.loads(self._path.read_text()) if self._path.exists() else {}
 
     def error(self, name: str, config: ConfigDict) -> float | None:
-        """The test error at the end, in percent, of the run of that name; None where its loss went to NaN."""
+        """The test error at the run's end, in percent; None if its loss became NaN."""
         from alexnet_jax.loop.meter import NotFinite
         from alexnet_jax.modes import Invocation, train
 
@@ -164,24 +162,24 @@ class Runs:
             say(f"{name}: {error}")
             marker.touch()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-        self._path.write_text(json.dumps(self.seconds, indent=1) + "\n")
+        write_json(self._path, self.seconds)
         return found
 
 
 def at_best_rate(runs: Runs, name: str, config_at: Callable[[float, int], ConfigDict]) -> tuple[float, list[float]]:
-    """The rate of the lowest error with the first seed, and the errors with all of them at that rate."""
+    """The learning rate with the lowest error for the first seed, and the errors of all seeds at that rate."""
     first, *more = runs.plan.seeds
     tried = {rate: runs.error(f"{name}-{rate:g}-seed{first}", config_at(rate, first)) for rate in runs.plan.rates}
     finite = {rate: error for rate, error in tried.items() if error is not None}
     if not finite:
-        raise UserError(f"{name} went to NaN at every rate")
+        raise UserError(f"the loss of {name} became NaN at every learning rate")
     best = min(finite, key=lambda rate: finite[rate])
     others = (runs.error(f"{name}-{best:g}-seed{seed}", config_at(best, seed)) for seed in more)
     return best, [finite[best], *(error if error is not None else 100.0 for error in others)]
 
 
 def two_tower_rows(runs: Runs) -> list[dict[str, Any]]:
-    """Of the network as it is, and of each claim, the errors of the seeds, and what they are more by."""
+    """A row for the unchanged network and for each claim: each seed's error, and its excess over the unchanged one."""
 
     def config_at(changes: dict[str, Any]) -> Callable[[float, int], ConfigDict]:
         return lambda rate, seed: two_towers(runs.plan, changes, rate, seed)
@@ -206,14 +204,14 @@ def _row(claim: Claim, rate: float, errors: Sequence[float], compared: Sequence[
 
 
 def verdict(more: Sequence[float]) -> str:
-    """Whether the paper's sign, a higher error, is seen: with every seed, with none, or neither."""
-    if all(one > 0 for one in more):
+    """Whether the error is higher, as in the paper: with every seed ("shows"), with no seed, or neither."""
+    if all(difference > 0 for difference in more):
         return "shows"
-    return "the other way" if all(one < 0 for one in more) else "does not show"
+    return "the other way" if all(difference < 0 for difference in more) else "does not show"
 
 
 def figure_rows(runs: Runs) -> list[dict[str, Any]]:
-    """Epochs to 25 % training error of both kinds of unit, each at its fastest rate, by the biases."""
+    """For each bias the epochs to 25 % training error of ReLUs and of tanh units, each at its fastest rate."""
     from alexnet_jax.figures import figure1
 
     rows, (one_seed, *more) = [], runs.plan.seeds
@@ -229,25 +227,24 @@ def figure_rows(runs: Runs) -> list[dict[str, Any]]:
             curves = [figure1.curve(train(rate, one_seed)) for rate in runs.plan.figure_rates]
             (first,) = figure1.fastest(curves, activation)
             rate = first.learning_rate
-            of_seeds = [first, *(figure1.curve(train(rate, seed)) for seed in more)]
-            epochs = [one.epochs_to_target for one in of_seeds]
-            row[activation] = {"rate": rate, "epochs": [one if one < float("inf") else None for one in epochs]}
+            every_seed = [first, *(figure1.curve(train(rate, seed)) for seed in more)]
+            epochs = [curve.epochs_to_target for curve in every_seed]
+            row[activation] = {"rate": rate, "epochs": [count if count < float("inf") else None for count in epochs]}
         rows.append(row)
     return rows
 
 
 def measured(plan: Plan, manual_dir: str, folder: Path) -> dict[str, Any]:
-    """All of it."""
+    """Trains every run that is not finished, and returns the record."""
     folder.mkdir(parents=True, exist_ok=True)
     start, runs = time.perf_counter(), Runs(plan, manual_dir, folder)
     rows, figure = two_tower_rows(runs), figure_rows(runs)
-    say(f"this time {(time.perf_counter() - start) / 60:.1f} minutes")
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    say(f"this command took {(time.perf_counter() - start) / 60:.1f} minutes")
     return {
         "command": "python benchmarks/claims.py --data.manual_dir=DIR",
         "machine": cpu_model(),
         "cores": CORES,
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions(),
         "minutes": sum(runs.seconds.values()) / 60,
         "plan": asdict(plan),
         "rows": rows,
@@ -257,11 +254,13 @@ def measured(plan: Plan, manual_dir: str, folder: Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains what is not trained, and writes the table."""
+    """Trains the runs that are not finished, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data.manual_dir", dest="manual_dir", required=True, help="the folder of the four files")
-    parser.add_argument("--folder", default="runs/claims", help="where the runs are")
-    parser.add_argument("--quick", action="store_true", help="a few steps of everything")
+    parser.add_argument(
+        "--data.manual_dir", dest="manual_dir", required=True, help="the folder with Fashion-MNIST's four files"
+    )
+    parser.add_argument("--folder", default="runs/claims", help="the folder for the runs")
+    parser.add_argument("--quick", action="store_true", help="a few steps of every run")
     given = parser.parse_args(arguments)
     cache.keep_compiled_programs(True)
     folder = Path(given.folder).absolute()
@@ -272,8 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = "\n".join([f"{record['minutes']:.0f} minutes on {record['machine']}.", "", *table(record)]) + "\n"
     say(text)
     results = folder if given.quick else RESULTS
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "claims.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(results / "claims.json", record)
     (results / "claims.md").write_text(f"{text}\n{summary(record)}\n")
     if not given.quick:
         put_into_page("docs/paper.md", "claims", page_part(record))

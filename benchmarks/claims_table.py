@@ -1,4 +1,4 @@
-"""What benchmarks/claims.py found, as a table, in a sentence, and as the lines of docs/paper.md."""
+"""The results of benchmarks/claims.py as a table, as a sentence, and as the lines of docs/paper.md."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ ACTIVATIONS = ("relu", "tanh")
 
 
 def mean_and_spread(values: Sequence[float], sign: bool = False) -> str:
-    """Of a few seeds the mean, and the lowest and the highest."""
+    """The mean, the lowest and the highest of a few seeds."""
     form = "{:+.2f}" if sign else "{:.2f}"
     return f"{form.format(statistics.mean(values))} ({form.format(min(values))} to {form.format(max(values))})"
 
@@ -35,9 +35,9 @@ def table(record: dict[str, Any]) -> list[str]:
 
 
 def _epochs(found: dict[str, Any]) -> str:
-    there = [one for one in found["epochs"] if one is not None]
-    never = f", {len(found['epochs']) - len(there)} never" if len(there) < len(found["epochs"]) else ""
-    return f"{mean_and_spread(there) if there else 'none'}{never} at {found['rate']:g}"
+    reached = [epochs for epochs in found["epochs"] if epochs is not None]
+    never = f", {len(found['epochs']) - len(reached)} never" if len(reached) < len(found["epochs"]) else ""
+    return f"{mean_and_spread(reached) if reached else 'none'}{never} at {found['rate']:g}"
 
 
 def _ratio(row: dict[str, Any]) -> float | None:
@@ -65,7 +65,7 @@ def summary(record: dict[str, Any]) -> str:
 
 
 def page_part(record: dict[str, Any] | None) -> str:
-    """The lines of docs/paper.md."""
+    """The lines for docs/paper.md."""
     if record is None:
         return NOT_YET
     ratios = [f"{ratio:.1f} with biases of {row['bias']:g}" for row in record["figure"] if (ratio := _ratio(row))]

@@ -1,18 +1,18 @@
-"""Whether the network computes on this device what it computes elsewhere, before anybody asks how fast.
+"""Checks that the network computes the same on this device as elsewhere, before its speed is measured.
 
     python benchmarks/exact.py [--quick]
 
-needs jax, flax, optax and numpy alone. On JAX's first device, in full float32:
+It needs only jax, flax, optax and numpy, and compares on JAX's first device, in full float32:
 
-  stages: what the stages make of two pictures, beside the paper's formulas in NumPy's float64 (tests/reference.py).
-  gradients: of a training step without dropout, whose draws depend on the type, beside the same on the processor in
-    float64, by layer.
+  stages: the outputs of all stages for two pictures, with the paper's formulas in NumPy's float64 (tests/reference.py).
+  gradients: each layer's gradients in a training step, with those of the CPU in float64; without dropout, whose random
+    numbers depend on the type.
   bfloat16_stages, bfloat16_gradients: the same in bfloat16, the gradients by their norms.
-  losses: of ten steps of training, beside the processor's in float32.
-  bfloat16: of the same ten steps in bfloat16, beside float32 on the same device.
+  losses: the losses of ten training steps, with the CPU's in float32.
+  bfloat16: the losses of the same ten steps in bfloat16, with float32 on the same device.
 
---quick does it with a tenth of the kernels and three steps. The last line is JSON, with the largest relative
-difference of each and what it may be; the status is 1 if one is larger.
+--quick takes a tenth of the kernels and three steps. The last line is JSON with the largest relative difference of
+each comparison and its limit; the exit status is 1 if a difference is above its limit.
 """
 
 import argparse
@@ -38,9 +38,9 @@ from alexnet_jax.training.activations import activations
 from alexnet_jax.training.step import Recipe, TrainState, compiled_steps, create_state, loss_and_gradients
 from tests import reference
 
-# What the largest difference may be, as a share of the largest number that is compared. In bfloat16 conv1's gradient
-# has been off by 0.63 of its norm, as the signs of many units near zero are; zeros in its place would be off by 1.
-MAY_BE = {
+# Limits of the largest difference, as a share of the largest number compared. In bfloat16 conv1's gradient was off by
+# 0.63 of its norm, since many units near zero change sign; a gradient of zeros would be off by 1.
+LIMITS = {
     "stages": 1e-4,
     "gradients": 1e-3,
     "losses": 1e-4,
@@ -48,12 +48,12 @@ MAY_BE = {
     "bfloat16_gradients": 0.9,
     "bfloat16": 2e-2,
 }
-ENLARGED = 2.0  # times the initial kernels: activations of a size at which differences count
+ENLARGED = 2.0  # times the initial kernels, so that activations are large enough for differences to count
 SQUARE = 256  # side of the mean image, pixels
 
 
 def noise(net: architecture.Architecture, size: int) -> tuple[Batch, np.ndarray]:
-    """A batch as training has it, with crops, reflections and lighting, and a mean image."""
+    """A random batch with crops, reflections and lighting as in training, and a random mean image."""
     rng = np.random.default_rng(0)
     side = net.input_size
     batch = Batch(
@@ -68,24 +68,24 @@ def noise(net: architecture.Architecture, size: int) -> tuple[Batch, np.ndarray]
 
 
 def relative(ours: Any, theirs: Any) -> float:
-    """The largest difference as a share of the largest number."""
+    """The largest difference, as a share of the largest number."""
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     return float(np.abs(a - b).max() / np.abs(b).max())
 
 
 def enlarged(params: Any) -> Any:
-    """The parameters with kernels at which activations have a size."""
+    """The parameters with kernels ENLARGED times as large."""
     return jax.tree.map(lambda x: x if x.ndim == 1 else ENLARGED * x, params)
 
 
 def relative_norm(ours: Any, theirs: Any) -> float:
-    """The norm of all differences, as a share of that of all numbers."""
+    """The norm of the differences, as a share of the norm of the numbers."""
     ours, theirs = (np.asarray(x, np.float64).ravel() for x in (ours, theirs))
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
 
 def stages(recipe: Recipe, mesh: Mesh) -> float:
-    """The largest difference of all stages to the formulas in NumPy."""
+    """The largest relative difference between any stage and its formula in NumPy."""
     net = recipe.architecture
     batch, mean = noise(net, 2)
     params = enlarged(create_state(recipe, mesh).params)
@@ -106,13 +106,13 @@ def stages(recipe: Recipe, mesh: Mesh) -> float:
 
 
 def step_gradients(recipe: Recipe, mesh: Mesh, size: int, dtype: str) -> Any:
-    """The gradients of a training step at enlarged weights, computed in that type, on the host.
+    """The gradients of a training step with enlarged weights, computed in `dtype`, on the host.
 
-    Parameters are of at least float32.
+    The parameters are at least float32.
     """
     batch, mean = noise(recipe.architecture, size)
     at_least_float32 = jnp.promote_types(dtype, "float32")
-    with jax.enable_x64(False):  # or other weights would be drawn
+    with jax.enable_x64(False):  # in 64 bits other weights would be drawn
         state = create_state(recipe, mesh)
     state = replace(state, params=jax.tree.map(lambda x: x.astype(at_least_float32), enlarged(state.params)))
     recipe = replace(recipe, dtype=dtype)
@@ -125,11 +125,11 @@ def step_gradients(recipe: Recipe, mesh: Mesh, size: int, dtype: str) -> Any:
 
 
 def gradients(recipe: Recipe, mesh: Mesh, processor: Mesh, size: int) -> dict[str, float]:
-    """The largest difference of all layers' kernels and biases to the processor's in float64, in both types."""
+    """For both types the largest difference between any gradient and the CPU's in float64."""
     with jax.enable_x64(True):
         exact = step_gradients(recipe, processor, size, "float64")
     found = {}
-    # In bfloat16 a unit near zero may be on its other side, which moves single numbers far, and the whole little.
+    # In bfloat16 a unit near zero may change sign: single numbers move far, the whole gradient little.
     for dtype, called, compare in (
         ("float32", "gradients", relative),
         ("bfloat16", "bfloat16_gradients", relative_norm),
@@ -145,7 +145,7 @@ def gradients(recipe: Recipe, mesh: Mesh, processor: Mesh, size: int) -> dict[st
 
 
 def losses(recipe: Recipe, mesh: Mesh, steps: int, size: int) -> list[float]:
-    """Those of so many steps of training, a batch of noise each."""
+    """The losses of `steps` training steps on the same random batch of `size` pictures."""
     batch, mean = noise(recipe.architecture, size)
     on_mesh, mean_there = towers.put_batch(batch, mesh), towers.replicate(mean, mesh)
     state, (train, _) = create_state(recipe, mesh), compiled_steps(recipe, mesh)
@@ -157,8 +157,8 @@ def losses(recipe: Recipe, mesh: Mesh, steps: int, size: int) -> list[float]:
 
 
 def main() -> None:
-    """Checks everything, and ends with status 1 if something is not so."""
-    parser = argparse.ArgumentParser("exact.py", description="Whether this device computes what others do.")
+    """Makes every comparison; exits with status 1 if a difference is above its limit."""
+    parser = argparse.ArgumentParser("exact.py", description="Checks that this device computes the same as others.")
     parser.add_argument("--quick", action="store_true", help="a tenth of the kernels, three steps")
     quick = parser.parse_args().quick
     jax.config.update("jax_default_matmul_precision", "float32")  # XLA's default on a GPU is TF32
@@ -174,11 +174,11 @@ def main() -> None:
     ours = losses(recipe, mesh, steps, size)
     found["losses"] = relative(ours, losses(recipe, processor, steps, size))
     found["bfloat16"] = relative(losses(replace(recipe, dtype="bfloat16"), mesh, steps, size), ours)
-    wrong = [name for name, difference in found.items() if not difference <= MAY_BE[name]]
+    wrong = [name for name, difference in found.items() if not difference <= LIMITS[name]]
     device = {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind}
-    print(json.dumps({"differences": found, "may_be": MAY_BE, "wrong": wrong, **device}), flush=True)
+    print(json.dumps({"differences": found, "may_be": LIMITS, "wrong": wrong, **device}), flush=True)
     if wrong:
-        say(f"error: {', '.join(wrong)}: this device does not compute what others do; its speed says nothing")
+        say(f"error: {', '.join(wrong)} above the limit: this device computes other numbers, so do not trust its speed")
         sys.exit(1)
 
 

@@ -1,49 +1,46 @@
-"""Figure 1 on scikit-learn's digits: the second command of docs/paper.md for it, and what it gave.
+"""Figure 1 on scikit-learn's digits, by the command that docs/paper.md gives for it.
 
     python benchmarks/figure1.py [--folder=DIR]
 
-writes docs/figure1-digits.png, and docs/figure1-digits.json with the numbers of docs/paper.md. The last line is the
-same JSON. 22 short runs, some minutes on two cores; those that are finished in DIR are not trained again.
+It trains 22 short runs, which takes some minutes on two cores, and writes docs/figure1-digits.png, and
+docs/figure1-digits.json with the numbers in docs/paper.md. Finished runs in DIR are not trained again. The last line is
+the same JSON.
 """
 
 import argparse
-import importlib.metadata
 import json
-import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.machine import ROOT, versions
+from benchmarks.record import result_of, write_json
+
 COMMAND = (
     "--config=configs/cifar10.py --mode=figures --figure=1 --config.data.name=digits "
     "--config.evaluate.split=validation --config.train.log_every=2 --config.train.epochs=8"
 )
-PACKAGES = ("jax", "flax", "optax", "numpy")
 
 
 def main() -> None:
-    """Trains, draws, and writes down."""
+    """Trains, draws, and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", help="where the runs are left; by default they are removed")
+    parser.add_argument("--folder", help="the folder for the runs; by default a temporary one")
     named = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(named or temporary).absolute()
-        command = [sys.executable, "launch.py", *shlex.split(COMMAND), f"--workdir={folder}"]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+        found = result_of("launch.py", *shlex.split(COMMAND), f"--workdir={folder}")
         shutil.copy(folder / "figure1.png", ROOT / "docs" / "figure1-digits.png")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     record = {
         "command": f"python launch.py {COMMAND}",
         **{name: value for name, value in found.items() if name != "picture"},
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions(),
     }
-    (ROOT / "docs" / "figure1-digits.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(ROOT / "docs" / "figure1-digits.json", record)
     print(json.dumps(record), flush=True)
 
 

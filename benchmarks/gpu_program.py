@@ -1,14 +1,14 @@
-"""What a GPU would run for one training step: XLA's program for an H100, compiled on a machine without one.
+"""The program that XLA compiles for a training step on an H100; this needs no GPU.
 
     pip install "jax[cuda12]"
     python benchmarks/gpu_program.py [--mesh=1x1] [--batch=1024] [--dtype=bfloat16] [--rows=20]
 
-Nothing is computed and no time is measured. Listed are the kernels that move most, with the bytes of
-each one's operands and results; a pass over memory takes an H100 1 ms for 3 GB. An operand counts
-whole even if a kernel reads a part of it. The last line of standard output is JSON:
+It computes nothing and measures no time. It lists the kernels that move the most memory, with the bytes of their
+operands and results; an H100 moves 3 GB in 1 ms. An operand counts whole even if a kernel reads only a part of it. The
+last line of standard output is JSON:
 
-  bytes_moved: of all kernels of one device; bytes_moved_by_products: of convolutions and matrix
-    products among them; kernels: their number.
+  bytes_moved: by all kernels on one device; bytes_moved_by_products: by convolutions and matrix products.
+  kernels: the number of kernels.
   peak_bytes_per_device: arguments and temporaries.
   bytes_exchanged, bytes_exchanged_predicted: between devices, as in --mode=communication.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # which looks for a GPU
+os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # the check looks for a GPU
 
 import jax
 from jax.experimental import topologies
@@ -55,17 +55,17 @@ gpu_device_info {
 
 @dataclass(frozen=True)
 class Kernel:
-    """One instruction of the program's entry that runs on the GPU."""
+    """An instruction of the program's entry that runs on the GPU."""
 
     name: str
     product: bool  # a convolution or a matrix product of cuDNN, cuBLAS or Triton
     read: int  # bytes
     written: int  # bytes
-    origin: str  # where in the step it comes from
+    origin: str  # the place in the step
 
 
 def kernels(text: str) -> list[Kernel]:
-    """The kernels of a compiled program's text, in its order."""
+    """The kernels in a compiled program's text, in its order."""
     found, sizes = [], dict[str, int]()
     for line in text[text.index("\nENTRY ") :].splitlines():
         match = re.match(r"\s*(?:ROOT )?%([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)", line)
@@ -83,8 +83,8 @@ def kernels(text: str) -> list[Kernel]:
 
 
 def main() -> None:
-    """Compiles, lists, sums up."""
-    parser = argparse.ArgumentParser(description="The training step as XLA compiles it for an H100, without one.")
+    """Compiles the step, lists its kernels and prints the sums."""
+    parser = argparse.ArgumentParser(description="The training step as XLA compiles it for an H100; needs no GPU.")
     parser.add_argument("--mesh", default="1x1", help="DATAxMODEL")
     parser.add_argument("--batch", type=int, default=1024, help="images a step, all devices together")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
@@ -93,23 +93,23 @@ def main() -> None:
     data, model = mesh_sides(parser, args)
     try:
         devices = topologies.get_topology_desc("", "cuda", target_config=H100, topology=f"1x1x{data * model}").devices
-    except NotImplementedError:  # what JAX raises where no plugin can describe a CUDA device
-        parser.error('finds no CUDA plugin of JAX: pip install "jax[cuda12]"')
+    except NotImplementedError:  # no plugin can describe a CUDA device
+        parser.error('JAX has no CUDA plugin: pip install "jax[cuda12]"')
     mesh = towers.mesh_of(devices, data, model)
     recipe = Recipe(dtype=args.dtype)
     program = communication.lowered_step(recipe, mesh, args.batch, SQUARE).compile()
     text, memory = program.as_text(), program.memory_analysis()
     found = kernels(text)
     say(f"{'MB read':>9}{'MB written':>12}  kernel")
-    for one in sorted(found, key=lambda one: -one.read - one.written)[: args.rows]:
-        say(f"{one.read / 1e6:>9,.0f}{one.written / 1e6:>12,.0f}  {one.name} {one.origin}")
+    for kernel in sorted(found, key=lambda kernel: -kernel.read - kernel.written)[: args.rows]:
+        say(f"{kernel.read / 1e6:>9,.0f}{kernel.written / 1e6:>12,.0f}  {kernel.name} {kernel.origin}")
     predicted = predict(recipe.architecture, mesh, args.batch, args.dtype)
     result = {
         "mesh": args.mesh,
         "batch": args.batch,
         "dtype": args.dtype,
-        "bytes_moved": sum(one.read + one.written for one in found),
-        "bytes_moved_by_products": sum(one.read + one.written for one in found if one.product),
+        "bytes_moved": sum(kernel.read + kernel.written for kernel in found),
+        "bytes_moved_by_products": sum(kernel.read + kernel.written for kernel in found if kernel.product),
         "kernels": len(found),
         "peak_bytes_per_device": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
         "bytes_exchanged": sum(one.bytes for one in collectives_in(text)),

@@ -1,15 +1,14 @@
-"""How fast pictures are prepared and fed, beside plain decoding and a PyTorch DataLoader.
+"""The rates of preparing and feeding pictures, compared with plain decoding and a PyTorch DataLoader.
 
     python benchmarks/input.py [--pictures=4096] [--repeats=3]
 
-Everything is measured in one run on the same cores, in turns, and the best of the repeats counts.
-The pictures are 500x375 JPEGs cut from scikit-learn's two photographs. PyTorch is optional
-(`pip install torch`); without it the DataLoader's rate is null. The last line is JSON, with the rates of
-all turns, and
+All measurements take turns in one run on the same cores, and the best of the repeats counts. The pictures are 500x375
+JPEGs cut from scikit-learn's two photographs. PyTorch is optional (`pip install torch`); without it the DataLoader's
+rate is null. The last line is JSON with the rates of all turns, and
 
-  jpeg_resume_seconds, raw_resume_seconds: from asking to the first batch, nine tenths into an epoch of
-    groups of 1,024 pictures, or one of all that there are; resume_allowed_seconds: 2 s and a
-    twentieth of the time of that much of an epoch.
+  jpeg_resume_seconds, raw_resume_seconds: the time to the first batch of a run that resumes nine tenths into an epoch;
+    the epoch is shuffled in groups of 1,024 pictures, or as one group if there are fewer.
+  resume_allowed_seconds: the limit for it, 2 s and a twentieth of the time for nine tenths of an epoch.
 """
 
 import json
@@ -34,13 +33,13 @@ from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.messages import say
 from benchmarks.machine import CORES
 
-flags.DEFINE_integer("pictures", 4096, "How many are prepared.", lower_bound=512)
+flags.DEFINE_integer("pictures", 4096, "Pictures to prepare.", lower_bound=512)
 flags.DEFINE_integer("repeats", 3, "Turns of each measurement; the best counts.", lower_bound=1)
 BATCH = 128
 
 
 def write_photographs(folder: Path, count: int) -> None:
-    """500x375 JPEGs of about 50 KB in ten classes, each another part of a photograph."""
+    """Writes 500x375 JPEGs of about 50 KB in ten classes, each a random part of a photograph."""
     from sklearn.datasets import load_sample_images
 
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
@@ -56,7 +55,7 @@ def write_photographs(folder: Path, count: int) -> None:
 
 
 def plain(paths: list[str]) -> int:
-    """Decodes, resizes, crops and encodes, and does nothing else."""
+    """Decodes, resizes, crops and encodes by Pillow alone."""
     for path in paths:
         image = Image.open(path).convert("RGB")
         shorter = min(image.size)
@@ -69,14 +68,14 @@ def plain(paths: list[str]) -> int:
 
 
 def bare(paths: list[str]) -> int:
-    """As `plain`, by the functions and in the processes of prepare itself: only what is kept is resized."""
+    """As `plain`, by prepare's own functions, which resize only the pixels that are kept."""
     for path in paths:
         squares.to_jpeg(squares.square(squares.rgb(Picture("", 0, path).read(), 10**8), 256), 95)
     return len(paths)
 
 
 def in_processes(work: Callable[[list[str]], int], paths: list[str], start: Callable[[], None] | None) -> float:
-    """Pictures a second, the processes' start included, as it is for prepare; `start` is called in each."""
+    """Pictures a second, including the start of the processes, as for prepare; each process calls `start`."""
     began = time.perf_counter()
     with ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn"), start) as pool:
         done = sum(pool.map(work, [paths[i : i + 32] for i in range(0, len(paths), 32)]))
@@ -84,7 +83,7 @@ def in_processes(work: Callable[[list[str]], int], paths: list[str], start: Call
 
 
 def rate(batches: Iterator[Any], count: int, first: int) -> float:
-    """Pictures a second of `count` batches, after the `first` ones."""
+    """Pictures a second over `count` batches, after `first` batches that do not count."""
     for _ in range(first):
         next(batches)
     start = time.perf_counter()
@@ -94,7 +93,7 @@ def rate(batches: Iterator[Any], count: int, first: int) -> float:
 
 
 def resume_seconds(prepared: Any, config: Any, statistics: Any, epoch: int) -> float:
-    """Until the first batch of a run that goes on nine tenths into an epoch of so many batches."""
+    """Seconds to the first batch of a run that resumes nine tenths into an epoch of `epoch` batches."""
     from alexnet_jax.data.batches import pipeline
 
     first, shuffled = epoch * 9 // 10, config.data.shuffle_examples
@@ -107,7 +106,7 @@ def resume_seconds(prepared: Any, config: Any, statistics: Any, epoch: int) -> f
 
 
 def decode_only(stored: list[bytes], count: int) -> float:
-    """Random crops of JPEGs that are in memory: decoded by the pipeline's decoder on all cores, and nothing else."""
+    """Pictures a second of the pipeline's decoder alone: random crops of JPEGs in memory, on all cores."""
     import simplejpeg
 
     def crops(turn: int) -> None:
@@ -122,10 +121,10 @@ def decode_only(stored: list[bytes], count: int) -> float:
 
 
 class Crops:
-    """A PyTorch dataset: a file's random crop, its reflection, and a lighting shift to be added on the device."""
+    """A PyTorch dataset: a random crop of a file, reflected at random, and a lighting shift for the device to add."""
 
     def __init__(self, paths: list[str], lighting: np.ndarray) -> None:
-        """Of JPEGs of 256x256; lighting as the pipeline's."""
+        """Takes JPEGs of 256x256, and the pipeline's lighting matrix."""
         self.paths, self.lighting = paths, lighting
 
     def __len__(self) -> int:
@@ -143,14 +142,14 @@ class Crops:
 
 
 def dataloader(folder: Path, lighting: np.ndarray, count: int, first: int) -> float | None:
-    """A DataLoader with Pillow, one process a core; None without PyTorch."""
+    """Pictures a second of a DataLoader with Pillow, one process a core; None without PyTorch."""
     try:
         import torch
     except ImportError:
         return None
     paths = [str(path) for path in sorted(folder.glob("*.jpg"))]
     loader = torch.utils.data.DataLoader(
-        # A dataset by what it does: to be one by its class it would need PyTorch, which is optional.
+        # Crops has a Dataset's methods, but not its class: that would need PyTorch, which is optional.
         Crops(paths, lighting),  # type: ignore[arg-type]
         batch_size=BATCH,
         shuffle=True,
@@ -168,7 +167,7 @@ def dataloader(folder: Path, lighting: np.ndarray, count: int, first: int) -> fl
 
 
 def main(argv: list[str]) -> None:
-    """Measures everything in turns."""
+    """Makes all measurements in turns."""
     import tensorflow as tf
 
     from alexnet_jax.data.batches import pipeline

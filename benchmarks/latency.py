@@ -1,13 +1,16 @@
-"""How long one picture takes from its file to its classes, beside PyTorch without compilation: where people wait.
+"""The time from a picture's file to its classes, compared with PyTorch without compilation.
 
     python benchmarks/latency.py [--pictures=20] [--turns=7]
 
-A run of the paper's network, of one step, is opened with `alexnet_jax.load`, and predicts 500x375 JPEGs one by one,
-in turns with PyTorch, which decodes, resizes and cuts them by Pillow as torchvision does. The first turn is not
-counted. Both must give the same probabilities of the same pixels. The last line is JSON, in milliseconds a picture:
+The program trains the paper's network for one step, opens the run with `alexnet_jax.load`, and predicts 500x375 JPEGs
+one by one. PyTorch takes turns with it; it decodes, resizes and crops by Pillow as torchvision does. The first turn
+does not count. For the same pixels both must give the same probabilities. The last line is JSON, in milliseconds a
+picture:
 
-  ours, peer: the medians of the turns, the peer's in each of its forms; spread: the lowest and the highest of ours.
-  ratio: ours over the peer's best; first_seconds: of our first picture, which is compiled for.
+  ours, peer: the medians of the turns, PyTorch's for each form of its network.
+  spread: the lowest and the highest of ours.
+  ratio: ours over PyTorch's best.
+  first_seconds: the time of our first picture, which includes compiling.
 """
 
 import argparse
@@ -26,15 +29,16 @@ import numpy as np
 from PIL import Image
 
 import alexnet_jax
+from alexnet_jax.data import centre_offset
 from alexnet_jax.messages import say
 from benchmarks.input import write_photographs
 from benchmarks.machine import CORES, circumstances
 
-SQUARE = 256  # pixels of the side that is cut
+SQUARE = 256  # the shorter side after resizing, pixels
 
 
 def run_of_one_step(root: Path) -> Path:
-    """A run of the paper's network, in a new folder; its photographs are in `photographs` beside it."""
+    """Trains the paper's network for one step; the run is in `run`, and its photographs in `photographs`."""
     from alexnet_jax.modes import Invocation, train
     from configs import alexnet
 
@@ -51,9 +55,10 @@ def run_of_one_step(root: Path) -> Path:
 def of_torch(
     params: dict[str, dict[str, np.ndarray]], mean: np.ndarray
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """PyTorch's network in each of its forms: float32 [classes], probabilities of uint8 [224, 224, 3]."""
+    """For each form of PyTorch's network a function from uint8 [224, 224, 3] to float32 [classes] probabilities."""
     import torch
-    import torch_peer
+
+    from benchmarks import torch_peer
 
     torch_peer.prepare(CORES, "float32")
     net = torch_peer.network(params, "cpu").eval()
@@ -70,7 +75,7 @@ def of_torch(
 
 
 def by_pillow(path: Path, side: int) -> np.ndarray:
-    """The centre of a file, uint8 [side, side, 3], as torchvision's Resize and CenterCrop cut it."""
+    """The centre of a picture, uint8 [side, side, 3], as torchvision's Resize and CenterCrop give it."""
     image = Image.open(path).convert("RGB")
     factor = SQUARE / min(image.size)
     image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BILINEAR)
@@ -80,8 +85,8 @@ def by_pillow(path: Path, side: int) -> np.ndarray:
 
 def main() -> None:
     """Measures in turns."""
-    parser = argparse.ArgumentParser("latency.py", description="One picture, from its file to its classes.")
-    parser.add_argument("--pictures", type=int, default=20, help="in a turn")
+    parser = argparse.ArgumentParser("latency.py", description="The time from a picture's file to its classes.")
+    parser.add_argument("--pictures", type=int, default=20, help="pictures in a turn")
     parser.add_argument("--turns", type=int, default=7)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as text:
@@ -91,13 +96,14 @@ def main() -> None:
         begun = time.perf_counter()
         net.predict(files[0])
         first = time.perf_counter() - begun
-        side, room = net.config.data.crop, (SQUARE - net.config.data.crop) // 2
+        side = net.config.data.crop
+        room = centre_offset(SQUARE, side)
         centre = np.array(net.mean_image[room : room + side, room : room + side])
         forms = of_torch(jax.device_get(net.params), centre)
         for name, probabilities in forms.items():
             theirs, ours = probabilities(net.pixels(files[0])), net.probabilities(files[0])
             if not np.allclose(theirs, ours, rtol=1e-4, atol=1e-6):
-                raise ValueError(f"of the same pixels PyTorch ({name}) has other probabilities: {theirs} and {ours}")
+                raise ValueError(f"for the same pixels PyTorch ({name}) gives {theirs} and this program {ours}")
         work: dict[str, Callable[[Path], object]] = {"ours": net.predict}
         for name, probabilities in forms.items():
             work[name] = lambda file, probabilities=probabilities: np.argsort(-probabilities(by_pillow(file, side)))[:5]

@@ -1,9 +1,9 @@
-"""How long it takes to list as many pictures as ImageNet has, and how much memory.
+"""The time and the memory for listing as many pictures as ImageNet has.
 
     python benchmarks/listing.py [--pictures=1281167] [--kind=tars]
 
-The pictures are empty and made up: members of ImageNet's two tars, or files in a thousand folders. The
-last line is JSON: pictures a second, seconds, and the peak of the process's memory, TensorFlow's included.
+The pictures are empty files, either in ImageNet's two tars or in a thousand folders. The last line is JSON: pictures a
+second, seconds, and the peak memory of the process, including TensorFlow's.
 """
 
 import json
@@ -23,21 +23,23 @@ from alexnet_jax.data.prepared import listing
 from alexnet_jax.messages import say
 from configs import alexnet
 
-flags.DEFINE_integer("pictures", 1_281_167, "How many to train on; 50,000 more are for validation.", lower_bound=2000)
-flags.DEFINE_enum("kind", "tars", ["tars", "folders"], "Where they lie.")
-flags.DEFINE_string("folder", None, "Where they are made, and removed again; a temporary folder by default.")
-END = bytes(1024)  # of a tar
+flags.DEFINE_integer("pictures", 1_281_167, "Training pictures; 50,000 more are for validation.", lower_bound=2000)
+flags.DEFINE_enum("kind", "tars", ["tars", "folders"], "The kind of source.")
+flags.DEFINE_string(
+    "folder", None, "The folder in which they are made for the time of the run; a temporary folder by default."
+)
+END = bytes(1024)  # ends a tar
 
 
 def header(name: str, size: int = 0) -> bytes:
-    """Of a member of a tar."""
+    """The header of a member of a tar."""
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf()
 
 
 def write_tars(folder: Path, synsets: list[str], counts: list[int]) -> None:
-    """The two official tars, with empty pictures."""
+    """Writes the two official tars, with empty pictures."""
     with open(folder / "ILSVRC2012_img_train.tar", "wb") as outer:
         for synset, count in zip(synsets, counts, strict=True):
             inner = b"".join(header(f"{synset}_{number}.JPEG") for number in range(count)) + END
@@ -50,7 +52,7 @@ def write_tars(folder: Path, synsets: list[str], counts: list[int]) -> None:
 
 
 def write_folders(folder: Path, synsets: list[str], counts: list[int]) -> None:
-    """A folder for each class, with empty files."""
+    """Writes a folder for each class, with empty files."""
     for synset, count in zip(synsets, counts, strict=True):
         (folder / "train" / synset).mkdir(parents=True)
         (folder / "val" / synset).mkdir(parents=True)
@@ -61,7 +63,7 @@ def write_folders(folder: Path, synsets: list[str], counts: list[int]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Makes the pictures, lists them, and says how long it took."""
+    """Makes the pictures, lists them, and prints the time."""
     asked = flags.FLAGS
     data = alexnet.get_config().data
     with tempfile.TemporaryDirectory(dir=asked.folder) as temporary:

@@ -1,4 +1,4 @@
-"""The machine that is measured on, as results name it."""
+"""This machine and this checkout: the processor, the versions, and the folder of the results."""
 
 import importlib.metadata
 import os
@@ -6,11 +6,13 @@ import platform
 import re
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent  # of the checkout
+RESULTS = ROOT / "benchmarks" / "results"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_model() -> str:
-    """As the system names it."""
+    """The processor's name, as the system gives it."""
     try:
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     except OSError:
@@ -18,6 +20,12 @@ def cpu_model() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
+def versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that decide a training run's numbers."""
+    libraries = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "numpy")}
+    return {"python": platform.python_version(), **libraries}
+
+
 def circumstances() -> dict[str, str | int]:
-    """What a record of this machine begins with."""
+    """The first entries of a record: processor, cores and jax's version."""
     return {"machine": cpu_model(), "cores": CORES, "jax": importlib.metadata.version("jax")}

@@ -1,27 +1,28 @@
-"""Three collections of pictures such as people have, and how the commands of docs/pictures.md learn them.
+"""Three collections like people's own pictures, and how well the commands of docs/pictures.md learn them.
 
     python benchmarks/own_pictures.py [--collections=few,digits,rings] [--seeds=0,1] [--folder=DIR]
 
-Each is made anew, from what scikit-learn ships (two photographs, handwritten digits) and drawings; pictures differ in
-size, in light, and in where things lie. `few`: 64 pictures in three classes, two of photographs and one of drawings;
-`digits`: 600 in ten, on paper; `rings`: 3,000 in two, 2,700 photographs and 300 with a ring drawn on them. They are
-prepared, learnt and evaluated with configs/photos.py as docs/pictures.md says. For all three the record goes to
-results/own_pictures/, and the table to docs/pictures.md, between the lines <!-- own pictures: begin --> and
-<!-- own pictures: end -->. The last line is JSON, with, of each collection and seed,
+The program makes each collection from scikit-learn's two photographs, its handwritten digits, and drawings. The
+pictures differ in size, in light, and in where things are. `few` has 64 pictures in three classes, two of photographs
+and one of drawings. `digits` has 600 in ten classes, on paper. `rings` has 3,000 in two classes: 2,700 photographs, and
+300 with a ring drawn on them. The commands of docs/pictures.md, with configs/photos.py, prepare, train and evaluate.
 
-  error: the mean of the classes' own validation errors, a fraction;
-  seconds, cpu_seconds: of the commands that prepare and train, by the clock, and computed on all cores together.
+If all three are measured, the record goes to results/own_pictures/, and the table into docs/pictures.md between the
+lines <!-- own pictures: begin --> and <!-- own pictures: end -->. The last line is JSON. For each collection and seed
+it has
+
+  error: the mean of the validation errors of the classes, a fraction;
+  seconds, cpu_seconds: the time of preparing and training, by the clock and as CPU time of all cores.
 """
 
 import json
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,38 +34,38 @@ from PIL import Image, ImageDraw, ImageFilter
 from sklearn.datasets import load_digits, load_sample_images
 
 from alexnet_jax.messages import say
-from benchmarks.machine import circumstances
+from benchmarks.machine import RESULTS, circumstances
+from benchmarks.record import result_of, write_json
 from benchmarks.table import put_into_page
 
-ROOT = Path(__file__).resolve().parent.parent
-RECORD = ROOT / "benchmarks" / "results" / "own_pictures" / "own_pictures.json"
-SHOWN = {  # how many pictures of what, in docs/pictures.md
+RECORD = RESULTS / "own_pictures" / "own_pictures.json"
+SHOWN = {  # the number of pictures and what they show, for docs/pictures.md
     "few": ("64", "parts of two photographs, and drawings"),
     "digits": ("600", "ten handwritten digits, on paper"),
     "rings": ("2,700 and 300", "parts of photographs, without and with a ring drawn on them"),
 }
 CHINA, FLOWER = (Image.fromarray(image) for image in load_sample_images().images)
-MIDDLE = {id(CHINA): (200, 230), id(FLOWER): (320, 210)}  # of the temple, and of the flower, pixels
+MIDDLE = {id(CHINA): (200, 230), id(FLOWER): (320, 210)}  # where the temple and the flower are, pixels
 
-flags.DEFINE_list("collections", list(SHOWN), "Which ones.")
-flags.DEFINE_list("seeds", ["0", "1"], "Of the runs; the pictures are the same.")
-flags.DEFINE_string("folder", "", "Where everything is left; by default it is removed at the end.")
+flags.DEFINE_list("collections", list(SHOWN), "The collections to learn.")
+flags.DEFINE_list("seeds", ["0", "1"], "The runs' seeds; the pictures are the same.")
+flags.DEFINE_string("folder", "", "The folder for pictures and runs; by default a temporary one.")
 
 
 def size_of(rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height, pixels."""
+    """A random width and height, pixels."""
     width = int(rng.integers(120, 320))
     return width, int(width * rng.uniform(0.65, 1.5))
 
 
 def lit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The picture in another light: brighter or darker, warmer or colder."""
+    """The picture in random light: brighter or darker, warmer or colder."""
     pixels = np.asarray(image, np.float32) * rng.uniform(0.6, 1.3) * rng.uniform(0.9, 1.1, 3)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def part(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Another part of a photograph around what it shows, at another distance, in another light."""
+    """A random part of a photograph around its subject, at a random distance and in random light."""
     width, height = size_of(rng)
     scale = rng.uniform(0.4, 1.0) * min(photograph.width / width, photograph.height / height)
     wide, high = int(width * scale), int(height * scale)
@@ -75,7 +76,7 @@ def part(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def paper(rng: np.random.Generator) -> Image.Image:
-    """A sheet, with its grain."""
+    """A sheet of paper with grain."""
     width, height = size_of(rng)
     grain = rng.normal(rng.uniform(190, 235), 6, (height, width, 1)) * np.array([1.0, 0.98, 0.93])
     return Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8))
@@ -99,7 +100,7 @@ def drawing(rng: np.random.Generator) -> Image.Image:
 
 
 def digit(number: int, rng: np.random.Generator) -> Image.Image:
-    """A handwritten digit in ink, somewhere on a sheet of paper."""
+    """A handwritten digit in ink, at a random place on a sheet of paper."""
     image = paper(rng)
     side = int(rng.uniform(0.55, 0.85) * min(image.size))
     strength = Image.fromarray((load_digits_once().images[number] * (255 / 16)).astype(np.uint8))
@@ -111,7 +112,7 @@ def digit(number: int, rng: np.random.Generator) -> Image.Image:
 
 
 def with_ring(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The picture with a thick ring of one colour, somewhere on it."""
+    """The picture with a thick ring of one colour at a random place."""
     colour = tuple(int(x) for x in rng.permutation([int(rng.integers(200, 256)), int(rng.integers(0, 60)), 40]))
     side = rng.uniform(0.3, 0.6) * min(image.size)
     x, y = rng.uniform(0, image.width - side), rng.uniform(0, image.height - side)
@@ -119,63 +120,57 @@ def with_ring(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(0.5))
 
 
-_digits: list[Any] = []
-
-
+@cache
 def load_digits_once() -> Any:
-    """scikit-learn's."""
-    if not _digits:
-        _digits.append(load_digits())
-    return _digits[0]
+    """scikit-learn's handwritten digits."""
+    return load_digits()
 
 
-def write(folder: Path, name: str, count: int, draw: Callable[[int], Image.Image]) -> None:
-    """So many pictures of a class, JPEGs."""
+def write(folder: Path, name: str, pictures: Iterable[Image.Image]) -> None:
+    """Writes the pictures of a class as JPEGs."""
     (folder / name).mkdir(parents=True)
-    for number in range(count):
-        draw(number).save(folder / name / f"{number:04d}.jpg", quality=90)
+    for number, picture in enumerate(pictures):
+        picture.save(folder / name / f"{number:04d}.jpg", quality=90)
 
 
 def few(folder: Path) -> None:
     """64 pictures in three classes."""
     rng = np.random.default_rng(1)
-    write(folder, "temple", 22, lambda _: part(CHINA, rng))
-    write(folder, "flower", 21, lambda _: part(FLOWER, rng))
-    write(folder, "drawing", 21, lambda _: drawing(rng))
+    write(folder, "temple", (part(CHINA, rng) for _ in range(22)))
+    write(folder, "flower", (part(FLOWER, rng) for _ in range(21)))
+    write(folder, "drawing", (drawing(rng) for _ in range(21)))
 
 
 def digits(folder: Path) -> None:
-    """600 in ten classes."""
+    """600 pictures in ten classes."""
     rng = np.random.default_rng(2)
     for label in range(10):
         numbers = np.flatnonzero(load_digits_once().target == label).tolist()
-        write(folder, f"digit {label}", 60, partial(_one_of, numbers, rng))
-
-
-def _one_of(numbers: list[int], rng: np.random.Generator, place: int) -> Image.Image:
-    return digit(numbers[place], rng)
+        write(folder, f"digit {label}", (digit(number, rng) for number in numbers[:60]))
 
 
 def rings(folder: Path) -> None:
-    """3,000 in two classes, 2,700 and 300."""
+    """3,000 pictures in two classes, 2,700 and 300."""
     rng = np.random.default_rng(3)
-    write(folder, "plain", 2700, lambda place: part((CHINA, FLOWER)[place % 2], rng))
-    write(folder, "ring", 300, lambda place: with_ring(part((CHINA, FLOWER)[place % 2], rng), rng))
+    write(folder, "plain", (part((CHINA, FLOWER)[place % 2], rng) for place in range(2700)))
+    write(folder, "ring", (with_ring(part((CHINA, FLOWER)[place % 2], rng), rng) for place in range(300)))
 
 
 COLLECTIONS: dict[str, Callable[[Path], None]] = {"few": few, "digits": digits, "rings": rings}
 
 
 def measured(folder: Path, name: str, seed: str) -> dict[str, Any]:
-    """One collection learnt by the commands of docs/pictures.md; its error and its time."""
+    """Error and time of the commands of docs/pictures.md on a collection."""
     data = (f"--config.data.manual_dir={folder / name}", f"--config.data.data_dir={folder / f'prepared-{seed}'}")
     workdir = folder / f"run-{name}-{seed}"
     start, before = time.perf_counter(), _cpu_seconds()
-    _launch("--config=configs/photos.py", "--mode=prepare", *data)
-    trained = _launch("--config=configs/photos.py", *data, f"--workdir={workdir}", f"--config.train.seed={seed}")
+    result_of("launch.py", "--config=configs/photos.py", "--mode=prepare", *data)
+    trained = result_of(
+        "launch.py", "--config=configs/photos.py", *data, f"--workdir={workdir}", f"--config.train.seed={seed}"
+    )
     seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - before
-    found = _launch("--mode=evaluate", f"--workdir={workdir}")
-    shares = [one["errors"] / one["examples"] for one in found["worst_classes"]]
+    found = result_of("launch.py", "--mode=evaluate", f"--workdir={workdir}")
+    shares = [row["errors"] / row["examples"] for row in found["worst_classes"]]
     return {
         "collection": name,
         "seed": int(seed),
@@ -188,33 +183,28 @@ def measured(folder: Path, name: str, seed: str) -> dict[str, Any]:
     }
 
 
-def _launch(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "launch.py", *arguments], cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def table(record: dict[str, Any]) -> str:
-    """The table of docs/pictures.md, from a record."""
+    """The table for docs/pictures.md from a record."""
     lines = [
         "| pictures | classes | mean of the classes' validation errors, by seed | minutes |",
         "|---|---|---:|---:|",
     ]
     for name, (count, what) in SHOWN.items():
-        found = [one for one in record["results"] if one["collection"] == name]
-        errors = ", ".join(f"{one['error']:.0%}".replace("%", " %") for one in found)
-        minutes = ", ".join(f"{one['seconds'] / 60:.1f}" for one in found)
+        found = [result for result in record["results"] if result["collection"] == name]
+        errors = ", ".join(f"{result['error']:.0%}".replace("%", " %") for result in found)
+        minutes = ", ".join(f"{result['seconds'] / 60:.1f}" for result in found)
         lines.append(f"| {count} | {what} | {errors} | {minutes} |")
     where = f"On {record['cores']} cores of {record['machine']}, jax {record['jax']}."
     return "\n".join([*lines, "", where])
 
 
 def main(argv: list[str]) -> None:
-    """Makes the collections, and learns each with each seed."""
+    """Makes the collections and learns each with every seed."""
     folder = Path(flags.FLAGS.folder or tempfile.mkdtemp()).absolute()
     try:
         results = []
@@ -229,7 +219,7 @@ def main(argv: list[str]) -> None:
             shutil.rmtree(folder)
     record = {**circumstances(), "results": results}
     if set(flags.FLAGS.collections) == set(SHOWN):
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        write_json(RECORD, record)
         put_into_page("docs/pictures.md", "own pictures", table(record))
     print(json.dumps(record), flush=True)
 

@@ -1,15 +1,16 @@
-"""How soon the program is at its first step, and how fast it trains on pictures, beside the step alone.
+"""The time to the first step, and the training rate on pictures compared with the step alone.
 
     python benchmarks/program.py [--batch=128] [--steps=8] [--turns=3]
 
-launch.py trains the full network on one device on 500x375 photographs, prepared as JPEG and as raw
-pixels, in turns with step.py's fixed batch. Start-up is of batches of 16: from the command to the
-line of the first step, cold and with the programs that the cold start compiled; beside it, what
-importing TensorFlow alone takes. Then what people wait for without training: describing the network,
-and from a fresh interpreter to one picture's classes, by `alexnet_jax.load`. The last line is JSON:
+launch.py trains the full network on one device on 500x375 photographs, prepared as JPEG and as raw pixels. step.py's
+fixed batch takes turns with it. The start is measured at batch 16, from the command to the line of the first step:
+cold, and warm with the programs that the cold start compiled. Three other times are measured beside it: importing
+TensorFlow alone, describing the network, and starting Python to predict one picture's classes by `alexnet_jax.load`.
+The last line is JSON:
 
-  cold_seconds, warm_seconds, tensorflow_seconds, describe_seconds, answer_seconds: medians; `starts` has every one.
-  step_images_per_second, jpeg_..., raw_...: medians; jpeg_ratio, raw_ratio: over the step alone.
+  cold_seconds, warm_seconds, tensorflow_seconds, describe_seconds, answer_seconds: medians; `starts` has every turn's.
+  step_images_per_second, jpeg_..., raw_...: medians; `rates` has every turn's.
+  jpeg_ratio, raw_ratio: the rate on pictures over the rate of the step alone.
 """
 
 import argparse
@@ -23,17 +24,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from input import write_photographs
+from benchmarks.input import write_photographs
+from benchmarks.machine import ROOT
+from benchmarks.record import result_of
 
-ROOT = Path(__file__).resolve().parent.parent
-PICTURES = 512  # some batches of 128, and a page at the end of each run that is soon made
-ANSWER = "import sys, alexnet_jax; alexnet_jax.load(sys.argv[1]).predict(sys.argv[2])"  # of a run, a file
+PICTURES = 512  # enough for some batches of 128, and few enough for a quick page at the end of each run
+ANSWER = "import sys, alexnet_jax; alexnet_jax.load(sys.argv[1]).predict(sys.argv[2])"  # arguments: a run, a file
 
 
 def launched(cache: Path, *flags: str) -> tuple[float, dict[str, Any]]:
-    """The seconds from the command to the first step's line, and the result."""
+    """The seconds from the command to the first step's line, and the command's result."""
     command = [sys.executable, "launch.py", "--config=configs/alexnet.py", "--config.mesh.model=1", *flags]
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "JAX_COMPILATION_CACHE_DIR": ""}
     start, first, line = time.perf_counter(), 0.0, ""
@@ -51,24 +53,21 @@ def launched(cache: Path, *flags: str) -> tuple[float, dict[str, Any]]:
 
 
 def whole(*arguments: str) -> float:
-    """The seconds of a Python of its own."""
+    """The seconds that a Python process takes."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
     return time.perf_counter() - start
 
 
 def step_alone(batch: int, steps: int) -> float:
-    """Images a second on a fixed batch."""
-    flags = [f"--batch={batch}", "--turns=1", f"--steps={steps}"]
-    done = subprocess.run(
-        [sys.executable, "benchmarks/step.py", *flags], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])["images_per_second"]
+    """Images a second of the step on a fixed batch."""
+    result = result_of("benchmarks/step.py", f"--batch={batch}", "--turns=1", f"--steps={steps}")
+    return result["images_per_second"]
 
 
 def main() -> None:
-    """Measures everything in turns."""
-    parser = argparse.ArgumentParser(description="The program's start, and its rate beside the step's.")
+    """Makes all measurements in turns."""
+    parser = argparse.ArgumentParser(description="The program's start, and its training rate compared with the step's.")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
     parser.add_argument("--steps", type=int, default=8, help="steps timed in a turn")
     parser.add_argument("--turns", type=int, default=3)

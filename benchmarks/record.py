@@ -1,4 +1,4 @@
-"""What benchmarks/run and benchmarks/gpu have in common: programs in a row, and the file of their results."""
+"""Runs programs from the root of the checkout, and writes what they measured."""
 
 import datetime
 import json
@@ -11,25 +11,37 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import table
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+from benchmarks import table
+from benchmarks.machine import RESULTS, ROOT
 
 
 def answer(code: str) -> str:
-    """What a Python program of its own prints; empty if it fails."""
+    """The output of a few lines of Python in their own process; empty if they fail."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def result_of(*arguments: str) -> dict[str, Any]:
+    """The JSON in the last line that a program of the checkout prints. Raises CalledProcessError if it fails."""
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Writes a record, and makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
 def without_paths(text: str) -> str:
-    """Files keep their names and lose their folders."""
+    """The text with files' names, but without their folders."""
     return re.sub(r"(?<![\w/.])(?:[A-Za-z]:|~)?/(?:[^\s/'\":,()<>|]+/)*(?=[^\s/])", "", text)
 
 
 def cleaned(value: Any) -> Any:
-    """The record with no folder of this machine in any of its texts."""
+    """The record without this machine's folders in any of its texts."""
     if isinstance(value, dict):
         return {key: cleaned(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -38,16 +50,17 @@ def cleaned(value: Any) -> Any:
 
 
 def measured(arguments: list[str], seconds: float | None = None) -> dict[str, Any]:
-    """The arguments, and the program's result or the last line that it left on standard error.
+    """The arguments, and the program's result, or the last line of its standard error.
 
     Args:
-      seconds: after which the program is ended.
+      seconds: the time after which the program is killed.
     """
     print(f"python {' '.join(arguments)}", file=sys.stderr, flush=True)
     last = ""
     with tempfile.TemporaryFile("w+") as output:
         command = [sys.executable, *arguments]
-        environment = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}  # whose last line would be of the filter
+        # With the filter a traceback's last line would be about the filter.
+        environment = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}
         with subprocess.Popen(
             command, stdout=output, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
         ) as process:
@@ -71,7 +84,7 @@ def measured(arguments: list[str], seconds: float | None = None) -> dict[str, An
 
 
 def slug(results: list[dict[str, Any]]) -> str:
-    """The GPU's name, or the processor's, in letters and digits."""
+    """The name of the GPU, or else of the processor, in letters and digits."""
     devices = [run["result"]["device"] for run in results if "device" in run.get("result", {})]
     if not devices:
         return "unknown"
@@ -80,12 +93,9 @@ def slug(results: list[dict[str, Any]]) -> str:
 
 
 def write(results: list[dict[str, Any]], date: datetime.datetime, folder: Path = RESULTS) -> Path:
-    """Writes the file of this machine and day, and prints its table."""
-    folder.mkdir(exist_ok=True)
-    text = json.dumps({"date": date.isoformat(timespec="seconds"), "results": results}, indent=1) + "\n"
+    """Writes the file for this machine and day, and prints its table."""
     path = folder / f"{slug(results)}-{date:%Y-%m-%d}.json"
-    path.write_text(text)
-    with tempfile.TemporaryDirectory() as alone:  # of this machine, whatever results there are of others
-        (Path(alone) / path.name).write_text(text)
-        print(table.markdown(Path(alone)))
+    record = {"date": date.isoformat(timespec="seconds"), "results": results}
+    write_json(path, record)
+    print(table.of_record(record))
     return path

@@ -1,15 +1,15 @@
-"""What saving costs a run of the paper's network: the same steps with a checkpoint among them, and without.
+"""The cost of saving for a run of the paper's network: the same steps with a checkpoint and without.
 
     python benchmarks/saving.py [--batch=128] [--steps=6] [--turns=3]
 
-In turns, on one device: so many steps; and a checkpoint, as a run saves it, then so many steps while it is written,
-to the end of both. The last line is JSON:
+On one device two measurements take turns: --steps steps; and a checkpoint, saved as a run saves it, with --steps steps
+while it is written, until both are done. The last line is JSON, with medians of the turns:
 
-  copy_seconds: until the next step may begin, medians over the turns, as all that follows.
-  extra_seconds: by which the steps with the checkpoint took longer, and every turn's.
-  step_seconds: of a step without.
-  seconds_between: two checkpoints by the defaults of configs/alexnet.py, by time or by steps.
-  share: extra_seconds of seconds_between.
+  copy_seconds: the time until the next step can begin.
+  extra_seconds, every_extra_seconds: the additional time of the steps with a checkpoint, median and every turn's.
+  step_seconds: the time of a step without a checkpoint.
+  seconds_between: the time between checkpoints by the defaults of configs/alexnet.py, which go by time or by steps.
+  share: extra_seconds over seconds_between.
 """
 
 import argparse
@@ -24,26 +24,25 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax
-from step import circumstances, host_batch
 
 from alexnet_jax.config.config import recipe_of
 from alexnet_jax.devices import towers
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.training.step import compiled_steps, create_state
+from benchmarks.step import device_and_versions, host_batch
 from configs import alexnet
 
 
 def main() -> None:
-    """Measures in turns."""
-    parser = argparse.ArgumentParser(description="What saving costs a run of the paper's network.")
+    """Makes both measurements in turns."""
+    parser = argparse.ArgumentParser(description="The cost of saving for a run of the paper's network.")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
-    parser.add_argument("--steps", type=int, default=6, help="in a turn")
+    parser.add_argument("--steps", type=int, default=6, help="steps in a turn")
     parser.add_argument("--turns", type=int, default=3)
     args = parser.parse_args()
-    args.mode = "train"
     config = alexnet.get_config()
     recipe, mesh = recipe_of(config, 1000, steps_per_epoch=10_000), towers.make_mesh(1, 1)
-    on_host, mean = host_batch(recipe, args)
+    on_host, mean = host_batch(recipe, "train", args.batch)
     batch, mean_image = towers.put_batch(on_host, mesh), towers.replicate(mean, mesh)
     state, (train_step, _) = create_state(recipe, mesh), compiled_steps(recipe, mesh, 1)
     seconds: dict[str, list[float]] = {"plain": [], "saving": [], "copy": []}
@@ -75,7 +74,7 @@ def main() -> None:
         "seconds_between": between,
         "share": statistics.median(extra) / between,
     }
-    print(json.dumps({**result, **circumstances("none")}))
+    print(json.dumps({**result, **device_and_versions("none")}))
 
 
 if __name__ == "__main__":

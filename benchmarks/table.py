@@ -1,9 +1,9 @@
-"""The tables and the line of speed, made from the files that benchmarks/run writes.
+"""Makes the tables and the line about speed from the files that benchmarks/run writes.
 
     python benchmarks/table.py
 
-rewrites docs/speed.md between its lines <!-- speed: begin --> and <!-- speed: end -->, and README.md between its lines
-<!-- speed line: begin --> and <!-- speed line: end -->.
+It rewrites docs/speed.md between the lines <!-- speed: begin --> and <!-- speed: end -->, and README.md between the
+lines <!-- speed line: begin --> and <!-- speed line: end -->.
 """
 
 import argparse
@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.machine import RESULTS, ROOT
+
 MODES = {"train": "training", "inference": "one view", "ten_views": "ten views"}
 HEAD = (
     "| what | images/s, median (lowest-highest) | PyTorch's best | PyTorch's best, eager | ratio "
@@ -23,27 +26,27 @@ INPUT = {"prepare": "prepared", "jpeg": "fed from JPEG", "raw": "fed raw", "data
 
 
 def newest(results_dir: Path) -> dict[str, Any] | None:
-    """The record of the latest date of all machines; None without any."""
+    """The record with the latest date, of any machine; None without records."""
     records = [json.loads(path.read_text()) for path in sorted(results_dir.glob("*.json"))]
     return max(records, key=lambda record: record["date"], default=None)
 
 
 def markdown(results_dir: Path) -> str:
-    """A paragraph and a table of the newest measurement, whose machine is named; empty without results."""
+    """A paragraph and the tables of the newest measurement; empty without results."""
     record = newest(results_dir)
-    return _machine(record) if record else ""
+    return of_record(record) if record else ""
 
 
 def line(results_dir: Path) -> str:
-    """The newest measurement in short: training and predicting with one device; empty without results."""
+    """A line about the newest measurement: training and predicting on one device; empty without results."""
     record = newest(results_dir)
     found = [run["result"] for run in record["results"] if "result" in run] if record else []
-    steps = [one for one in found if one.get("mesh") == "1x1" and one.get("dtype") == "float32"]
-    training = [one for one in steps if one["mode"] == "train"][:1]
-    predicting = [one for one in steps if one["mode"] == "inference"][:1]
-    said = [f"Training at batch {one['batch']}: {_against_torch(one)}." for one in training]
-    said += [f"Predicting, {one['batch']} at a time: {_against_torch(one)}." for one in predicting]
-    return f"{' '.join(said)} Measured on {_heading(record, steps)}" if record and said else ""
+    steps = [result for result in found if result.get("mesh") == "1x1" and result.get("dtype") == "float32"]
+    training = [result for result in steps if result["mode"] == "train"][:1]
+    predicting = [result for result in steps if result["mode"] == "inference"][:1]
+    sentences = [f"Training at batch {result['batch']}: {_against_torch(result)}." for result in training]
+    sentences += [f"Predicting, {result['batch']} at a time: {_against_torch(result)}." for result in predicting]
+    return f"{' '.join(sentences)} Measured on {_heading(record, steps)}" if record and sentences else ""
 
 
 def _against_torch(result: dict[str, Any]) -> str:
@@ -51,7 +54,8 @@ def _against_torch(result: dict[str, Any]) -> str:
     return f"{rate}, {result['ratio']:.2f} times PyTorch's best" if result["ratio"] else rate
 
 
-def _machine(record: dict[str, Any]) -> str:
+def of_record(record: dict[str, Any]) -> str:
+    """A paragraph that names the machine, and the tables of its measurements."""
     runs = record["results"]
     steps = [run for run in runs if run["arguments"][0].endswith("step.py")]
     lines = [f"{_heading(record, [run['result'] for run in steps if 'result' in run])}", "", HEAD]
@@ -93,7 +97,7 @@ def _machine(record: dict[str, Any]) -> str:
 
 
 def _is_of_use(result: dict[str, Any]) -> bool:
-    """Whether it is of predictions, on one device of a processor: these have a table of their own."""
+    """Whether the result belongs into the table of predictions: those on one device of a processor."""
     return result["mode"] != "train" and result["mesh"] == "1x1" and result["device"]["platform"] == "cpu"
 
 
@@ -153,23 +157,23 @@ def _row(run: dict[str, Any]) -> str:
 
 
 def _number(rate: float | None) -> str:
-    """Three digits, or all before the point."""
+    """The rate with three digits, or with all digits before the point."""
     if rate is None:
         return ""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}"
 
 
 def put_into_page(page: str, name: str, text: str) -> None:
-    """Rewrites what lies between the page's two lines of that name; ends the program if they are missing.
+    """Rewrites the part between the page's two lines with that name; ends the program if they are missing.
 
     Args:
-      page: the file, from the root of the checkout: docs/speed.md.
+      page: the file's path from the root of the checkout, such as docs/speed.md.
     """
     path, begin, end = ROOT / page, f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, found, rest = path.read_text().partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        sys.exit(f"{page} has no lines {begin} and {end}: put them where the table belongs")
+        sys.exit(f"{page} has no lines {begin} and {end}: add them where the table belongs")
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
@@ -177,9 +181,8 @@ def main() -> None:
     """Rewrites the parts of docs/speed.md and README.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    results = ROOT / "benchmarks" / "results"
-    put_into_page("docs/speed.md", "speed", markdown(results))
-    put_into_page("README.md", "speed line", line(results))
+    put_into_page("docs/speed.md", "speed", markdown(RESULTS))
+    put_into_page("README.md", "speed line", line(RESULTS))
 
 
 if __name__ == "__main__":

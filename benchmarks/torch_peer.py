@@ -1,8 +1,7 @@
-"""The same network and optimiser in PyTorch (2.4 or later), in the forms that run fastest there: step.py's peer.
+"""The same network and optimiser in PyTorch (2.4 or later), in its fastest forms, to compare step.py with.
 
-What differs, all to PyTorch's advantage: one crop of the mean image is subtracted from the whole
-batch, there is no lighting to add, no rank is counted, and under autocast response normalisation
-is computed in whatever type autocast chooses.
+The differences are all to PyTorch's advantage: it subtracts a single crop of the mean image from the whole batch, adds
+no lighting, and counts no ranks; under autocast it normalises in whatever type autocast chooses.
 """
 
 # mypy: disable-error-code="import-not-found"
@@ -23,7 +22,7 @@ VERSION = str(torch.__version__)
 
 
 class Network(nn.Module):
-    """The paper's network with both towers as groups of 2; see its table of layers in architecture.py."""
+    """The paper's network with the towers as two groups; architecture.py has the table of its layers."""
 
     def __init__(self, rate: float = 0.5) -> None:
         super().__init__()
@@ -42,7 +41,7 @@ class Network(nn.Module):
             self.register_buffer(f"band{maps}", _band(maps))
 
     def forward(self, images: torch.Tensor, mean: torch.Tensor, form: str) -> torch.Tensor:
-        """Logits [b, 1000] of images uint8 [b, 224, 224, 3] less their mean, float [224, 224, 3]."""
+        """Logits [b, 1000] for images, uint8 [b, 224, 224, 3], minus their mean, float [224, 224, 3]."""
         x = F.pad(images.float() - mean, (0, 0, 0, 3, 0, 3)).permute(0, 3, 1, 2)  # channels last, 3 pixels after
         x = F.max_pool2d(self.normalise(F.relu(self.conv1(x)), form), 3, 2)
         x = F.max_pool2d(self.normalise(F.relu(self.conv2(x)), form), 3, 2)
@@ -55,14 +54,14 @@ class Network(nn.Module):
         return self.fc8(x)
 
     def normalise(self, x: torch.Tensor, form: str) -> torch.Tensor:
-        """Response normalisation of x [b, maps, h, w], each half of the maps by itself."""
+        """Response normalisation of x [b, maps, h, w], separately for each half of the maps."""
         if form == "LocalResponseNorm":
             return torch.cat([self.lrn(tower) for tower in x.chunk(2, dim=1)], dim=1)
         root = (2.0 + 1e-4 * F.conv2d(x * x, getattr(self, f"band{x.shape[1]}"))).rsqrt()
         return x * (root * root.sqrt())
 
     def drop(self, x: torch.Tensor) -> torch.Tensor:
-        """Dropout as in the paper: PyTorch rescales the survivors, which is undone here, at test too."""
+        """Dropout as in the paper: PyTorch rescales the survivors, and this undoes it, at test time too."""
         return F.dropout(x, self.rate, self.training) * (1 - self.rate)
 
 
@@ -73,7 +72,7 @@ def _band(maps: int) -> torch.Tensor:
 
 
 def network(params: dict[str, Any], device: str) -> Network:
-    """The network with JAX's parameters {layer: {kernel, bias}}, NumPy arrays."""
+    """The network with JAX's parameters, {layer: {kernel, bias}} of NumPy arrays."""
     net = Network()
     with torch.no_grad():
         for name, value in params.items():
@@ -91,20 +90,20 @@ def has_cuda() -> bool:
 
 
 def prepare(cores: int, dtype: str) -> None:
-    """PyTorch's own switches for speed."""
+    """Sets PyTorch's switches for speed."""
     torch.set_num_threads(cores)
     torch.backends.cudnn.benchmark = True
     precise(dtype != "tf32")
 
 
 def precise(exact: bool) -> None:
-    """Whether float32 products are of float32, or of TF32 where there is such a unit."""
+    """Chooses exact float32 products, or TF32 where the GPU has it."""
     torch.set_float32_matmul_precision("highest" if exact else "high")
     torch.backends.cudnn.allow_tf32 = not exact
 
 
 def views(images: torch.Tensor, mean: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The ten views of squares [b, side, side, 3], each with the mean image under it."""
+    """The ten views of squares [b, side, side, 3], each with its part of the mean image."""
     room = images.shape[1] - SIZE
     for top, left in ((0, 0), (0, room), (room, 0), (room, room), (room // 2, room // 2)):
         crop = images[:, top : top + SIZE, left : left + SIZE].contiguous()
@@ -114,7 +113,7 @@ def views(images: torch.Tensor, mean: torch.Tensor) -> Iterator[tuple[torch.Tens
 
 
 def losses(params: dict[str, Any], mode: str, batch: Batch, mean: np.ndarray, device: str) -> dict[str, float]:
-    """The mean loss at test in float32, in nats, by each form of response normalisation."""
+    """The mean loss at test time in float32, in nats, for each form of response normalisation."""
     net = network(params, device).eval()
     images, labels, means = _arrays(mode, batch, mean, device)
     found = {}
@@ -132,11 +131,11 @@ def losses(params: dict[str, Any], mode: str, batch: Batch, mean: np.ndarray, de
 def settings(
     params: dict[str, Any], mode: str, dtype: str, batch: Batch, mean: np.ndarray, device: str
 ) -> dict[str, Callable[[int], None]]:
-    """By name, what does so many steps and waits for them. The settings share their weights."""
+    """For each setting a function that does so many steps and waits for them. The settings share their weights."""
     net = network(params, device).train(mode == "train")
     arrays = _arrays(mode, batch, mean, device)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005, fused=True)
-    # Likely the fastest first: where memory runs out, the last ones do without.
+    # The likely fastest first: if memory runs out, only the last settings fail.
     return {
         f"{'compiled' if compiled else 'eager'} {form}": _setting(net, optimizer, form, compiled, mode, dtype, arrays)
         for compiled in (True, False)
@@ -192,7 +191,7 @@ def _setting(
             return
         total = torch.zeros(len(labels), 1000, device=device)
         for crop, under in views(images, means):
-            total += forward(crop, under)  # at once: the next view may overwrite a graph's output
+            total += forward(crop, under)  # added at once, since the next view may overwrite a graph's output
         F.nll_loss((total / 10).log(), labels)
 
     def run(steps: int) -> None:

@@ -1,13 +1,13 @@
-"""How fast a run's network predicts and gives features of files, beside the evaluation of a prepared set.
+"""The rates of predicting files and of their features, compared with evaluating a prepared set.
 
     python benchmarks/use.py [--network=alexnet|eighth] [--pictures=2000] [--repeats=3] [--batch=128]
 
-The pictures are 500x375 JPEGs cut from scikit-learn's two photographs, prepared as a folder is, and a run of one step
-is made of them. In turns, each over all pictures with its programs compiled: the evaluation pipeline (prepared squares
-through the network, as --mode=evaluate does it), and the files decoded on all cores and predicted, and their fc7. The
-processes that decode are started anew in each turn, and their start counts. The last line is JSON, with
+The pictures are 500x375 JPEGs cut from scikit-learn's two photographs, prepared as a folder, and a run is trained on
+them for one step. Three measurements take turns, each over all pictures with compiled programs: evaluating prepared
+squares as --mode=evaluate does; decoding the files on all cores and predicting them; and the same for their fc7. Each
+turn starts new decoding processes, and their start counts. The last line is JSON, with
 
-  predict_ratio, features_ratio: of the evaluation's pictures a second, medians of the turns.
+  predict_ratio, features_ratio: pictures a second over the evaluation's, medians of the turns.
 """
 
 import json
@@ -29,12 +29,12 @@ from alexnet_jax.messages import say
 from benchmarks.input import write_photographs
 from benchmarks.machine import CORES
 
-flags.DEFINE_string("network", "alexnet", "alexnet, the paper's, or an eighth of it: eighth.")
+flags.DEFINE_string("network", "alexnet", "alexnet: the paper's; eighth: with an eighth of its width.")
 flags.DEFINE_integer("batch", 128, "Pictures at a time.", lower_bound=1)
 
 
 def config_of(folder: Path) -> Any:
-    """The paper's, on the photographs."""
+    """The config of the network, on the photographs."""
     from configs import alexnet
 
     config = alexnet.get_config()
@@ -49,7 +49,7 @@ def config_of(folder: Path) -> Any:
 
 
 def main(argv: list[str]) -> None:
-    """Measures in turns."""
+    """Makes the measurements in turns."""
     from alexnet_jax.data.prepared import prepare
     from alexnet_jax.devices import towers
     from alexnet_jax.inference import decode_pool, inputs
