@@ -311,9 +311,9 @@ class Net:
         )
 
 
-def say_of_mirrors(config: ConfigDict, trained: ConfigDict) -> None:
-    """Warns if ten views are used, half of them mirrored, though training mirrored none."""
-    if config.evaluate.views == VIEWS and not trained.augment.reflections:
+def warn_of_mirrored_views(run: Run, views: int) -> None:
+    """Warns if ten views are used, half of them mirrored, though the run's training mirrored no picture."""
+    if views == VIEWS and not run.config["augment"]["reflections"]:
         say("half of the ten views are mirrored, but the run was trained without reflections: expect more errors")
 
 

@@ -27,7 +27,7 @@ from alexnet_jax.config.memory import check_memory
 from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.data.prepared.prepared_set import PreparedSet
 from alexnet_jax.devices import cluster, towers
-from alexnet_jax.inference.net import say_of_mirrors
+from alexnet_jax.inference.net import warn_of_mirrored_views
 from alexnet_jax.loop import validation
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
@@ -108,7 +108,7 @@ def open_network(trained: Run, config: ConfigDict) -> Network:
     recipe = recipe_of(config, classes, steps_per_epoch=1)
     step, params = restore_params(trained, recipe, mesh, config.evaluate.checkpoint)
     say(f"evaluating the checkpoint of step {step} of {trained.workdir} on {source.name}, {config.evaluate.split}")
-    say_of_mirrors(config, config_of(trained.config))
+    warn_of_mirrored_views(trained, config.evaluate.views)
     mean_image = towers.replicate(trained.statistics.mean_image, mesh)
     return Network(trained, config, source, recipe, mesh, step, params, mean_image)
 

@@ -1,6 +1,5 @@
-"""`--mode=neighbours`: the training pictures whose fc7 is nearest to that of pictures (section 6.1, Figure 4)."""
+"""`--mode=neighbours`: the training pictures whose features in fc7 are nearest (section 6.1, Figure 4)."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.prepared import contact_sheet
-from alexnet_jax.files import new_file, require_free
+from alexnet_jax.files import new_file, require_free, whole
 from alexnet_jax.inference import decode_pool, features_folder, inputs
 from alexnet_jax.inference.decode_pool import Rejected
 from alexnet_jax.inference.nearest import NEAREST, features_of_split, nearest
@@ -20,16 +19,16 @@ from alexnet_jax.modes import Invocation
 from alexnet_jax.modes.predict import counted, require_some
 
 LAYER = "fc7"
-DRAWN = 50  # queries on the sheet
-PICTURE = "neighbours.png"  # in the run's folder, where no --output is named
+DRAWN = 50  # queries that are drawn and printed
+PICTURE = "neighbours.png"  # in the run's folder, without --output
 
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
-    """The six nearest pictures of the training split, or of `--features`, to each that the command line names.
+    """The six nearest pictures, of the training split or of `--features`, to each that the command line names.
 
     Raises:
-      UserError: no picture is named, or none can be used; there is no run; the features are not of its network; or
-        there is no place for the sheet.
+      UserError: no picture is named or can be used, there is no run, the features are of another network, or the
+        output cannot be written.
     """
     if invocation.output:
         require_free(invocation.output, invocation.overwrite)
@@ -38,7 +37,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     pictures = inputs.pictures_of(invocation.files)
     net = open_net(invocation.workdir, config, "used for neighbours")
     folder = Path(invocation.features).expanduser().absolute() if invocation.features else None
-    among = FeaturesFolder(folder, net.config, net.digest(), LAYER) if folder else None
+    computed = FeaturesFolder(folder, net.config, net.digest(), LAYER) if folder else None
     rejected: list[Rejected] = []
     names: list[str] = []
     parts, centres = [], []
@@ -50,12 +49,8 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
             names += some.names
     require_some(len(names), rejected)
     queries = np.concatenate(parts)
-    _require_numbers(queries, f"the checkpoint of step {net.step}")
-    gallery: Gallery
-    if among:
-        gallery, blocks = among, _blocks_of(among)
-    else:
-        gallery, blocks = _training_split(net)
+    _require_finite(queries, f"the checkpoint of step {net.step}")
+    gallery, blocks = (computed, _blocks_of(computed)) if computed else _training_split(net)
     distances, rows = nearest(queries, blocks, NEAREST)
     found = _described(gallery, distances, rows)
     queried = [{"file": name, "neighbours": neighbours} for name, neighbours in zip(names, found, strict=True)]
@@ -78,55 +73,55 @@ def _blocks_of(folder: FeaturesFolder) -> Iterator[np.ndarray]:
     try:
         for block in features_folder.blocks_in(folder.file):
             rows = block.astype(np.float32)
-            _require_numbers(rows, folder.file)
+            _require_finite(rows, str(folder.file))
             yield rows
     except (OSError, ValueError) as error:
         raise UserError(f"'{folder.file}' cannot be read ({error}); make it anew with --mode=features") from error
 
 
-def _require_numbers(features: np.ndarray, of: object) -> None:
+def _require_finite(features: np.ndarray, where: str) -> None:
     if not np.isfinite(features).all():
-        raise UserError(f"{LAYER} of {of} has values that are no numbers (NaN); take another checkpoint or run")
+        raise UserError(f"{LAYER} of {where} has values that are not numbers (NaN); use another checkpoint or run")
 
 
 def _described(gallery: Gallery, distances: np.ndarray, rows: np.ndarray) -> list[list[dict[str, Any]]]:
-    """Of each query its neighbours, by name, label, class and distance."""
-    some = np.unique(rows).tolist()
-    names = dict(zip(some, gallery.names(some), strict=True))
-    labels = dict(zip(some, gallery.labels(some), strict=True))
+    """The neighbours of each query, with name, label, class and distance."""
+    every = np.unique(rows).tolist()
+    names = dict(zip(every, gallery.names(every), strict=True))
+    labels = dict(zip(every, gallery.labels(every), strict=True))
 
-    def one(row: int, distance: float) -> dict[str, Any]:
+    def described(row: int, distance: float) -> dict[str, Any]:
         label = labels[row]
-        of_class = gallery.classes[label] if label is not None and label < len(gallery.classes) else None
-        return {"name": names[row], "label": label, "class": of_class, "distance": distance}
+        class_name = gallery.classes[label] if label is not None and label < len(gallery.classes) else None
+        return {"name": names[row], "label": label, "class": class_name, "distance": distance}
 
     return [
-        [one(row, distance) for row, distance in zip(*of_query, strict=True)]
+        [described(row, distance) for row, distance in zip(*of_query, strict=True)]
         for of_query in zip(rows.tolist(), distances.tolist(), strict=True)
     ]
 
 
 def _show(query: dict[str, Any]) -> None:
-    """A query's lines for people."""
+    """Prints a query's name, and a line for each neighbour."""
     say(query["file"])
-    for one in query["neighbours"]:
-        say(f"  {one['distance']:10.4g}  {one['class'] or '':12}  {one['name']}")
+    for near in query["neighbours"]:
+        say(f"  {near['distance']:10.4g}  {near['class'] or '':12}  {near['name']}")
 
 
 def _sheet(
     net: Net, queried: list[dict[str, Any]], centres: list[np.ndarray], gallery: Gallery, rows: np.ndarray
 ) -> Any:
-    """A row a query: itself, then its neighbours, the nearest first; grey where a picture cannot be had."""
+    """A row for each query: the query, then its neighbours, the nearest first; grey where a picture is missing."""
     drawn = rows[: len(centres)]
-    some = np.unique(drawn).tolist()
-    pictures = dict(zip(some, gallery.centres(some), strict=True))
+    every = np.unique(drawn).tolist()
+    pictures = dict(zip(every, gallery.centres(every), strict=True))
     grey = np.full_like(centres[0], 128)
     images = []
     for centre, near in zip(centres, drawn.tolist(), strict=True):
         found = [pictures[row] for row in near]
         images.append(np.stack([centre, *(grey if image is None else image for image in found)]))
     captions = [
-        ["", *(f"{one['class'] or ''} {one['distance']:.3g}".strip() for one in query["neighbours"])]
+        ["", *(f"{near['class'] or ''} {near['distance']:.3g}".strip() for near in query["neighbours"])]
         for query in queried[: len(centres)]
     ]
     some_of = f", {len(centres)} of {len(queried)} pictures" if len(centres) < len(queried) else ""
@@ -135,18 +130,16 @@ def _sheet(
 
 
 def _save(drawing: Any, invocation: Invocation) -> str | None:
-    """Where the sheet lies; None, and a sentence is said, where the run's folder cannot be written."""
+    """Writes the sheet. Returns its path, or None if the run's folder cannot be written, which a message says."""
     if invocation.output:
         with new_file(invocation.output, invocation.overwrite) as unfinished:
             drawing.save(unfinished, "PNG")
         return str(Path(invocation.output).expanduser().absolute())
     path = invocation.workdir / PICTURE
-    beside = path.with_name(f".{PICTURE}.{os.getpid()}")
     try:
-        drawing.save(beside, "PNG")
-        os.replace(beside, path)
+        with whole(path) as unfinished:
+            drawing.save(unfinished, "PNG")
     except OSError as error:
-        beside.unlink(missing_ok=True)
         say(f"'{path}' cannot be written ({error.strerror or error}), so there is no sheet; name --output=FILE.png")
         return None
     return str(path)
