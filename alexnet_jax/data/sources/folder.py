@@ -1,4 +1,4 @@
-"""A folder with a folder of pictures for each class."""
+"""Reads a folder that has a folder of pictures for each class."""
 
 import hashlib
 import os
@@ -127,7 +127,7 @@ def _contents(folder: Path) -> Contents:
 
 
 def _stamp(listed: Listed) -> str:
-    """A digest that changes when a picture does, also where its name and its size stay."""
+    """A digest that changes with a picture, also if its name and size stay."""
     digest = hashlib.blake2b(digest_size=16)
     for by_class in listed.values():
         for files in by_class.values():
@@ -167,13 +167,13 @@ def _has_splits(top: Contents, splits: dict[str, Contents]) -> bool:
 
 
 def _require_no_hidden_splits(folder: Path, names: list[str]) -> None:
-    """Raises UserError if what would be classes looks like splits by their names, or has splits in it."""
+    """Raises UserError if folders that would be classes have names like splits, or hold splits."""
     of_split: dict[str, str] = {}
     for name in names:
         for word in re.split("[^a-z]+", name.casefold()):
             of_split.setdefault(split_named(word) or "", name)
     begun = [re.match("(train|val|test|dev)", name.casefold()) for name in names]
-    if all(begun):  # trainset and testset, trainA and testA: not one that is no split
+    if all(begun):  # such as trainset and testset, or trainA and testA, with no other folder
         of_split |= {split_named(found[1]) or "": name for found, name in zip(begun, names, strict=True) if found}
     if "train" in of_split and ("validation" in of_split or "test" in of_split):
         other = of_split.get("validation") or of_split["test"]
@@ -221,8 +221,8 @@ def _labels_of_flat_validation(splits: dict[str, Contents], folder: Path) -> Pat
     where, train = splits["validation"].path, splits["train"]
     if train.pictures and not train.folders:
         raise UserError(
-            f"'{train.path}' has its pictures beside one another, and nothing says which is which; put each into "
-            "the folder of its class"
+            f"'{train.path}' has its pictures in one flat folder, and nothing says their classes; put each into the "
+            "folder of its class"
         )
     if not splits["validation"].pictures:
         raise UserError(f"'{where}' holds no pictures; put some there, in folders of classes, or remove it")
@@ -230,6 +230,11 @@ def _labels_of_flat_validation(splits: dict[str, Contents], folder: Path) -> Pat
 
 
 def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, folder: Path, tally: Tally) -> None:
+    """Raises UserError if there are fewer than two classes, one has no picture, or a split has an unknown class.
+
+    Args:
+      where: the folder with the classes for training.
+    """
     if len(classes) < 2:
         there = f"one class, '{classes[0]}'" if classes else "no class"
         below = [found.name for found in entries(where / classes[0]) if os.path.isdir(found)] if classes else []
@@ -251,7 +256,7 @@ def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, fold
         for name in sorted(set(by_class) - set(classes)):
             alike = folded.get(_folded(name))
             hint = f" ('{alike}' is spelt otherwise)" if alike else ""
-            unknown = f", or, where nobody knows the labels, put its pictures into '{split}' itself"
+            unknown = f", or, if nobody knows the labels, put its pictures into '{split}' itself"
             remedy = unknown if split == "test" and len(by_class) == 1 else ""
             raise UserError(
                 f"the {split} pictures in '{folder}' have the class '{name}', which '{where}' lacks{hint}; add it "
@@ -262,7 +267,7 @@ def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, fold
 
 
 def _left_out(tally: Tally) -> str:
-    """What was met and is none of the pictures, for the end of a sentence about their lack."""
+    """What was left out, for the end of a sentence about missing pictures."""
     counts = tally.counts()
     return f" (left out: {', '.join(f'{count} {reason}' for reason, count in counts[:3])})" if counts else ""
 
@@ -282,7 +287,7 @@ def _leave_loose(loose: dict[str, list[File]], listed: Listed, tally: Tally) -> 
 
 
 def _hold_out(listed: Listed, fraction: float) -> None:
-    """Divides the training pictures, class by class."""
+    """Moves some of each class's training pictures to validation."""
     listed["validation"] = {}
     for name, files in listed["train"].items():
         train, validation = held_out([file.path for file in files], fraction)

@@ -1,7 +1,7 @@
 """The four files of the MNIST family, as they are distributed: MNIST, Fashion-MNIST, KMNIST.
 
-An idx file is two zeros, a byte for its type (8: unsigned bytes), one for its number of axes, the length of each axis
-as four bytes, the highest first, and then the bytes themselves; here it is in gzip.
+An idx file has two zero bytes, a byte for its type (8: unsigned bytes), a byte for the number of axes, the length of
+each axis in four bytes, the highest first, and then the values. The files here are packed with gzip.
 """
 
 import gzip
@@ -19,21 +19,21 @@ from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.data.sources.source import Files, Kind, Source, Split, files_in_manual_dir, manual_dir, split_of
 from alexnet_jax.messages import UserError
 
-FILES = {  # of each split, its pictures and its labels
+FILES = {  # for each split, its pictures and its labels
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 NAMES = tuple(name for pair in FILES.values() for name in pair)
-OF_PICTURES, OF_LABELS = 0x803, 0x801  # the first four bytes: unsigned bytes along three axes, or along one
-MOST = 1 << 31  # bytes of a file that is read: what a header asks for is not taken on trust
+PICTURES_MAGIC, LABELS_MAGIC = 0x803, 0x801  # the first four bytes: unsigned bytes with three axes, or one
+MAX_BYTES = 1 << 31  # of unpacked values: a damaged header may ask for more than the memory holds
 
 
 def list_idx(folder: Path) -> Source:
-    """The pictures of the four files in `folder`; the classes are called as their numbers are, 0, 1 and so on.
+    """The pictures of the four files in `folder`; the names of the classes are their numbers, 0, 1 and so on.
 
     Raises:
-      UserError: a file is missing, cut short or of another kind; pictures and labels are of different counts; there
-        is one class, or a label that training has no picture of.
+      UserError: a file is missing, cut short or of another kind; the numbers of pictures and labels differ; there is
+        only one class; or a label has no training picture.
     """
     for name in NAMES:
         if not (folder / name).is_file():
@@ -44,20 +44,20 @@ def list_idx(folder: Path) -> Source:
     splits: dict[str, Split] = {}
     classes = 0
     for split, (pictures, labels) in FILES.items():
-        pixels, of_each = read_idx(folder / pictures, OF_PICTURES), read_idx(folder / labels, OF_LABELS)
+        pixels, of_each = read_idx(folder / pictures, PICTURES_MAGIC), read_idx(folder / labels, LABELS_MAGIC)
         if len(pixels) != len(of_each):
             raise UserError(
                 f"'{folder / pictures}' has {len(pixels):,} pictures and {labels} {len(of_each):,} labels; get both "
-                "anew, of the same set"
+                "again, from the same set"
             )
         if split == "train":
             classes = _number_of_classes(of_each, folder / labels)
         elif unknown := sorted(set(of_each.tolist()) - set(range(classes))):
             raise UserError(
-                f"'{folder / labels}' has the label {unknown[0]}, and training those from 0 to {classes - 1}; get the "
-                "four files anew, of the same set"
+                f"'{folder / labels}' has the label {unknown[0]}, and training has those from 0 to {classes - 1}; get "
+                "the four files again, from the same set"
             )
-        # Their numbers are as wide as the largest, so that names in order are pictures in order.
+        # Numbers have leading zeros, so that sorted names keep the order of the pictures.
         wide = len(str(len(pixels) - 1))
         splits[split] = split_of(
             [
@@ -80,7 +80,7 @@ def class_names(data: ConfigDict) -> tuple[str, ...]:
     path = folder / FILES["train"][1]
     if not path.is_file():
         raise UserError(f"'{folder}' lacks {path.name}; put the set's four files there as they are distributed")
-    return tuple(str(label) for label in range(_number_of_classes(read_idx(path, OF_LABELS), path)))
+    return tuple(str(label) for label in range(_number_of_classes(read_idx(path, LABELS_MAGIC), path)))
 
 
 def _number_of_classes(labels: UInt8[np.ndarray, " pictures"], path: Path) -> int:
@@ -90,7 +90,7 @@ def _number_of_classes(labels: UInt8[np.ndarray, " pictures"], path: Path) -> in
     lacking = sorted(set(range(int(there[-1]) + 1)) - set(there.tolist()))
     if lacking:
         raise UserError(
-            f"'{path}' has labels up to {there[-1]} and none is {lacking[0]}, a class without pictures; get it anew"
+            f"'{path}' has labels up to {there[-1]} and none is {lacking[0]}, a class without pictures; get it again"
         )
     return len(there)
 
@@ -99,10 +99,10 @@ def read_idx(path: Path, magic: int) -> UInt8[np.ndarray, "..."]:
     """The array in an idx file, unsigned bytes.
 
     Args:
-      magic: what its first four bytes have to be; the last of them is the number of axes.
+      magic: its first four bytes; the last of them is the number of axes.
 
     Raises:
-      UserError: they are other ones; or the file is cut short, longer than it says, damaged, or no gzip.
+      UserError: it has other first bytes, is cut short, is longer than its header says, is damaged, or is no gzip file.
     """
     axes = magic & 0xFF
     what = "pictures" if axes == 3 else "labels"
@@ -112,23 +112,23 @@ def read_idx(path: Path, magic: int) -> UInt8[np.ndarray, "..."]:
             found = struct.unpack(">I", head[:4])[0] if len(head) >= 4 else None
             if found is not None and found != magic:
                 raise UserError(
-                    f"'{path}' is no idx file of {what}: it begins with {found:#06x} and should with {magic:#06x}; get "
-                    "it anew"
+                    f"'{path}' is no idx file of {what}: it begins with {found:#06x} and should begin with "
+                    f"{magic:#06x}; get it again"
                 )
             if len(head) < 4 * (1 + axes):
                 raise EOFError
             shape = struct.unpack(f">{axes}I", head[4:])
             size = int(np.prod(shape, dtype=np.float64))
-            if size >= MOST:
-                raise UserError(f"'{path}' says that it holds {what} of shape {shape}, which is too much; get it anew")
+            if size >= MAX_BYTES:
+                raise UserError(f"'{path}' says that it holds {what} of shape {shape}, which is too much; get it again")
             content = file.read(size + 1)
     except EOFError:
-        raise UserError(f"'{path}' is cut short; get it anew") from None
+        raise UserError(f"'{path}' is cut short; get it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"'{path}' is damaged, or no gzip file ({error}); get it anew") from error
+        raise UserError(f"'{path}' is damaged, or no gzip file ({error}); get it again") from error
     if len(content) != size:
         how = f"cut short: {len(content):,} bytes of" if len(content) < size else "longer than"
-        raise UserError(f"'{path}' is {how} {what} of shape {shape} in it; get it anew")
+        raise UserError(f"'{path}' is {how} {what} of shape {shape} in it; get it again")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

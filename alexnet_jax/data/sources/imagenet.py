@@ -17,12 +17,12 @@ from alexnet_jax.data.sources.source import (
     root,
     split_of,
 )
-from alexnet_jax.data.sources.splits import is_litter
+from alexnet_jax.data.sources.splits import is_litter, leave_by_name
 from alexnet_jax.data.sources.tars import Member, files_in
 from alexnet_jax.messages import UserError
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-TRAIN, VALIDATION = 1_281_167, 50_000  # pictures, by the organisers
+TRAIN, VALIDATION = 1_281_167, 50_000  # pictures, as the organisers state
 UNLABELLED = ("test",)  # its labels were never published
 
 
@@ -67,11 +67,12 @@ def _require_tars(folder: Path, data: ConfigDict) -> None:
 
 
 def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> tuple[list[Picture], list[str]]:
+    """The training pictures, and notes on what is missing. Each synset has a tar in the tar."""
     pictures, where = [], str(path)
     synsets: set[str] = set()
     for inner in files_in(path, tally):
         if is_litter(inner.base):
-            tally.leave("hidden, or of the operating system", f"{path}, {inner.name}")
+            leave_by_name(tally, inner.base, f"{path}, {inner.name}")
             continue
         synset = inner.base.removesuffix(".tar")
         if synset not in labels or not inner.base.endswith(".tar"):
@@ -83,7 +84,7 @@ def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> 
         synsets.add(synset)
         for member in files_in(path, tally, inner):
             if is_litter(member.base):
-                tally.leave("hidden, or of the operating system", f"{path}, {inner.name}, {member.name}")
+                leave_by_name(tally, member.base, f"{path}, {inner.name}, {member.name}")
                 continue
             found = re.fullmatch(r"(n\d{8})_\d+\.jpe?g", member.base, re.IGNORECASE)
             if not found or found[1].lower() != synset:
@@ -93,7 +94,7 @@ def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> 
                 )
             tally.take()
             pictures.append(_picture(member, labels[synset], where))
-    present = {picture.label for picture in pictures}  # an empty tar makes no class
+    present = {picture.label for picture in pictures}  # a class with an empty tar is absent
     absent = sorted(synset for synset, label in labels.items() if label not in present)
     if len(pictures) > TRAIN:
         raise UserError(f"{path} holds {len(pictures):,} pictures, and the official tar {TRAIN:,}; get that one")
@@ -115,7 +116,7 @@ def _validation(
     numbers: set[int] = set()
     for member in files_in(path, tally):
         if is_litter(member.base):
-            tally.leave("hidden, or of the operating system", f"{path}, {member.name}")
+            leave_by_name(tally, member.base, f"{path}, {member.name}")
             continue
         found = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.jpe?g", member.base, re.IGNORECASE)
         number = int(found[1]) if found else 0

@@ -1,4 +1,4 @@
-"""Kaggle's file of the labels of ImageNet's validation pictures, which lie in one flat folder."""
+"""Reads Kaggle's file of labels for ImageNet's validation pictures, which lie in one flat folder."""
 
 import csv
 import os
@@ -9,28 +9,28 @@ from alexnet_jax.data.sources.walk import File
 from alexnet_jax.messages import UserError
 
 NAME = "LOC_val_solution.csv"
-WORDS_A_BOX = 5  # its synset and four numbers
-ABOVE = 3  # folders: Kaggle's lies beside ILSVRC/Data/CLS-LOC/val's third
+WORDS_A_BOX = 5  # in a prediction string: a synset and four numbers
+FOLDERS_ABOVE = 3  # Kaggle's file lies beside ILSVRC, three folders above ILSVRC/Data/CLS-LOC
 
 
 def find(pictures: Path, folder: Path) -> Path:
-    """The file in the folder of the pictures, beside it, or up to three folders above. Raises UserError."""
-    for place in (pictures, folder, *folder.parents[:ABOVE]):
+    """The file in the folder of the pictures, in `folder`, or up to three folders above it. Raises UserError."""
+    for place in (pictures, folder, *folder.parents[:FOLDERS_ABOVE]):
         if (place / NAME).is_file():
             return place / NAME
     raise UserError(
-        f"'{pictures}' has its pictures beside one another and in no folders of classes, and there is no {NAME} to "
-        f"say which is which; put that file into '{folder}', or the pictures into folders named like training's"
+        f"'{pictures}' has its pictures in one flat folder, without folders of classes, and there is no {NAME} with "
+        f"their labels; put that file into '{folder}', or the pictures into folders named like training's"
     )
 
 
 def by_class(
     path: Path, files: list[File], classes: tuple[str, ...], max_missing: float, tally: Tally
 ) -> tuple[dict[str, list[File]], str]:
-    """The pictures of each class by the file at `path`, and a line that says so.
+    """The pictures of each class by the file at `path`, and a note for the user.
 
     Raises:
-      UserError: the file is not Kaggle's, or lacks one of the pictures, or too many of its pictures are missing.
+      UserError: the file is not Kaggle's, lacks a picture, or names too many pictures that are missing.
     """
     synsets = _synsets(path)
     found: dict[str, list[File]] = {name: [] for name in classes}
@@ -49,7 +49,7 @@ def by_class(
 
 
 def _synsets(path: Path) -> dict[str, str]:
-    """Of each picture, by its name without suffix: the synset of its prediction string's boxes."""
+    """The synset of each picture, by its name without suffix: that of the boxes in its prediction string."""
     found: dict[str, str] = {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -61,5 +61,5 @@ def _synsets(path: Path) -> dict[str, str]:
         return found
     except (OSError, ValueError, KeyError, IndexError, AttributeError, csv.Error) as error:
         raise UserError(
-            f"{path} is not as Kaggle's, with the columns ImageId and PredictionString ({error}); get it anew"
+            f"{path} is not Kaggle's file with the columns ImageId and PredictionString ({error}); get it again"
         ) from error

@@ -1,4 +1,4 @@
-"""What every kind of source is, and where it lies."""
+"""What a source and a kind of source are, and where their files lie."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from ml_collections import ConfigDict
 from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.messages import Advance, UserError
 
-EXAMPLES = 3  # names that are kept of what is left out
+EXAMPLES = 3  # names that are kept for each reason to leave files out
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a source does not take, for one reason."""
+    """The files that a source leaves out for one reason."""
 
     reason: str  # as in "left out: 3 ..."
     count: int
@@ -23,23 +23,23 @@ class LeftOut:
 
 
 class Tally:
-    """Counts what a listing meets, and what of it is left out and why; shows how far it is."""
+    """Counts the files that a listing finds, and those that it leaves out, by reason; shows the progress."""
 
     def __init__(self) -> None:
-        """Has met nothing yet."""
+        """Starts at zero."""
         self.met = 0
         self._counts: dict[str, int] = {}
         self._examples: dict[str, list[str]] = {}
         self._advance = Advance("listing", None, "files")
 
     def take(self, count: int = 1) -> None:
-        """So many more, which are taken."""
+        """Counts files that are used."""
         before, self.met = self.met, self.met + count
         if before >> 10 != self.met >> 10:
             self._advance.add(self.met - self._advance.done)
 
     def leave(self, reason: str, name: str) -> None:
-        """One more, which is left out."""
+        """Counts a file that is left out."""
         self.take()
         self._counts[reason] = self._counts.get(reason, 0) + 1
         examples = self._examples.setdefault(reason, [])
@@ -47,11 +47,11 @@ class Tally:
             examples.append(name)
 
     def counts(self) -> list[tuple[str, int]]:
-        """Of what was left out so far: each reason and how many, the most first."""
+        """Each reason and the number of files left out for it so far, the largest number first."""
         return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
 
     def left_out(self) -> tuple[LeftOut, ...]:
-        """All that was left out, the most first. Ends the listing."""
+        """The files left out, the most frequent reason first. Ends the listing."""
         self._advance.close()
         return tuple(LeftOut(reason, count, tuple(self._examples[reason])) for reason, count in self.counts())
 
@@ -61,9 +61,9 @@ class Split:
     """Some of a source's pictures, in an order that never changes.
 
     Attributes:
-      count: how many.
-      listed: all of them; of a set of TFDS, which knows its pictures by their number alone, its files.
-      read: the pictures from the first one on, where `listed` is not they.
+      count: the number of pictures.
+      listed: the pictures; for a set of TFDS, whose pictures have only numbers, its record files.
+      read: yields the pictures from the first one on, if `listed` has record files.
     """
 
     count: int
@@ -71,12 +71,12 @@ class Split:
     read: Callable[[], Iterator[Picture]] | None = None
 
     def pictures(self) -> Iterator[Picture]:
-        """From the first one, in the fixed order."""
+        """The pictures from the first one on, in the fixed order."""
         return self.read() if self.read else iter(self.listed)
 
 
 def split_of(pictures: Sequence[Picture]) -> Split:
-    """The split of these pictures."""
+    """A split with these pictures."""
     return Split(len(pictures), pictures)
 
 
@@ -87,11 +87,11 @@ class Source:
     name: str
     classes: tuple[str, ...]  # names, by label
     splits: dict[str, Split]
-    words: tuple[str, ...] = ()  # what a person calls the classes, where that is known
-    met: int = 0  # all that the listing came upon: what the splits have, and what is left out
+    words: tuple[str, ...] = ()  # what people call the classes, if that is known
+    met: int = 0  # files that the listing found: those in the splits, and those left out
     left_out: tuple[LeftOut, ...] = ()
-    notes: tuple[str, ...] = ()  # what else a person should know, one line each
-    stamp: str = ""  # of a folder: a digest that changes when a picture does, also at the same name and size
+    notes: tuple[str, ...] = ()  # sentences for the user
+    stamp: str = ""  # for a folder: a digest that changes with a picture, also if its name and size stay
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ class Kind:
 
 
 def root(data: ConfigDict) -> Path:
-    """Where datasets lie: the config's folder, or TFDS's own."""
+    """The folder with all datasets: config.data.data_dir, or TFDS's own."""
     chosen = data.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return Path(chosen).expanduser().absolute()
 
 
 def manual_dir(data: ConfigDict) -> Path:
-    """The folder that the config names for what it reads. Raises UserError if it names none or there is none."""
+    """The folder config.data.manual_dir. Raises UserError if the config names none, or it does not exist."""
     if not data.manual_dir:
         raise UserError(
             f"config.data.name is '{data.name}' and no folder is named; give it as --config.data.manual_dir=DIR"
@@ -158,15 +158,15 @@ def files_in_manual_dir(data: ConfigDict, names: tuple[str, ...] = ()) -> Files 
 
 
 def require_not_missing(what: str, found: int, expected: int, allowed: float, examples: str = "") -> str:
-    """What is missing, in a sentence; empty where nothing is.
+    """A sentence on what is missing; "" if nothing is.
 
     Args:
-      what: as in "what: 3 of 5".
-      allowed: the config's share of `expected` that may be missing.
-      examples: some that are missing, for the sentence.
+      what: begins the sentence "what: 3 of 5 are missing".
+      allowed: the share of `expected` that may be missing, config.data.max_missing.
+      examples: names of a few missing files, for the sentence.
 
     Raises:
-      UserError: more is missing than may be.
+      UserError: more than `allowed` is missing.
     """
     missing = expected - found
     if missing <= 0:
@@ -175,7 +175,7 @@ def require_not_missing(what: str, found: int, expected: int, allowed: float, ex
     sentence = f"{what}: {missing:,} of {expected:,} are missing{named}"
     if missing > allowed * expected:
         raise UserError(
-            f"{sentence}, more than config.data.max_missing, {allowed:.1%}; get them, or go on without them by raising "
+            f"{sentence}, more than config.data.max_missing, {allowed:.1%}; get them, or do without them by raising "
             "--config.data.max_missing"
         )
     return sentence

@@ -1,4 +1,4 @@
-"""Splits of pictures that lie in folders: by the folders' names, or a share of each class held out."""
+"""Which files in folders are pictures, and in which split: by the folders' names, or by holding out a share."""
 
 import hashlib
 import os
@@ -8,13 +8,13 @@ from pathlib import Path
 from alexnet_jax.data.sources.source import Tally
 from alexnet_jax.messages import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of pictures in folders, in any case
-FOLDERS = {  # a split's names, in any case
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of pictures in folders, in upper or lower case
+FOLDERS = {  # the names of each split's folder, in upper or lower case
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "dev"),
     "test": ("test", "testing"),
 }
-LITTER = {  # of operating systems and their tools, in any case; besides what is hidden
+LITTER = {  # of operating systems and their tools, in upper or lower case; hidden files are litter, too
     *("__macosx", "@eadir", "@synoresource", "@tmp", "#recycle", "@recycle", "#snapshot", "~snapshot"),
     *("$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "network trash folder"),
     *("thumbs.db", "ehthumbs.db", "desktop.ini"),
@@ -22,29 +22,29 @@ LITTER = {  # of operating systems and their tools, in any case; besides what is
 
 
 def entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name. Raises UserError if it cannot be read."""
+    """The entries of a folder, sorted by name. Raises UserError if it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(
-            f"'{folder}' cannot be read ({error.strerror}), and its pictures would be missing; see to it that it can, "
-            "or move it away"
+            f"'{folder}' cannot be read ({error.strerror}), and its pictures would be missing; make it readable, or "
+            "move it away"
         ) from error
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or what an operating system leaves behind."""
+    """Whether a file or folder with this name is hidden, or was left behind by an operating system."""
     return name.startswith(".") or name.lower() in LITTER
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file of this name may hold a picture."""
+    """Whether a file with this name may hold a picture."""
     return name.lower().endswith(SUFFIXES)
 
 
 def reason_to_leave(name: str) -> str:
-    """Why a file of this name is left out: it is litter, or no picture by its name; "" if it is neither."""
+    """Why a file with this name is left out, as litter or as no picture; "" if it is not left out."""
     if is_litter(name):
         return "hidden, or of the operating system"
     if not is_picture(name):
@@ -53,7 +53,7 @@ def reason_to_leave(name: str) -> str:
 
 
 def leave_by_name(tally: Tally, name: str, where: str) -> bool:
-    """Leaves out what is litter or no picture by its name. Returns whether it did."""
+    """Leaves out a file that is litter, or no picture by its name. Returns whether it did."""
     reason = reason_to_leave(name)
     if reason:
         tally.leave(reason, where)
@@ -61,7 +61,7 @@ def leave_by_name(tally: Tally, name: str, where: str) -> bool:
 
 
 def split_named(name: str) -> str | None:
-    """The split that a folder of this name holds, if any."""
+    """The split that a folder with this name holds, or None."""
     return next((split for split, names in FOLDERS.items() if name.lower() in names), None)
 
 
@@ -88,10 +88,13 @@ def split_folders(folder: Path, names: Collection[str]) -> dict[str, Path]:
 
 
 def held_out(names: list[str], fraction: float) -> tuple[list[int], list[int]]:
-    """Which of a class's files are for training and which for validation, by their places, in order.
+    """Divides a class's files into training and validation.
 
-    Decided by a digest of each file's own name: the same wherever the files lie. Of two files or more at
-    least one goes to either side.
+    A digest of each file's own name decides, so the answer does not depend on the folder. If there are two files or
+    more, each side gets at least one.
+
+    Returns:
+      The indices into `names` for training, and those for validation, in increasing order.
     """
     chosen = round(len(names) * fraction)
     chosen = min(max(chosen, 1), len(names) - 1) if len(names) > 1 else 0

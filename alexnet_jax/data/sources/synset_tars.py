@@ -1,4 +1,4 @@
-"""A tar for each synset, as in the releases of 2010 and of the whole of ImageNet."""
+"""Reads a tar for each synset, as in the releases of 2010 and of all of ImageNet."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from alexnet_jax.data.sources.tars import files_in
 from alexnet_jax.data.sources.walk import identity
 from alexnet_jax.messages import UserError
 
-META, GROUND_TRUTH = "meta.mat", "ground_truth.txt"  # of a development kit
+META, GROUND_TRUTH = "meta.mat", "ground_truth.txt"  # files of a development kit
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _splits(
     by_class = [_pictures(tar, label, synsets, tally) for label, tar in enumerate(tars)]
     empty = [tar for tar, pictures in zip(tars, by_class, strict=True) if not pictures]
     if empty:
-        raise UserError(f"{empty[0]} holds no picture; get it anew, or move it away")
+        raise UserError(f"{empty[0]} holds no picture; get it again, or move it away")
     if "validation" in flat:
         return {"train": split_of([*chain.from_iterable(by_class)]), **flat}
     train, validation = [], []
@@ -123,10 +123,10 @@ def _splits(
 
 
 def _tars_in(folder: Path, tally: Tally) -> dict[str, Path]:
-    """The tars in the folder by their names without suffix; what else lies there is left out, and counted.
+    """The tars in the folder, by their names without suffix; other files are left out.
 
     Raises:
-      UserError: something there is a tar by its name and cannot be read as such, or is one of the others.
+      UserError: a tar is packed by its name, or is a second link to another tar.
     """
     tars: dict[str, Path] = {}
     seen: dict[tuple[int, int], str] = {}
@@ -135,7 +135,7 @@ def _tars_in(folder: Path, tally: Tally) -> dict[str, Path]:
         if is_litter(name):
             leave_by_name(tally, name, entry.path)
         elif re.search(r"\.tar\W|\.t[gbx]z2?$", name.lower()):
-            raise UserError(f"'{path}' is a tar that is packed, or not whole, by its name; unpack it, or get it anew")
+            raise UserError(f"'{path}' is a tar that is packed, or not whole, by its name; unpack it, or get it again")
         elif name.lower().endswith(".tar") and path.is_file():
             there = identity(path)
             other = seen.setdefault(there, name)
@@ -151,12 +151,12 @@ def _tars_in(folder: Path, tally: Tally) -> dict[str, Path]:
 
 
 def _is_of_the_kit(name: str) -> bool:
-    """Whether a file of this name is one of a development kit's that are read."""
+    """Whether a file with this name belongs to a development kit."""
     return name == META or name.endswith(GROUND_TRUTH)
 
 
 def _pictures(path: Path, label: int, classes: list[str], tally: Tally) -> list[Picture]:
-    """Those in a tar. Raises UserError if one is by its name of another class."""
+    """The pictures in a tar. Raises UserError if the name of a picture says another class."""
     found, where = [], str(path)
     for member in files_in(path, tally):
         if leave_by_name(tally, member.base, f"{path}, {member.name}"):
@@ -170,7 +170,7 @@ def _pictures(path: Path, label: int, classes: list[str], tally: Tally) -> list[
 
 
 def _development_kit(folder: Path) -> list[_Synset]:
-    """The synsets of the development kit's meta.mat by their numbers; none where there is no such file."""
+    """The synsets in the development kit's meta.mat, sorted by number; none if there is no such file."""
     path = _find(folder, lambda name: name == META)
     if path is None:
         return []
@@ -184,7 +184,7 @@ def _development_kit(folder: Path) -> list[_Synset]:
             _Synset(int(row[number]), str(row["WNID"]), str(row["words"]), int(row["num_children"]) == 0)
             for row in rows
         ]
-    # Each way of being another file has its own: no MATLAB file, version 7.3, no synsets, other fields.
+    # In turn: no MATLAB file, no field synsets, other types, other values, no number, and version 7.3.
     except (MatReadError, KeyError, TypeError, ValueError, StopIteration, NotImplementedError) as error:
         raise UserError(f"{path} is no meta.mat of a development kit ({error}); put the kit's own there") from error
     return sorted(synsets, key=lambda synset: synset.number)
@@ -201,7 +201,7 @@ def _ground_truth(folder: Path, split: str) -> Path:
 
 
 def _find(folder: Path, is_it: Callable[[str], bool]) -> Path | None:
-    """The first such file in the folder, the folders of pictures left out."""
+    """The first file that fits, in the folder or below it, outside the folders of splits."""
     for inside, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if split_named(name) is None)
         for name in sorted(names):
@@ -211,7 +211,11 @@ def _find(folder: Path, is_it: Callable[[str], bool]) -> Path | None:
 
 
 def _flat_folder(folder: Path, ground_truth: Path, label_of: dict[int, int], tally: Tally) -> Split:
-    """Pictures whose names end in their numbers, which are those of the lines of their synsets."""
+    """The pictures of a flat folder. The number at the end of a picture's name is that of its line in `ground_truth`.
+
+    Args:
+      label_of: the label of each synset's number, which the lines hold.
+    """
     found: dict[int, tuple[str, int]] = {}
     for entry in entries(folder):
         if leave_by_name(tally, entry.name, entry.path):

@@ -1,4 +1,4 @@
-"""What lies below the folders of classes: every picture once, whatever links there are."""
+"""Finds the pictures below the folders of classes, each once, whatever links there are."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from pathlib import Path
 from alexnet_jax.data.sources.source import Tally
 from alexnet_jax.data.sources.splits import SUFFIXES, entries, is_litter, is_picture, leave_by_name
 
-Identity = tuple[int, int]  # of a file or folder: its device, and its number there
+Identity = tuple[int, int]  # a file or folder: its device, and its inode there
 ABOVE = "links to a folder above, or around the folders of classes"
 OTHER = "links into the folder of another class or split"
 AGAIN = "links to what is read already"
@@ -32,30 +32,30 @@ class File:
 
     path: str
     size: int  # in bytes
-    identity: tuple[int, ...] = ()  # what tells it from another of that name and size, or from itself before a change
+    identity: tuple[int, ...] = ()  # inode and times: differs for another or a changed file with the same name and size
 
 
 class Walk:
-    """Finds the pictures of classes. Folders are known by their identity, so that none is read twice.
+    """Finds the pictures of classes. Folders are compared by identity, so no folder is read twice.
 
-    What is there comes first, then links in their order: a link never takes what belongs to a folder.
+    Real files and folders come first, then links in their order: a link never takes a file from the folder it lies in.
     """
 
     def __init__(self, around: Iterable[Path], tally: Tally) -> None:
         """Reads nothing yet.
 
         Args:
-          around: the folders that hold those of the classes; no link leads to these or above.
+          around: the folders around those of the classes; links to them, or to folders above them, are left out.
         """
         self._tally = tally
         self._above = {identity(above) for one in around for path in (one, one.resolve()) for above in _up(path)}
-        self._read: dict[Identity, Place] = {}  # folders, and the files that links led to
-        self._links: deque[tuple[Place, str]] = deque()  # to be looked at in the end
-        self._linked_often: dict[Identity, list[str]] = {}  # files of several names (hard links), and their names
+        self._read: dict[Identity, Place] = {}  # folders, and files that links led to
+        self._links: deque[tuple[Place, str]] = deque()  # to be followed at the end
+        self._linked_often: dict[Identity, list[str]] = {}  # the paths of each file with several hard links
         self._files: dict[Place, list[File]] = {}
 
     def files(self, folders: dict[Place, str]) -> dict[Place, list[File]]:
-        """The pictures of each class in the order of their paths; none where it has none.
+        """The pictures of each class, sorted by path; a class may have none.
 
         Raises:
           UserError: a folder or a file cannot be read.
@@ -82,11 +82,11 @@ class Walk:
         return {place: self._files.get(place, []) for place in folders if place in real or place in linked}
 
     def files_of_several_names(self) -> list[list[str]]:
-        """Hard links among the pictures: the names of each file that has more than one."""
+        """For each picture with several hard links among the classes, its paths."""
         return [names for names in self._linked_often.values() if len(names) > 1]
 
     def _is_new(self, place: Place, path: str) -> bool:
-        """Whether what a link leads to belongs to nobody yet; it is the place's from now on."""
+        """Whether the target of a link belongs to no place yet; it belongs to `place` from now on."""
         there = identity(path)
         if there in self._above:
             self._tally.leave(ABOVE, path)
@@ -98,7 +98,7 @@ class Walk:
         return False
 
     def _walk(self, place: Place, top: str) -> None:
-        """Takes the pictures of a folder and of those in it, and notes the links."""
+        """Takes the pictures in a folder and below it, and notes the links."""
         folders = [top]
         while folders:
             for entry in entries(folders.pop()):
@@ -110,7 +110,7 @@ class Walk:
                     there = identity(entry.path)
                     if self._read.setdefault(there, place) is place and there not in self._above:
                         folders.append(entry.path)
-                    else:  # on the way of a link, or mounted twice
+                    else:  # a link to a folder below it was followed, or it is mounted twice
                         self._tally.leave(AGAIN if self._read[there] == place else OTHER, entry.path)
                 else:
                     self._take(place, entry.path, entry.stat(follow_symlinks=False))
@@ -130,7 +130,7 @@ class Walk:
             status = os.stat(path)
             around = identity(os.path.dirname(os.path.realpath(path)))
         except OSError:
-            if path.lower().endswith(SUFFIXES):  # a picture that was given, and which preparing rejects as unreadable
+            if path.lower().endswith(SUFFIXES):  # preparing will reject it as unreadable
                 self._tally.take()
                 self._files.setdefault(place, []).append(File(path, 0))
             else:
@@ -138,7 +138,7 @@ class Walk:
             return
         there = (status.st_dev, status.st_ino)
         name = os.path.basename(os.path.realpath(path))
-        taken = is_picture(name) and not is_litter(name)  # where it lies, if that is a folder that is read
+        taken = is_picture(name) and not is_litter(name)  # with the folder it lies in, if that folder is read
         owner = self._read.get(there) or (self._read.get(around) if taken else None)
         if owner and stat.S_ISREG(status.st_mode):
             self._tally.leave(AGAIN if owner == place else OTHER, path)
@@ -148,12 +148,12 @@ class Walk:
 
 
 def file_of(path: str, status: os.stat_result) -> File:
-    """The file there, which its status is of."""
+    """The file at `path`, which has this status."""
     return File(path, status.st_size, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
 
 
 def identity(path: str | Path) -> Identity:
-    """Of what is there, links followed. Raises OSError."""
+    """The identity of a file or folder, after links. Raises OSError."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
 

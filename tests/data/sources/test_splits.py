@@ -23,7 +23,7 @@ from tests.data.prepared.test_listing import opened, touch
         (("TrainingData/a/0.jpg", "TestData/a/0.jpg"), "look like splits"),
         (("trainval/a/0.jpg", "tests/a/0.jpg"), "look like splits"),
         (("a/train/0.jpg", "a/val/0.jpg", "a/extra/0.jpg", "b/0.jpg"), "splits in a class's folder"),
-        (("train/0.jpg", "val/0.jpg"), "train' has its pictures beside one another"),
+        (("train/0.jpg", "val/0.jpg"), "train' has its pictures in one flat folder"),
         (("Cat/0.jpg", "Dog/0.jpg", "val/cat/0.jpg", "val/dog/0.jpg"), "a folder for validation, val, and none"),
         (("cat/0.jpg", "dog/0.jpg", "val/0.jpg"), "a folder for validation, val, and none"),
         (("cat/0.jpg", "dog/0.jpg", "test/0.jpg"), "if it is a class, give it another name"),

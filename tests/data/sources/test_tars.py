@@ -162,7 +162,7 @@ def test_a_tar_put_behind_another_is_refused_and_not_ignored(tmp_path: Path) -> 
     write_release(tmp_path / "r")
     first, second = sorted((tmp_path / "r").rglob("*.tar"))[:2]
     first.write_bytes(first.read_bytes() + second.read_bytes())
-    with pytest.raises(UserError, match=f"{first.name} is no whole tar .*behind its end there is more"):
+    with pytest.raises(UserError, match=f"{first.name} is no whole tar .*more data follows its end"):
         sources.open_source(data("synset_tars", tmp_path / "r"))
 
 
