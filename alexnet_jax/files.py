@@ -1,4 +1,8 @@
-"""What a mode leaves where --output says: there as a whole, or not at all."""
+"""Files and folders that are there whole or not at all, and the place that --output names.
+
+Whatever is written goes into a hidden file beside its place first, and gets its name by one renaming. So a reader
+finds the old file or the new one, never half a file, also after a kill or on a full disk.
+"""
 
 import os
 import shutil
@@ -9,42 +13,63 @@ from pathlib import Path
 from alexnet_jax.messages import UserError
 
 
+@contextmanager
+def whole(path: Path, *, fsync: bool = False, one_writer: bool = False) -> Iterator[Path]:
+    """Yields the hidden file to write, which gets the name `path` at the end; after an error it is removed.
+
+        with whole(folder / "state.json") as unfinished:
+            unfinished.write_bytes(content)
+
+    Args:
+      path: the file's place; its folder is made if it is missing.
+      fsync: force the bytes to the disk before the renaming, or a power cut may leave an empty file at `path`.
+      one_writer: no two processes write this file at once. The hidden file is then `.NAME`, so that the next write
+        replaces what a killed process left. Otherwise it is `.NAME.PROCESS`.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}" if one_writer else f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
+    try:
+        yield unfinished
+        if fsync:
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes, *, fsync: bool = False, one_writer: bool = False) -> None:
+    """Writes text, in UTF-8, or bytes as `whole` does. Raises OSError."""
+    with whole(path, fsync=fsync, one_writer=one_writer) as unfinished:
+        unfinished.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """The reason why the folder cannot be made or written, or None if it can."""
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not nearest.is_dir():
+        return f"'{nearest}' is a file"
+    return None if os.access(nearest, os.W_OK | os.X_OK) else f"no permission to write in '{nearest}'"
+
+
 def require_free(output: str, overwrite: bool) -> Path:
-    """The place of an output, absolute. Raises UserError if something is there that is not to be replaced."""
+    """The absolute path of --output. Raises UserError if something is there and --overwrite is not given."""
     path = Path(output).expanduser().absolute()
     if os.path.lexists(path) and not overwrite:
         raise UserError(f"--output={output} is there already; name another, or replace it with --overwrite")
     return path
 
 
-def why_not_writable(folder: Path) -> str | None:
-    """Why the folder cannot be made or written, if it cannot."""
-    nearest = next(one for one in (folder, *folder.parents) if one.exists())
-    if not nearest.is_dir():
-        return f"'{nearest}' is a file"
-    return None if os.access(nearest, os.W_OK | os.X_OK) else f"no permission to write in '{nearest}'"
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that is at `path` in the end, as a whole or not at all. Raises OSError."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.touch()
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        if unfinished.parent.is_dir():
-            unfinished.unlink(missing_ok=True)
-
-
 @contextmanager
 def new_file(output: str, overwrite: bool) -> Iterator[Path]:
-    """Where to write a file that is at --output in the end; at an error nothing is left.
+    """Yields the file to write, which is at --output in the end; after an error nothing is left.
 
     Raises:
-      UserError: there is something, or it cannot be written.
+      UserError: --output exists already, or cannot be written.
     """
     path = require_free(output, overwrite)
     if path.is_dir() or output.endswith("/"):
@@ -58,22 +83,24 @@ def new_file(output: str, overwrite: bool) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(output: str, overwrite: bool, is_ours: Callable[[str], bool]) -> Iterator[Path]:
-    """Where to write files that are in the folder --output in the end; at an error nothing is left.
+    """Yields the folder to fill, which is at --output in the end; after an error nothing is left.
 
     Args:
-      is_ours: whether a file of that name is of the kind that is written there; a folder with any other is not
-        replaced, whatever the flags say.
+      is_ours: whether this mode writes a file with this name. A folder that holds any other file is never replaced,
+        not even with --overwrite.
 
     Raises:
-      UserError: there is something, or it cannot be written.
+      UserError: --output exists already, or cannot be written.
     """
     path = require_free(output, overwrite)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         others = [name for name in os.listdir(path) if not is_ours(name)] if os.path.lexists(path) else []
         if others:
-            raise UserError(f"--output={output} holds '{others[0]}', which is not of this mode; name another folder")
+            raise UserError(
+                f"--output={output} holds '{others[0]}', which this mode does not write; name another folder"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         unfinished.mkdir()
     except OSError as error:
         raise unwritable(output, error) from error
@@ -91,7 +118,7 @@ def new_folder(output: str, overwrite: bool, is_ours: Callable[[str], bool]) -> 
 
 
 def unwritable(output: str, error: OSError) -> UserError:
-    """For an output that cannot be written."""
+    """The sentence for an --output that cannot be written."""
     return UserError(
-        f"--output={output} cannot be written ({error.strerror or error}); name a place that can, with room enough"
+        f"--output={output} cannot be written ({error.strerror or error}); name a writable place with enough room"
     )
