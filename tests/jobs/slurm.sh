@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Slurm on this one machine, for test_slurm.py: `slurm.sh start DIR` and `slurm.sh stop DIR`; root, Debian's packages
-# slurm-wlm and munge. All that it writes lies in DIR, its daemons listen on loopback alone, and only they are stopped.
-# The node believes in four CPUs. Two partitions share it, and a job in `urgent` sends one in `main` back to the queue.
+# Runs Slurm on this machine for test_slurm.py: `slurm.sh start DIR` and `slurm.sh stop DIR`. It needs root and Debian's
+# packages slurm-wlm and munge. It writes only into DIR, its daemons listen only on loopback, and it stops no others. The
+# node claims four CPUs. Two partitions share it, and a job in `urgent` sends a job in `main` back to the queue.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 what=${1:?start or stop} dir=$(realpath -m "${2:?a folder}")
@@ -43,13 +43,13 @@ configure() {
 	CONF
 }
 
-ours() { # the number of the daemon $1 that was started here, if it still runs
+ours() { # the process id of the daemon $1 that this script started, if it still runs
 	local pid
 	pid=$(cat "$dir/$1.pid" 2> /dev/null) || return 1
 	grep -qa "$dir" "/proc/$pid/cmdline" 2> /dev/null && echo "$pid"
 }
 
-launch() { # the daemon $1; what it says goes to a file, lest it hold the caller's pipe open
+launch() { # starts the daemon $1; its output goes to a file, so that it does not hold the caller's pipe open
 	"$@" > "$dir/$1.out" 2>&1 < /dev/null || {
 		cat "$dir/$1.out" >&2
 		exit 1

@@ -1,4 +1,4 @@
-"""The files of jobs/: right by the tools of their kinds, and of a program that has their flags."""
+"""The files of jobs/: the tools for their formats accept them, and the program has their flags."""
 
 import re
 import subprocess
@@ -22,11 +22,11 @@ def test_shell_scripts_pass_shellcheck(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_manifest_is_one_by_the_published_schema() -> None:
+def test_the_manifest_agrees_with_the_published_schema() -> None:
     documents = list(yaml.safe_load_all((JOBS / "kubernetes.yaml").read_text()))
-    assert [one["kind"] for one in documents] == ["Service", "Job", "Job"]
-    for one in documents:
-        kubernetes_validate.validate(one, "1.37", strict=True)
+    assert [document["kind"] for document in documents] == ["Service", "Job", "Job"]
+    for document in documents:
+        kubernetes_validate.validate(document, "1.37", strict=True)
     documents[2]["spec"]["complections"] = 4
     with pytest.raises(kubernetes_validate.ValidationError, match="complections"):
         kubernetes_validate.validate(documents[2], "1.37", strict=True)
@@ -44,7 +44,7 @@ def test_the_pods_are_as_many_as_the_processes_and_find_the_first() -> None:
     assert service["spec"]["selector"] == {"job-name": name}
 
 
-def test_every_status_75_starts_again_and_the_data_is_a_step_of_its_own() -> None:
+def test_a_status_of_75_restarts_and_preparing_is_its_own_step() -> None:
     for name in ("slurm.sbatch", "tpu_vm.sh", "kubernetes.yaml"):
         text = (JOBS / name).read_text()
         assert "75" in text, name

@@ -1,4 +1,4 @@
-"""jobs/slurm.sbatch under a real Slurm on this machine: two tasks, a signal, a preemption, a shell of an allocation."""
+"""jobs/slurm.sbatch under a real Slurm on this machine: two tasks, a signal, a preemption, an allocation's shell."""
 
 import json
 import os
@@ -21,26 +21,26 @@ SLURM = Path(__file__).with_name("slurm.sh")
 DAEMONS = ("munged", "slurmctld", "slurmd")
 STEPS = 400
 RUN = (*SMALL, f"--config.train.steps={STEPS}", "--config.train.log_every=1", "--config.train.checkpoint_every=0")
-CPU = ("--nodes=1", "--ntasks=2", "--ntasks-per-node=2", "--gpus-per-node=0")  # in place of the job's own
+CPU = ("--nodes=1", "--ntasks=2", "--ntasks-per-node=2", "--gpus-per-node=0")  # these replace the job's own flags
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 def missing() -> str:
-    """Why there can be no Slurm here; '' where there can."""
+    """Why Slurm cannot run here; '' if it can."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     lacking = [name for name in (*DAEMONS, "sbatch") if shutil.which(name, path=path) is None]
     if lacking:
         return f"{lacking[0]} is not installed (Debian: slurm-wlm, munge)"
-    return "" if os.geteuid() == 0 else "Slurm's daemons are started by root"
+    return "" if os.geteuid() == 0 else "only root can start Slurm's daemons"
 
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Callable[..., str]]:
-    """Runs one of Slurm's commands, and gives what it says."""
+    """A function that runs one of Slurm's commands and returns its output."""
     if why := missing():
         pytest.skip(why)
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    folder.chmod(0o755)  # munged's clients go through it
+    folder.chmod(0o755)  # munged's clients need access
     started = subprocess.run([SLURM, "start", folder], capture_output=True, text=True, timeout=120)
     if started.returncode == 2:
         pytest.skip(started.stderr.strip())
@@ -71,7 +71,7 @@ def until(holds: Callable[[], Any], what: str, seconds: float = 240) -> Any:
 
 
 class Job:
-    """The job of the repository, training digits as two tasks."""
+    """The repository's job, training digits as two tasks."""
 
     def __init__(self, slurm: Callable[..., str], data_dir: Path, folder: Path) -> None:
         self._slurm, self._output, self.workdir = slurm, folder / "job.txt", folder / "run"
@@ -82,26 +82,26 @@ class Job:
 
     @property
     def said(self) -> str:
-        """What its script and its tasks have said so far."""
+        """The output of its script and its tasks so far."""
         return self._output.read_text() if self._output.exists() else ""
 
     @property
     def state(self) -> str:
-        """Slurm's word for it."""
+        """Its state in Slurm's words."""
         return re.findall(r"JobState=(\w+)", self._slurm("scontrol", "show", "job", self.number))[0]
 
     def until_step(self, step: int) -> None:
-        """Waits until the log tells of it."""
+        """Waits until the log has the step."""
         until(lambda: f"step {step}/" in self.said, f"step {step}: {self.said}")
 
     def starts_again(self) -> None:
-        """Waits until it is back in the queue, where Slurm holds it for two minutes, and ends that."""
+        """Waits until it is back in the queue, and releases it, where Slurm would hold it for two minutes."""
         until(lambda: self.state == "PENDING", f"in the queue: {self.state} {self.said}")
-        time.sleep(15)  # what it was started by the first time is not valid any more, and must not be taken for it
+        time.sleep(15)  # until the first start's credential expires; slurmd would take the new one for it
         self._slurm("scontrol", "update", f"JobId={self.number}", "StartTime=now")
 
     def require_went_on_to_the_end(self) -> None:
-        """From where it was stopped, each step once."""
+        """It resumed at the stop and made each step once."""
         until(lambda: self.state == "COMPLETED", f"its end: {self.state} {self.said}")
         stops = re.findall(r"stopped by SIGTERM after step (\d+), which is saved", self.said)
         assert len(stops) == 2 and stops[0] == stops[1], self.said  # both tasks, the same step
