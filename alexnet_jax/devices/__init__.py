@@ -1,1 +1,1 @@
-"""The machines that it runs on."""
+"""The mesh of devices, and many processes as one program."""

@@ -1,7 +1,7 @@
-"""Many processes as one program: how they join, and what they tell each other beside arrays.
+"""Many processes as one program: how they join, and what they tell each other apart from arrays.
 
-Each process runs the same command, and JAX's distributed runtime joins them. A single process has no cluster, and all
-that is asked here is answered for it at once.
+Each process runs the same command, and JAX's distributed runtime joins them. In a single process every function here
+returns at once.
 """
 
 import errno
@@ -21,45 +21,47 @@ from alexnet_jax.devices.launchers import JOIN_SECONDS, Place
 from alexnet_jax.devices.liveness import Watch
 from alexnet_jax.messages import UserError, leave_it_to_another, say, say_error, say_of_the_end
 
-ANSWER_SECONDS = 600  # until each has come to a place that all come to
-PREPARE_SECONDS = 24 * 3600  # until the pictures are prepared: by one process, as long as that lives
-LOSS_SECONDS = 60  # until it is known why an exchange between devices failed
-RUNTIME_SECONDS = 100  # without a sign of life, after which JAX's runtime aborts all; ours says more, and earlier
+ANSWER_SECONDS = 600  # in which all processes must come to the same place
+PREPARE_SECONDS = 24 * 3600  # in which one process must have prepared the pictures
+LOSS_SECONDS = 60  # in which the watch finds out why an exchange between devices failed
+RUNTIME_SECONDS = 100  # without a heartbeat, after which JAX's runtime aborts; our watch is earlier and says more
 Done = TypeVar("Done")
 WORDS_OF_AN_EXCHANGE = ("Gloo", "gloo", "NCCL", "barrier", "oordination", "UNAVAILABLE", "peer")  # in its errors
-WORDS_OF_THE_RUNTIME = "JAX distributed service"  # in what it prints when it aborts
+WORDS_OF_THE_RUNTIME = "JAX distributed service"  # in what JAX's runtime prints when it aborts
 
 
 class _Here:
-    """This process's place, once it has joined."""
+    """This process's place in the cluster, once it has joined."""
 
     place: Place | None = None
     watch: Watch | None = None
-    hosts: Sequence[str] = ()
-    talks = itertools.count()
-    status: int | None = None  # with which it ends, once all are done
+    hosts: Sequence[str] = ()  # of all processes
+    talks = itertools.count()  # numbers the exchanges of texts, in the same order on all processes
+    status: int | None = None  # the exit status, once all processes are done
 
 
 def index() -> int:
-    """This process's number; 0 of a single one."""
+    """This process's number; 0 for a single process."""
     return _Here.place.process if _Here.place else 0
 
 
 def count() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return _Here.place.processes if _Here.place else 1
 
 
 def share_of_this_host() -> float:
-    """Of all processes, those on this one's host."""
+    """The fraction of the processes that run on this process's host."""
     return list(_Here.hosts).count(_Here.hosts[index()]) / count() if _Here.hosts else 1.0
 
 
 def join(place: Place) -> None:
-    """Joins the others; before any device is asked for. On CPUs each has one, unless JAX_NUM_CPU_DEVICES is set.
+    """Joins the other processes; must come before anything that uses a device.
+
+    On CPUs each process has one device, unless JAX_NUM_CPU_DEVICES is set.
 
     Raises:
-      UserError: the coordinator's address cannot be had or does not answer, or others do not come, in time.
+      UserError: process 0 cannot listen at the coordinator's address, or does not answer there in time.
     """
     import jax
 
@@ -72,7 +74,7 @@ def join(place: Place) -> None:
     if place.process:
         leave_it_to_another()
     say(f"process 0 of {place.processes}, at {place.coordinator}: waiting for the others, {JOIN_SECONDS} s at most")
-    # What is done at a SIGTERM is the program's own business, and a handler of JAX's would take its place.
+    # JAX's handler of SIGTERM would replace the program's own.
     jax.config.update("jax_enable_preemption_service", False)
     if jax.config.values["jax_num_cpu_devices"] == -1:
         jax.config.update("jax_num_cpu_devices", 1)
@@ -82,7 +84,7 @@ def join(place: Place) -> None:
         place.processes,
         place.process,
         local_device_ids=list(place.devices) if place.devices else None,
-        cluster_detection_method="deactivate",  # they were asked already
+        cluster_detection_method="deactivate",  # launchers.py has asked the launcher
         initialization_timeout=JOIN_SECONDS,
         coordinator_bind_address=bound,
         heartbeat_timeout_seconds=RUNTIME_SECONDS,
@@ -94,7 +96,7 @@ def join(place: Place) -> None:
 
 
 def _client() -> Any:
-    """JAX's client of the coordinator's store, which has no public name; Orbax and others take it from here, too."""
+    """JAX's client for the coordinator's key-value store; it has no public name, and Orbax takes it from here too."""
     from jax._src import distributed
 
     return distributed.global_state.client
@@ -106,7 +108,7 @@ def _address(coordinator: str) -> tuple[str, int]:
 
 
 def _await_the_coordinator(place: Place) -> None:
-    """Raises UserError if nothing answers at its address in time: JAX's runtime would abort."""
+    """Raises UserError if nothing answers at the address in time, where JAX's runtime would abort."""
     end, why = time.monotonic() + JOIN_SECONDS, "no answer"
     while time.monotonic() < end:
         try:
@@ -116,8 +118,8 @@ def _await_the_coordinator(place: Place) -> None:
             why = error.strerror or str(error)
             time.sleep(0.2)
     raise UserError(
-        f"process 0, the coordinator, does not answer at {place.coordinator} within {JOIN_SECONDS} s ({why}); see "
-        "whether it runs, and whether this host can reach that address and port"
+        f"process 0, the coordinator, does not answer at {place.coordinator} within {JOIN_SECONDS} s ({why}); check "
+        "that it runs, and that this host can reach that address and port"
     )
 
 
@@ -130,7 +132,7 @@ def _require_free(coordinator: str) -> None:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         if several and str(where[0]).startswith("127."):
             raise UserError(
-                f"'{host}' is {where[0]} on its own host (/etc/hosts), where no other host reaches it; set "
+                f"'{host}' is {where[0]} on its own host (/etc/hosts), which no other host can reach; set "
                 f"JAX_COORDINATOR_BIND_ADDRESS=ADDRESS:{port} in the environment"
             )
         with socket.socket(family) as one:
@@ -138,7 +140,8 @@ def _require_free(coordinator: str) -> None:
             one.bind(where)
     except OSError as error:
         remedy = (
-            "another process listens there, perhaps another process 0: give each its own --process, and another port"
+            "another process listens there, perhaps another process 0: give each process its own --process, or name "
+            "another port"
             if error.errno == errno.EADDRINUSE
             else "name an address of the host of process 0"
         )
@@ -146,14 +149,14 @@ def _require_free(coordinator: str) -> None:
 
 
 def _aborted(printed: str) -> None:
-    """JAX's runtime, or another library, ends this process; `printed` is what it has to say."""
+    """Called when JAX's runtime, or another library, aborts this process after it has printed something."""
     place = _Here.place
     assert place is not None
-    if _Here.status is not None:  # process 0 was gone before this one
+    if _Here.status is not None:  # all is done, and process 0 has ended before this process
         os._exit(_Here.status)
     if WORDS_OF_THE_RUNTIME not in printed:
         say_of_the_end(printed)
-        say_error("a library aborted; its last words stand above")
+        say_error("a library aborted; see its last words above")
     elif _Here.watch is None:
         say_error(_why_not_joined(place, printed))
         os._exit(1)
@@ -165,22 +168,23 @@ def _why_not_joined(place: Place, printed: str) -> str:
     if "DEADLINE_EXCEEDED" in printed and place.process == 0:
         return (
             f"not all {place.processes} processes have come to {place.coordinator} within {JOIN_SECONDS} s; start "
-            f"one with each --process from 0 to {place.processes - 1}, and see what each says"
+            f"one process with each --process from 0 to {place.processes - 1}, and read what each of them says"
         )
     if "incarnation" in printed or "ALREADY_EXISTS" in printed or "ABORTED" in printed:
         return f"two processes have joined as --process={place.process}; give each its own number"
     return (
-        f"process {place.process} could not join the others at {place.coordinator}: process 0 has ended, or two have "
-        f"the same number ({printed.strip().splitlines()[0][:300] if printed.strip() else 'no more is known'})"
+        f"process {place.process} could not join the others at {place.coordinator}: process 0 has ended, or two "
+        f"have the same number ({printed.strip().splitlines()[0][:300] if printed.strip() else 'no more is known'}); "
+        "start all processes again, each with its own --process"
     )
 
 
 def gathered(what: str, text: str, seconds: int = ANSWER_SECONDS) -> list[str]:
-    """Every process's text, by number; all must come here, in the same order of such calls.
+    """The texts of all processes, by number; all processes must make the same such calls in the same order.
 
     Args:
-      what: is asked, for the message where one does not come.
-      seconds: until it is an error that one has not.
+      what: the processes do here, for the message if one does not come.
+      seconds: after which it is an error that a process has not come.
     """
     if _Here.place is None:
         return [text]
@@ -200,7 +204,7 @@ def barrier(what: str, seconds: int = ANSWER_SECONDS) -> None:
 
 
 def from_process(process: int, what: str, text: str = "", seconds: int = ANSWER_SECONDS) -> str:
-    """What that process says; all must come here, and its own text counts."""
+    """The text that `process` gives; all processes must call this, and the other texts do not count."""
     if _Here.place is None:
         return text
     key = f"talk/{next(_Here.talks)}"
@@ -220,22 +224,22 @@ def _awaited(key: str, process: int, what: str, seconds: int) -> str:
         host = f" on {_Here.hosts[process]}" if _Here.hosts else ""
         raise UserError(
             f"process {process}{host} has not come within {seconds} s to where the others wait for it ({what}); "
-            "see what it says, and start all again"
+            "read what it says, and start all processes again"
         ) from error
 
 
 def one_first(shared: bool, what: str, work: Callable[[], Done]) -> Done:
-    """What `work` returns, done by one process of all, or by one on each host, and only then by the others.
+    """Calls `work` in one process, or in one on each host, and then in the others; returns its result.
 
     Args:
-      shared: whether the hosts share what it leaves on disk, so that it is done once.
-      what: it does, as in "prepares the pictures".
+      shared: whether the hosts share the disk that `work` writes to; then one process of all comes first.
+      what: `work` does, as in "prepares the pictures", for messages.
     """
     if _Here.place is None:
         return work()
     leader = 0 if shared else list(_Here.hosts).index(_Here.hosts[index()])
     key = f"talk/{next(_Here.talks)}"
-    say(f"process 0 {what}, if need be; the others wait for it, {PREPARE_SECONDS // 3600} hours at most")
+    say(f"process 0 {what} if needed; the others wait for it, {PREPARE_SECONDS // 3600} hours at most")
     if leader == index():
         done = work()
         _client().key_value_set(f"{key}/{leader}", "")
@@ -245,23 +249,23 @@ def one_first(shared: bool, what: str, work: Callable[[], Done]) -> Done:
 
 
 def require_alike(values: Mapping[str, str]) -> None:
-    """Raises UserError, on every process, with the first difference between one's values and those of process 0.
+    """Raises UserError, on every process, if a process has other values than process 0; names the first difference.
 
     Args:
-      values: by what they are, as in "config.train.seed".
+      values: by their names, such as "config.train.seed".
     """
     if _Here.place is None:
         return
-    digests = gathered("compares what all must have alike", _digest(values))
+    digests = gathered("compares what must be equal on all processes", _digest(values))
     unlike = [process for process, digest in enumerate(digests) if digest != digests[0]]
     if not unlike:
         return
-    theirs = json.loads(from_process(unlike[0], "says what it has", json.dumps(values)))
-    ours = json.loads(from_process(0, "says what it has", json.dumps(values)))
+    theirs = json.loads(from_process(unlike[0], "tells its values", json.dumps(values)))
+    ours = json.loads(from_process(0, "tells its values", json.dumps(values)))
     name = min(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     raise UserError(
-        f"{name} is {theirs.get(name, 'not there')} in process {unlike[0]} on {_Here.hosts[unlike[0]]} and "
-        f"{ours.get(name, 'not there')} in process 0 on {_Here.hosts[0]}; start all processes with the same command, "
+        f"{name} is {theirs.get(name, 'absent')} in process {unlike[0]} on {_Here.hosts[unlike[0]]} and "
+        f"{ours.get(name, 'absent')} in process 0 on {_Here.hosts[0]}; start all processes with the same command, "
         "program and data"
     )
 
@@ -271,12 +275,12 @@ def _digest(values: Mapping[str, str]) -> str:
 
 
 def put(key: str, text: str) -> None:
-    """Leaves a text in the store, in place of what the key had."""
+    """Puts a text into the store, in place of an earlier one with the same key."""
     _client().key_value_set(key, text, True)
 
 
 def got(folder: str) -> dict[str, str]:
-    """What has been left under the folder's keys, by the last part of each."""
+    """The texts in a folder of the store, by the last part of their keys."""
     return {key.rpartition("/")[2]: text for key, text in _client().key_value_dir_get(f"{folder}/")}
 
 
@@ -287,10 +291,10 @@ def stands_at(step: int, steady: bool) -> None:
 
 
 def end(status: int = 0) -> None:
-    """All is done here: waits for the others, and leaves the cluster; process 0, which holds it together, last.
+    """Waits until all processes are done, and leaves the cluster; process 0, which holds it together, comes last.
 
     Args:
-      status: with which the program is about to end.
+      status: the program's exit status.
     """
     if _Here.watch is None:
         return
@@ -305,20 +309,24 @@ def end(status: int = 0) -> None:
 
 
 def fail(sentence: str) -> None:
-    """Ends the process with status 1, if it is one of many: its failure, which was said, becomes theirs."""
+    """Ends the process with status 1, if it is one of many, after the others know why.
+
+    Args:
+      sentence: was printed here already.
+    """
     if _Here.watch:
         _Here.watch.leave(sentence)
 
 
 def is_of_another(error: Exception) -> bool:
-    """Whether the error is likely to be that another process has ended, of which the exchange with it fails."""
+    """Whether the error is likely to come from an exchange with a process that has ended."""
     return _Here.place is not None and any(word in str(error) for word in WORDS_OF_AN_EXCHANGE)
 
 
 def fail_by(error: Exception) -> None:
-    """Ends the process, one of many, by an error that nobody expected: its own, or an exchange that failed.
+    """Ends the process, one of many, after an unexpected error: its own, or a failed exchange between devices.
 
-    An exchange between devices fails when another process has ended. The watch soon knows which, and ends this one.
+    An exchange fails when another process has ended. The watch soon finds out which, and then ends this process.
     """
     if is_of_another(error):
         time.sleep(LOSS_SECONDS)

@@ -1,6 +1,6 @@
-"""Which process of how many this one is: by the command line's flags, or by what a cluster's launcher has left.
+"""This process's place in a cluster: from the command line's flags, or from the launcher's environment variables.
 
-Slurm, Open MPI, a Cloud TPU pod and Kubernetes each tell a process that they start; JAX knows where to look.
+Slurm, Open MPI, a Cloud TPU pod and Kubernetes tell each process that they start its place; JAX knows where to look.
 """
 
 import os
@@ -12,22 +12,22 @@ from typing import Any
 
 from alexnet_jax.messages import UserError, say
 
-JOIN_SECONDS = 300  # until all have come: hosts of a cluster start minutes apart
-OF_LAUNCHERS = ("SLURM_JOB_ID", "OMPI_COMM_WORLD_SIZE", "KUBERNETES_SERVICE_HOST")  # variables; TPUs have libtpu
+JOIN_SECONDS = 300  # in which all processes must have come; hosts of a cluster start minutes apart
+LAUNCHERS = ("SLURM_JOB_ID", "OMPI_COMM_WORLD_SIZE", "KUBERNETES_SERVICE_HOST")  # their variables; TPUs have libtpu
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which process of how many."""
+    """A process's place in a cluster."""
 
-    process: int
-    processes: int
-    coordinator: str  # HOST:PORT
-    devices: tuple[int, ...] | None = None  # numbers of the GPUs that are this process's; None: all that it sees
+    process: int  # its number, from 0
+    processes: int  # how many there are
+    coordinator: str  # HOST:PORT of process 0
+    devices: tuple[int, ...] | None = None  # the numbers of the process's GPUs; None: all visible devices
 
 
 def of_flags(coordinator: str | None, processes: int | None, process: int | None) -> Place | None:
-    """The place that the command line names; None where it names none. Raises UserError if it names half of one."""
+    """The place that the flags name, or None for a single process. Raises UserError if a flag is missing or wrong."""
     given = {"--coordinator": coordinator, "--processes": processes, "--process": process}
     missing = [flag for flag, value in given.items() if value is None]
     if coordinator is None or processes is None or process is None:
@@ -49,13 +49,13 @@ def of_flags(coordinator: str | None, processes: int | None, process: int | None
 
 
 def found(environment: Mapping[str, str]) -> Place | None:
-    """The place that a cluster's launcher has given this process; None for a single one.
+    """The place that a cluster's launcher has given this process, or None for a single process.
 
-    A shell inside an allocation has some of a launcher's variables: it is a single process, which is said.
+    A shell inside an allocation has some of a launcher's variables: it is a single process, and a message says so.
     """
-    if not any(name in environment for name in OF_LAUNCHERS) and find_spec("libtpu") is None:
+    if not any(name in environment for name in LAUNCHERS) and find_spec("libtpu") is None:
         return None
-    # JAX's own finders: what they read is the launchers' business, and nothing public asks them before joining.
+    # JAX's own finders know what each launcher sets; nothing public calls them before joining.
     from jax._src import clusters
 
     if "SLURM_JOB_ID" in environment:
@@ -65,7 +65,7 @@ def found(environment: Mapping[str, str]) -> Place | None:
             local = int(environment.get("OMPI_COMM_WORLD_LOCAL_RANK", 0))
             beside = int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", 1))
             return _asked(clusters.OmpiCluster, devices_of(environment, local, beside))
-        _say_alone("Open MPI's", "it does not say where the first one is")
+        _say_alone("Open MPI's", "it does not say where the first process is")
         return None
     if "KUBERNETES_SERVICE_HOST" in environment:
         if "JOB_COMPLETION_INDEX" not in environment:
@@ -107,7 +107,7 @@ def _of_slurm(environment: Mapping[str, str], finder: Any) -> Place | None:
 
 
 def _tasks_on_this_node(environment: Mapping[str, str]) -> int:
-    """Of Slurm's form 4(x2),3: four on each of the first two nodes, three on the third."""
+    """Reads Slurm's form 4(x2),3: four tasks on each of the first two nodes, three on the third."""
     node = int(environment.get("SLURM_NODEID", 0))
     for part in environment.get("SLURM_STEP_TASKS_PER_NODE", "1").split(","):
         if match := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part):
@@ -118,16 +118,15 @@ def _tasks_on_this_node(environment: Mapping[str, str]) -> int:
 
 
 def devices_of(environment: Mapping[str, str], local: int, beside: int) -> tuple[int, ...] | None:
-    """Which of the GPUs that CUDA_VISIBLE_DEVICES shows are this process's; None: all that it sees.
+    """This process's GPUs among those in CUDA_VISIBLE_DEVICES, numbered from 0; None: all visible devices.
 
-    A launcher that gives each task its own shows it no others. Where all tasks of a host are shown all of them, each
-    takes its share.
+    Some launchers show each task only its own GPUs. Where all tasks of a host see all GPUs, each task takes its share.
 
     Args:
       local: this process's number on its host.
-      beside: how many there are on it.
+      beside: the number of processes on the host.
     """
-    shown = [one for one in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    shown = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     own = any(environment.get(name) for name in ("SLURM_GPUS_PER_TASK", "SLURM_TRES_PER_TASK", "SLURM_GPU_BIND"))
     if not shown or beside == 1 or own or len(shown) % beside:
         return tuple(range(len(shown))) or None
@@ -146,6 +145,6 @@ def _asked(finder: Any, devices: tuple[int, ...] | None) -> Place | None:
 
 def _say_alone(whose: str, reason: str) -> None:
     say(
-        f"this process starts alone, though it is in one of {whose} jobs ({reason}); start it by the launcher, or "
-        "with --coordinator, --processes and --process, to have it join others"
+        f"this process starts alone, though it is in one of {whose} jobs ({reason}); to join other processes, start "
+        "it with the launcher, or with --coordinator, --processes and --process"
     )

@@ -1,7 +1,7 @@
-"""Whether the other processes of a cluster are alive: nobody waits for one that was killed, hangs or has failed.
+"""Finds out whether the other processes of a cluster are alive, so that none waits for a process that is gone.
 
-Each process says every two seconds that it lives, and where it stands, in the coordinator's store of keys and values.
-Process 0 reads them all and writes the verdict, the one sentence by which all end.
+Every two seconds each process writes a heartbeat and its place into the coordinator's key-value store. Process 0 reads
+them all; if a process was killed, hangs or has failed, process 0 writes the verdict, the sentence with which all end.
 """
 
 import json
@@ -15,58 +15,58 @@ from typing import Any
 from alexnet_jax.messages import say_error
 
 BEAT = 2.0  # seconds
-SILENT = 35.0  # seconds without a sign of life, after which a process counts as dead; libraries may hold Python up
-HUNG = 40.0  # seconds in which the others wait for a process that lives, between two steps of training
-AT_WORK = 1800.0  # likewise, where it compiles, reports, validates or saves: on a slow disk that may take long
-PARTING = 10.0  # seconds that whoever ends first waits until the others have heard of it
+SILENT = 35.0  # seconds without a heartbeat, after which a process counts as dead; libraries may block Python for long
+HUNG = 40.0  # seconds that the others wait for a process between two training steps, before it counts as hanging
+AT_WORK = 1800.0  # the same while it compiles, reports, validates or saves, which may take long on a slow disk
+PARTING = 10.0  # seconds that a process which ends waits until the others know
 
 
 @dataclass
 class Seen:
-    """The last sign of life of a process."""
+    """The last heartbeat of a process."""
 
     text: str = ""
     heard: float = 0.0  # by this process's clock
-    at: int = -1
-    moved: float = 0.0  # likewise, when `at` became what it is
+    at: int = -1  # the number of the place where it stands
+    moved: float = 0.0  # when it came to this place, by this process's clock
     step: int = 0
     steady: bool = False
 
 
 class Watch:
-    """One process's eye on the others, in threads of its own, from joining to the end."""
+    """Watches the other processes from threads of its own."""
 
     def __init__(self, client: Any, process: int, hosts: list[str]) -> None:
-        """Begins to watch.
+        """Starts to watch.
 
         Args:
           client: of JAX's distributed runtime.
-          hosts: of each process, by number.
+          hosts: the host of each process, by number.
         """
         self._client, self._process, self._hosts = client, process, hosts
         self._step, self._at, self._steady = 0, 0, False
         now = time.monotonic()
         self._seen = [Seen(heard=now, moved=now) for _ in hosts]
-        self._over = threading.Event()  # all is done, or this process has failed: nothing is to be judged any more
+        self._over = threading.Event()  # all is done, or this process has failed: no verdict is needed any more
         self._verdict, self._closed = threading.Event(), threading.Event()
         self._ending = threading.Lock()
-        self._answered = now  # when the coordinator last did
+        self._answered = now  # when the coordinator's store last answered
         works = (self._beat, self._listen_for_the_coordinator)
         self._threads = [threading.Thread(target=work, name=work.__name__, daemon=True) for work in works]
         for thread in self._threads:
             thread.start()
 
     def stands_at(self, step: int, steady: bool) -> None:
-        """The main thread is at a place that all processes pass.
+        """Called by the main thread at every place that all processes pass in the same order.
 
         Args:
-          step: of training.
-          steady: whether the next place is near for all: no program is compiled, nothing is written on the way.
+          step: updates done.
+          steady: whether all processes are near the next place: nothing is compiled, written or validated before it.
         """
         self._step, self._at, self._steady = step, self._at + 1, steady
 
     def leave(self, sentence: str) -> None:
-        """Ends the process, status 1, after its failure has become the others'. It was said here already."""
+        """Ends the process with status 1 after the others know its failure, which was printed here already."""
         self._over.set()
         try:
             if self._process == 0:
@@ -74,19 +74,19 @@ class Watch:
             else:
                 self._client.key_value_set(f"ended/{self._process}", sentence)
                 self._verdict.wait(PARTING)
-        except Exception:  # the store is gone, and with it the others
+        except Exception:  # the store is gone, and so are the other processes
             pass
         _end()
 
     def close(self) -> None:
-        """All processes are done."""
+        """Stops watching; all processes are done."""
         self._over.set()
         self._closed.set()
         for thread in self._threads:
             thread.join(SILENT)
 
     def lost(self, process: int) -> None:
-        """Ends this process, as that one is dead or hangs; without a word, where it was about to end anyway."""
+        """Ends this process because another one is dead; silently if this one was about to end anyway."""
         self._conclude(self._sentence_of_the_dead(process, "does not answer"))
         _end()
 
@@ -112,38 +112,38 @@ class Watch:
                 else:
                     self._look()
                 self._answered = time.monotonic()
-            except Exception:  # the store does not answer: see _listen_for_the_coordinator
+            except Exception:  # the store does not answer; see _listen_for_the_coordinator
                 pass
             self._closed.wait(BEAT)
 
     def _judge(self) -> None:
-        """Of process 0: who is dead, hangs or has failed."""
+        """In process 0: finds a process that is dead, hangs or has failed."""
         for key, text in self._client.key_value_dir_get("beat/"):
             self._note(int(key.rpartition("/")[2]), text)
         if self._over.is_set():
             return
         for key, sentence in self._client.key_value_dir_get("ended/"):
             self._conclude(self._named(int(key.rpartition("/")[2]), sentence))
-        now, furthest = time.monotonic(), max(one.at for one in self._seen)
-        for process, one in enumerate(self._seen[1:], 1):
-            self._conclude_if_silent(process, now - one.heard)
-        for process, one in enumerate(self._seen):
-            if one.at < furthest and now - one.moved > (HUNG if one.steady else AT_WORK):
-                how = f"hangs: the others have waited for it for {now - one.moved:.0f} s"
+        now, furthest = time.monotonic(), max(seen.at for seen in self._seen)
+        for process, seen in enumerate(self._seen[1:], 1):
+            self._conclude_if_silent(process, now - seen.heard)
+        for process, seen in enumerate(self._seen):
+            if seen.at < furthest and now - seen.moved > (HUNG if seen.steady else AT_WORK):
+                how = f"hangs: the others have waited for it for {now - seen.moved:.0f} s"
                 self._conclude(self._sentence_of_the_dead(process, how))
 
     def _note(self, process: int, text: str) -> None:
-        one, now = self._seen[process], time.monotonic()
-        if text == one.text:
+        seen, now = self._seen[process], time.monotonic()
+        if text == seen.text:
             return
         found = json.loads(text)
-        if found["at"] != one.at:
-            one.moved = now
-        one.text, one.heard, one.at = text, now, found["at"]
-        one.step, one.steady = found["step"], found["steady"]
+        if found["at"] != seen.at:
+            seen.moved = now
+        seen.text, seen.heard, seen.at = text, now, found["at"]
+        seen.step, seen.steady = found["step"], found["steady"]
 
     def _look(self) -> None:
-        """Of all others: the verdict, and where process 0 stands."""
+        """In the other processes: reads the verdict, and where process 0 stands."""
         for _, text in self._client.key_value_dir_get("first/"):
             self._note(0, text)
         if verdict := self._client.key_value_dir_get("verdict/"):
@@ -151,7 +151,7 @@ class Watch:
             self._conclude(verdict[0][1])
 
     def _listen_for_the_coordinator(self) -> None:
-        """A thread beside the other, which may wait for an answer that never comes."""
+        """In a thread of its own: `_beat` may wait for an answer that never comes."""
         while self._process and not self._closed.wait(BEAT):
             self._conclude_if_silent(0, time.monotonic() - min(self._answered, self._seen[0].heard))
 
@@ -161,10 +161,10 @@ class Watch:
             self._conclude(self._sentence_of_the_dead(process, how), deaf=1)
 
     def _conclude(self, sentence: str, deaf: int = 0) -> None:
-        """Says the sentence and ends the process; process 0 tells the others first.
+        """Prints the sentence and ends the process; process 0 tells the others first.
 
         Args:
-          deaf: how many of these will not hear it.
+          deaf: how many of the others cannot answer any more.
         """
         with self._ending:
             if self._over.is_set():
@@ -183,7 +183,7 @@ class Watch:
 
 
 def _end() -> None:
-    """At once: the main thread may wait for one that never answers."""
+    """Ends the process at once: the main thread may be waiting for a process that never answers."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(1)

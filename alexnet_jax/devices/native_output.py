@@ -1,4 +1,10 @@
-"""Libraries that are written in C++: what they print, and that they end the process when they lose the others."""
+"""What C++ libraries print, and what happens when they abort the process.
+
+When the process that holds a cluster together is gone, JAX's runtime prints a page of addresses and aborts. Python code
+cannot run before that: a handler of Python's waits for the main thread, which waits for another process; and the
+runtime's own `missed_heartbeat_callback` fails with std::bad_cast in jaxlib 0.10. So a C signal handler runs Python in
+the thread that aborts.
+"""
 
 import ctypes
 import os
@@ -8,23 +14,22 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-TAIL = 8000  # characters of what a library printed last
+TAIL = 8000  # bytes at the end of the libraries' output
 
 
 class _Kept:
-    """What must live as long as the process: C calls it."""
+    """Must live as long as the process: C calls the handler."""
 
     handler: Any = None
 
 
 def keep_apart(on_abort: Callable[[str], None]) -> None:
-    """From now on only Python prints; and where a library aborts, `on_abort` is called in its stead.
+    """Hides what libraries print, and calls `on_abort` when a library aborts. To be called once.
 
-    JAX's runtime aborts with a page of addresses when the process that holds a cluster together is gone, and lets no
-    Python hear of it before. What libraries print goes to a file without a name. To be called once.
+    From now on only Python prints; the libraries' output goes to a file without a name.
 
     Args:
-      on_abort: gets the end of what was printed, in the thread that aborts; the process ends when it returns.
+      on_abort: gets the end of the libraries' output, in the thread that aborts; the process ends when it returns.
     """
     printed = tempfile.TemporaryFile("w+b")
     for name, number in (("stdout", 1), ("stderr", 2)):
@@ -41,6 +46,5 @@ def keep_apart(on_abort: Callable[[str], None]) -> None:
         finally:
             os._exit(128 + signal.SIGABRT)
 
-    # Of C's own: a handler of Python's is called too late, by a main thread that may wait for another process.
     _Kept.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
     ctypes.CDLL(None).signal(signal.SIGABRT, _Kept.handler)

@@ -1,18 +1,18 @@
-"""What a machine's processor can do that decides how XLA is to compile for it."""
+"""What the machine's processor can do, as far as XLA's options depend on it."""
 
 import re
 from functools import lru_cache
 from pathlib import Path
 
-TOLD = Path("/proc/cpuinfo")  # Linux's; elsewhere nothing is known
-OF_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+CPUINFO = Path("/proc/cpuinfo")  # Linux only; elsewhere nothing is known
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 @lru_cache
 def multiplies_bfloat16() -> bool:
-    """Whether it has instructions for products of bfloat16: AVX512-BF16 or AMX."""
+    """Whether the processor has instructions for bfloat16 products: AVX512-BF16 or AMX."""
     try:
-        flags = re.search(r"^flags\s*:(.*)$", TOLD.read_text(), re.MULTILINE)
+        flags = re.search(r"^flags\s*:(.*)$", CPUINFO.read_text(), re.MULTILINE)
     except OSError:
         return False
-    return bool(flags and OF_BFLOAT16 & set(flags[1].split()))
+    return bool(flags and BFLOAT16_FLAGS & set(flags[1].split()))

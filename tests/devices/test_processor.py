@@ -36,7 +36,7 @@ NARROW = architecture.alexnet(  # without dropout, whose draws depend on the typ
 def test_whether_the_processor_has_products_of_bfloat16(
     told: str, has: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor, "TOLD", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     for text, expected in ((None, False), (told, has)):  # first as where there is no such file
         if text:
             (tmp_path / "cpuinfo").write_text(text)
