@@ -1,4 +1,4 @@
-"""The benchmark of the step, small: what it needs, what it refuses, what it says."""
+"""The benchmarks at small size: requirements, refused flags, results and tables."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def test_the_step_is_measured_without_tensorflow_and_ml_collections() -> None:
     ("flags", "words"),
     [(("--mesh=1x3",), ("--mesh=1x3", "1x2")), (("--mesh=2x1", "--batch=3"), ("--batch=3", "multiple of 2"))],
 )
-def test_a_flag_that_cannot_be_is_one_sentence(flags: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_an_invalid_flag_is_refused_in_one_sentence(flags: tuple[str, ...], words: tuple[str, ...]) -> None:
     done = measure(*flags)
     assert done.returncode == 2 and not done.stdout
     assert "Traceback" not in done.stderr

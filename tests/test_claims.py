@@ -1,4 +1,4 @@
-"""The benchmark of the paper's claims: what it makes of numbers, and, slowly, a few steps of all of it."""
+"""The benchmark of the paper's claims: its tables, and, slowly, a few steps of every run."""
 
 import gzip
 import json
@@ -93,7 +93,7 @@ def claim(manual_dir: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         f"--folder={folder}",
         "--quick",
     ]
-    environment = {**environment_of_a_user(), "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # which compiles sooner
+    environment = {**environment_of_a_user(), "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # compiles faster
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 

@@ -1,4 +1,4 @@
-"""A run's weights in other programs compute what the run does, and come back to the bit."""
+"""Exported weights compute the same in other programs as in the run, and come back bit for bit."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from tests.weights.networks import exported, imported, narrow, parameters, proba
 
 
 def same(one: Path, other: Path) -> None:
-    """The weights of two runs, to the bit."""
+    """Requires that two runs have the same weights, bit for bit."""
     ours, theirs = parameters(one), parameters(other)
     assert ours.keys() == theirs.keys()
     for layer in ours:
@@ -35,7 +35,7 @@ def same_preprocessing(one: Path, other: Path) -> None:
     assert np.array_equal(ours.rgb_covariance, theirs.rgb_covariance)
 
 
-PAPER: dict[str, Any] = {"side": 72, "crop": 64}  # 15, 7, 3 and 1 positions, and all windows of pooling whole
+PAPER: dict[str, Any] = {"side": 72, "crop": 64}  # 15, 7, 3 and 1 positions; no pooling window reaches over the edge
 
 
 def of_2012(variant: str = "", crop: int = 64) -> ConfigDict:
@@ -48,7 +48,8 @@ def of_2012(variant: str = "", crop: int = 64) -> ConfigDict:
 CONFIGS = {
     "paper": lambda: narrow(**PAPER),
     "source": of_2012,  # normalises before it activates, and within maps
-    "source without overlap": lambda: of_2012("nonoverlapping_pooling", 96),  # a last window of pooling hangs over
+    # The last pooling window reaches over the edge.
+    "source without overlap": lambda: of_2012("nonoverlapping_pooling", 96),
     "caffe": lambda: narrow("caffe"),
     "caffenet": lambda: narrow("caffenet"),
     "torchvision": lambda: narrow("torchvision", 72, 63),
@@ -93,7 +94,7 @@ def test_a_caffemodel_gives_the_same_probabilities_in_opencv_and_comes_back_to_t
         ),
     ],
 )
-def test_what_caffe_has_no_words_for_is_refused_with_what_it_lacks(tmp_path: Path, config: Any, said: str) -> None:
+def test_a_network_that_caffe_cannot_express_is_refused(tmp_path: Path, config: Any, said: str) -> None:
     run = random_run(config(), tmp_path / "run")
     with pytest.raises(UserError, match=said):
         exported(run, format="caffe", weights=str(tmp_path / "net.caffemodel"))
@@ -146,7 +147,7 @@ def test_a_state_dict_computes_the_same_in_numpy_and_comes_back_to_the_bit(tmp_p
     logits = maps_first(recipe.architecture, layers, cut)
     theirs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     agree(probabilities(run, pictures), theirs)
-    config.data.mean_rgb = config.data.mean_rgb or (1.0, 2.0, 3.0)  # a state dict says none
+    config.data.mean_rgb = config.data.mean_rgb or (1.0, 2.0, 3.0)  # a state dict has no mean
     imported(config, tmp_path / "again", format="torchvision", weights=str(file))
     same(run, tmp_path / "again")
 

@@ -1,4 +1,4 @@
-"""The module of PyTorch in docs/weights.md, with an exported state dict in it, gives the run's logits."""
+"""The PyTorch module in docs/weights.md gives the run's logits with an exported state dict."""
 
 import re
 from pathlib import Path
@@ -33,15 +33,15 @@ CHANGES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def module_of_the_document() -> str:
+def documented_module() -> str:
     (code,) = re.findall(
         r"^class AlexNet\(nn\.Module\):\n(?:(?: .*)?\n)+", (ROOT / "docs" / "weights.md").read_text(), re.M
     )
     return code
 
 
-def test_the_lines_that_differ_are_the_document_s() -> None:
-    code, text = module_of_the_document(), (ROOT / "docs" / "weights.md").read_text()
+def test_the_documented_replacements_fit_the_module() -> None:
+    code, text = documented_module(), (ROOT / "docs" / "weights.md").read_text()
     for changes in CHANGES.values():
         changed = code
         for before, after in changes:
@@ -52,7 +52,7 @@ def test_the_lines_that_differ_are_the_document_s() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", CHANGES)
-def test_the_module_of_the_document_gives_the_same_logits(tmp_path: Path, variant: str) -> None:
+def test_the_documented_module_gives_the_same_logits(tmp_path: Path, variant: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     import safetensors.torch
 
@@ -60,7 +60,7 @@ def test_the_module_of_the_document_gives_the_same_logits(tmp_path: Path, varian
     config.model.classes = 1000
     run = random_run(config, tmp_path / "run")
     exported(run, format="torch", weights=str(tmp_path / "net.safetensors"))
-    code = module_of_the_document()
+    code = documented_module()
     for before, after in CHANGES[variant]:
         code = code.replace(before, after)
     names: dict[str, Any] = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}

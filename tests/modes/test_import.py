@@ -1,4 +1,4 @@
-"""Weights of Caffe and torchvision become runs that compute what OpenCV and NumPy do."""
+"""Runs imported from Caffe and torchvision compute the same as OpenCV and NumPy."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.weights.networks import CROP, SIDE, imported, narrow, probabilities, 
 
 
 def of_opencv(file: Path, text: str, pictures: np.ndarray, mean: np.ndarray, crop: int) -> np.ndarray:
-    """Caffe's network as OpenCV computes it, of the centres of squares less their mean image."""
+    """Caffe's network by OpenCV, for the centres of squares minus their mean image."""
     (file.parent / "net.prototxt").write_text(text)
     net = cv2.dnn.readNetFromCaffe(str(file.parent / "net.prototxt"), str(file))
     net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
@@ -33,7 +33,7 @@ def of_opencv(file: Path, text: str, pictures: np.ndarray, mean: np.ndarray, cro
 
 
 def agree(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Relative to the largest within 1e-3, with the same top five, of rows that are not all alike."""
+    """Requires rows that differ, the same top five, and differences below 1e-3 of the largest value."""
     assert theirs.max() > 1.1 / theirs.shape[1] and np.std(theirs, axis=0).max() > 5e-3 * theirs.max()
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * theirs.max())
     assert np.array_equal(np.argsort(-ours)[:, :5], np.argsort(-theirs)[:, :5])
@@ -53,7 +53,7 @@ def test_caffe_s_networks_give_opencv_s_probabilities(tmp_path: Path, form: str,
     pictures = squares(6)
     theirs = of_opencv(file, prototxt(layers, CROP, first), pictures, image, CROP)
     other = of_opencv(file, prototxt(layers, CROP, "Pooling" if first == "LRN" else "LRN"), pictures, image, CROP)
-    assert np.abs(theirs - other).max() > 3e-3 * theirs.max()  # the two networks differ enough to be told apart
+    assert np.abs(theirs - other).max() > 3e-3 * theirs.max()  # the two networks differ measurably
     for shards in (1, 2):
         agree(probabilities(tmp_path / "run", pictures, shards), theirs)
 
@@ -85,7 +85,7 @@ def test_the_full_networks_need_no_config(tmp_path: Path, variant: str, first: s
         agree(probabilities(tmp_path / "run", pictures, shards), theirs)
 
 
-def test_the_order_in_the_file_is_taken_and_one_that_the_config_contradicts_refused(tmp_path: Path) -> None:
+def test_the_file_s_order_of_layers_decides_and_a_contradicting_config_is_refused(tmp_path: Path) -> None:
     file = caffemodel(tmp_path / "net.caffemodel", random_layers(), "layers", ("Pooling", "LRN"))
     flags = {"format": "caffe", "weights": str(file)}
     with pytest.raises(UserError, match="Pooling first where alexnet:caffe has LRN"):
@@ -97,9 +97,7 @@ def test_the_order_in_the_file_is_taken_and_one_that_the_config_contradicts_refu
         imported(None, tmp_path / "other", **flags)
 
 
-def test_where_nothing_says_which_it_is_bvlc_alexnet_is_taken(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_an_order_bvlc_alexnet_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = caffemodel(tmp_path / "net.caffemodel", random_layers(), "layer")
     with pytest.raises(UserError, match="where conv1 of alexnet:caffe has"):
         imported(None, tmp_path / "run", format="caffe", weights=str(file))
@@ -125,7 +123,7 @@ TORCHVISION = (*(f"features.{i}" for i in (0, 3, 6, 8, 10)), *(f"classifier.{i}"
 
 
 def torchvision_layers(kernels: tuple[int, ...], units: tuple[int, ...], classes: int, side: int) -> Layers:
-    """Random weights of torchvision's alexnet, by its names; `side` positions before classifier.1."""
+    """Random weights under torchvision's names; classifier.1 reads `side` x `side` positions."""
     outputs, size = (*kernels, *units, classes), (11, 5, 3, 3, 3)
     rng, layers = np.random.default_rng(5), {}
     for place, name in enumerate(TORCHVISION):
@@ -142,7 +140,7 @@ def state_dict(layers: Layers) -> dict[str, np.ndarray]:
 
 
 def of_torchvision(layers: Layers, x: np.ndarray) -> dict[str, np.ndarray]:
-    """conv1's sums, fc7 after its ReLU, and the logits, in float64, of normalised pictures [b, 3, h, w]."""
+    """conv1's sums, fc7 after its ReLU, and the logits, in float64, for normalised pictures [b, 3, h, w]."""
     kept, x = {}, x.astype(np.float64)
     for name, (kernel, bias) in layers.items():
         if name.startswith("features"):
@@ -163,7 +161,7 @@ def of_torchvision(layers: Layers, x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def stages_of(workdir: Path, pictures: np.ndarray) -> dict[str, np.ndarray]:
-    """The same of an imported run, of the centres of squares."""
+    """The same stages of an imported run, for the centres of squares."""
     run = open_run(workdir)
     recipe = own_recipe(run)
     _, params = restore_params(run, recipe, towers.mesh_of(jax.devices()[:1], 1, 1), "newest")
@@ -216,7 +214,7 @@ def test_torchvision_s_network_gives_numpy_s_activations(tmp_path: Path, widths:
 
 
 def torchvision_imported(tmp_path: Path, save: Callable[[Any, Path], None], name: str) -> tuple[Any, np.ndarray]:
-    """torchvision's own network with random weights, and its import's stages."""
+    """Imports torchvision's own network with random weights; returns it and pictures."""
     models = pytest.importorskip("torchvision", reason="torchvision is not installed").models
     import torch
 

@@ -1,4 +1,4 @@
-"""What is no weights of the network is refused in a sentence, runs nothing and leaves nothing behind."""
+"""A file that does not fit the network is refused in one sentence, runs no code and leaves nothing behind."""
 
 import json
 import os
@@ -21,12 +21,12 @@ from tests.weights.networks import exported, imported, narrow, random_run
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A whole file of a narrow bvlc_alexnet."""
+    """A complete file of a narrow bvlc_alexnet."""
     return caffemodel(tmp_path / "net.caffemodel", random_layers(), "layers", ("LRN", "Pooling"))
 
 
 def refused(workdir: Path, said: str, **flags: Any) -> None:
-    """The import says so, and the folder that it was to make, and everything beside it, is as before."""
+    """Requires that the import fails with this message and changes no file."""
     before = sorted(workdir.parent.rglob("*"))
     with pytest.raises(UserError, match=said):
         imported(narrow("caffe" if flags["format"] == "caffe" else "torchvision"), workdir, **flags)
@@ -143,7 +143,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, number: float) 
 
 
 class Payload:
-    """Unpickled, it makes a file."""
+    """Unpickling it makes a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""An imported run is one like any other: it is evaluated, and a new run starts from it."""
+"""An imported run is like any other: it can be evaluated, and a new run can start from it."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def test_a_trained_run_goes_out_comes_in_evaluates_and_is_started_from(data_dir:
     assert not list(tmp_path.glob(".*"))
 
     errors = [result(launch(*flags, "--mode=evaluate", f"--workdir={folder}")) for folder in (trained, again)]
-    assert [one.pop("step") for one in errors] == [3, 0]
-    assert [Path(one.pop("workdir")) for one in errors] == [trained, again]
+    assert [found.pop("step") for found in errors] == [3, 0]
+    assert [Path(found.pop("workdir")) for found in errors] == [trained, again]
     assert errors[0] == errors[1] and errors[0]["examples"] == 360
 
     start = ("--config.train.steps=1", f"--config.train.init_from={again}", "--config.optimizer.learning_rate=1e-12")

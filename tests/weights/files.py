@@ -1,4 +1,4 @@
-"""Caffe's files as Caffe's own tools write them: by Google's library, and a network's text by hand."""
+"""Writes Caffe's files by Google's library, as Caffe's own tools do, and a network's text by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ V1_TYPES = {"Convolution": 4, "InnerProduct": 14, "LRN": 15, "Pooling": 17, "ReL
 
 
 def _messages() -> dict[str, Any]:
-    """NetParameter and its parts, of the numbers and types of caffe.proto."""
+    """The classes of NetParameter and its parts, with the numbers and types of caffe.proto."""
     of = descriptor_pb2.FieldDescriptorProto
     text, message, floats, integer, long = of.TYPE_STRING, of.TYPE_MESSAGE, of.TYPE_FLOAT, of.TYPE_INT32, of.TYPE_INT64
     fields: dict[str, list[tuple[str, int, Any, str]]] = {
@@ -59,7 +59,7 @@ MESSAGES = _messages()
 def random_layers(
     seed: int = 0, kernels: tuple[int, ...] = (), units: tuple[int, ...] = (), classes: int = 0
 ) -> Layers:
-    """Of Caffe's AlexNet, of any widths, 6x6 positions behind the last pooling where they are 227 pixels."""
+    """Random weights of Caffe's AlexNet at any widths; with full widths 6x6 positions remain after the last pooling."""
     k1, k2, k3, k4, k5 = kernels or NARROW_KERNELS
     u6, u7 = units or NARROW_UNITS
     shapes = {
@@ -75,7 +75,7 @@ def random_layers(
     rng = np.random.default_rng(seed)
     layers = {}
     for name, shape in shapes.items():
-        # So that maps are in the hundreds, where normalisation changes them, and logits are not.
+        # The scale brings maps into the hundreds, where normalisation changes them, and keeps logits small.
         scale = (0.005 if name == "fc8" else 1.5) / np.sqrt(np.prod(shape[1:]))
         layers[name] = (
             (scale * rng.standard_normal(shape)).astype(np.float32),
@@ -85,7 +85,11 @@ def random_layers(
 
 
 def caffemodel(path: Path, layers: Layers, form: str, others: tuple[str, ...] = ()) -> Path:
-    """A file of the form `layers` (V1, four axes everywhere) or `layer`; with other layers' types behind the first."""
+    """Writes a file in the form `layers` (V1, four axes everywhere) or `layer`.
+
+    Args:
+      others: types of layers without weights that follow the first layer.
+    """
     net = MESSAGES["NetParameter"](name="made for a test")
     for place, (name, blobs) in enumerate(layers.items()):
         of_type = "Convolution" if blobs[0].ndim == 4 else "InnerProduct"
@@ -94,7 +98,7 @@ def caffemodel(path: Path, layers: Layers, form: str, others: tuple[str, ...] = 
             layer.type = V1_TYPES[kind] if form == "layers" else kind
             for array in blobs if kind == of_type else ():
                 blob = layer.blobs.add()
-                # What `blob.data.extend` does, with no Python number for each of 61 million.
+                # As `blob.data.extend`, without a Python number for each of 61 million weights.
                 blob.MergeFromString(encoder.TagBytes(5, 2) + encoder._VarintBytes(array.nbytes) + array.tobytes())
                 if form == "layer":
                     blob.shape.dim.extend(array.shape)
@@ -105,7 +109,7 @@ def caffemodel(path: Path, layers: Layers, form: str, others: tuple[str, ...] = 
 
 
 def binaryproto(path: Path, image: np.ndarray) -> Path:
-    """A mean image [height, width, 3] of R, G, B as Caffe's compute_image_mean writes it."""
+    """Writes a mean image [height, width, 3] of R, G, B as Caffe's compute_image_mean does."""
     blob = MESSAGES["BlobProto"](num=1, channels=3, height=image.shape[0], width=image.shape[1])
     blob.data.extend(image[:, :, ::-1].transpose(2, 0, 1).ravel().tolist())
     path.write_bytes(blob.SerializeToString())
@@ -113,7 +117,7 @@ def binaryproto(path: Path, image: np.ndarray) -> Path:
 
 
 def prototxt(layers: Layers, side: int, first: str) -> str:
-    """The text of bvlc_alexnet (first LRN) or of bvlc_reference_caffenet (first Pooling), of these layers' widths."""
+    """The text of bvlc_alexnet (first LRN) or bvlc_reference_caffenet (first Pooling), with these layers' widths."""
     lines = [f'name: "net" input: "data" input_dim: 1 input_dim: 3 input_dim: {side} input_dim: {side}']
     last = "data"
 

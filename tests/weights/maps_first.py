@@ -1,4 +1,4 @@
-"""A network at test on arrays with maps first, in float64, as PyTorch and Caffe state it: layers of groups."""
+"""A network at test time with maps first, in float64, as PyTorch and Caffe compute it: towers are groups."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from tests import reference
 
 
 def maps_first(net: Architecture, layers: Sequence[MapsFirstLayer], x: np.ndarray) -> np.ndarray:
-    """The network at test on [b, 3, h, w], each layer a group for each tower, written with maps first."""
+    """The logits for pictures [b, 3, h, w]; each tower is a group."""
     for layer, weights in zip(net.layers, layers, strict=True):
         if isinstance(layer, Dense):
             x = x.reshape(len(x), -1) @ weights.kernel.astype(np.float64).T + weights.bias
@@ -43,4 +43,4 @@ def _after(operation: object, x: np.ndarray, towers: int) -> np.ndarray:
             groups = 1 if operation.across_towers else towers
             parts = [reference.local_response_norm(part, operation) for part in np.split(last, groups, axis=-1)]
             return np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
-    raise TypeError(f"{operation} is not stated here")
+    raise TypeError(f"{operation} has no formula here")

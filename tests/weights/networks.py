@@ -1,4 +1,4 @@
-"""Runs of random weights made by the import mode itself, in this process, and what they compute."""
+"""Runs with random weights, made by the import mode in this process, and their outputs."""
 
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,11 @@ from alexnet_jax.weights.axis_order import Arrays, layer_rows, maps_last_shape, 
 from configs import alexnet
 from tests.conftest import NARROW_KERNELS, NARROW_UNITS
 
-SIDE, CROP = 72, 67  # 15, 7, 3 and 1 positions, and all windows of pooling whole
+SIDE, CROP = 72, 67  # 15, 7, 3 and 1 positions; no pooling window reaches over the edge
 
 
 def narrow(variant: str = "", side: int = SIDE, crop: int = CROP, **model: Any) -> ConfigDict:
-    """A variant's config with the widths of the tests."""
+    """A variant's config with the tests' widths."""
     config = alexnet.get_config(variant)
     config.model.kernels, config.model.units = NARROW_KERNELS, NARROW_UNITS
     config.data.resize, config.data.crop = side, crop
@@ -38,7 +38,7 @@ def imported(config: ConfigDict | None, workdir: Path, **flags: Any) -> dict[str
 
 
 def squares(count: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
-    """Pictures with structure: noise of few pixels, made large."""
+    """Pictures with structure: coarse noise, enlarged, and a little fine noise."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, -(-side // 8), -(-side // 8), 3), dtype=np.uint8)
     fine = rng.integers(0, 32, (count, side, side, 3), dtype=np.uint8)
@@ -46,7 +46,7 @@ def squares(count: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
 
 
 def probabilities(workdir: Path, pictures: np.ndarray, shards: int = 1) -> np.ndarray:
-    """float32 [b, classes] of a run's newest checkpoint for the centres of squares, on one device or two."""
+    """float32 [b, classes] by a run's newest checkpoint for the centres of squares, on one device or two."""
     run = open_run(workdir)
     recipe = own_recipe(run)
     mesh = towers.mesh_of(jax.devices()[:shards], 1, shards)
@@ -69,7 +69,7 @@ def probabilities(workdir: Path, pictures: np.ndarray, shards: int = 1) -> np.nd
 
 
 def random_run(config: ConfigDict, workdir: Path, seed: int = 0) -> Path:
-    """A run of the config with random weights and mean image, with maps in the hundreds and logits that are not."""
+    """A run with random weights and mean image, scaled so that maps are in the hundreds and logits are small."""
     classes = config.model.classes or 7
     net, side = network_of(config, classes), config.data.resize
     rng, arrays = np.random.default_rng(seed), {}
@@ -92,7 +92,7 @@ def exported(workdir: Path, **flags: Any) -> dict[str, Any]:
 
 
 def parameters(workdir: Path) -> Arrays:
-    """Of a run's newest checkpoint, without the padding of the classes."""
+    """The parameters of a run's newest checkpoint, without the class that makes their number even."""
     run = open_run(workdir)
     recipe = own_recipe(run)
     _, params = restore_params(run, recipe, towers.mesh_of(jax.devices()[:1], 1, 1), "newest")

@@ -1,4 +1,4 @@
-"""Caffe's files, of both forms, against what Google's library wrote; and those that are not whole."""
+"""Caffe's files in both forms, as Google's library writes and reads them; and damaged files."""
 
 import resource
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_both_forms_are_read_to_the_bit(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["layers", "layer"])
 @pytest.mark.parametrize("order", [("LRN", "Pooling"), ("ReLU", "Pooling", "LRN"), ("Pooling",), ()])
-def test_the_order_of_the_layers_says_which_net_it_is(tmp_path: Path, form: str, order: tuple[str, ...]) -> None:
+def test_the_order_of_the_layers_names_the_network(tmp_path: Path, form: str, order: tuple[str, ...]) -> None:
     file = caffemodel(tmp_path / "net.caffemodel", random_layers(), form, order)
     expected = next(kind for kind in order if kind != "ReLU") if len(order) > 1 else ""
     assert caffe_import.read_caffemodel(file).first == expected
@@ -44,7 +44,7 @@ def test_numbers_without_packing_are_read_as_those_with() -> None:
     message = unpacked.SerializeToString()
     assert len(message) > 5 * len(numbers)
     assert np.array_equal(caffe_import._blob(memoryview(message)), numbers.reshape(100, 100))
-    # Beside others, one by one: a tag, then the four bytes.
+    # Between other fields, one at a time: a tag, then the four bytes.
     mixed = b"".join(b"\x2d" + x.tobytes() + b"\x08\x01" for x in numbers[:3]) + b"\x10\x01\x18\x01\x20\x03"
     assert np.array_equal(caffe_import._blob(memoryview(mixed)), numbers[:3].reshape(1, 1, 1, 3))
 
@@ -84,7 +84,7 @@ def test_bytes_of_all_kinds_are_refused_in_a_sentence(tmp_path: Path) -> None:
             whole[place] ^= 1 << bit
             path.write_bytes(whole)
             try:
-                caffe_import.read_caffemodel(path)  # a changed weight or name is no damage that can be seen
+                caffe_import.read_caffemodel(path)  # a changed weight or name cannot be noticed
             except UserError as error:
                 assert str(path) in str(error)
             whole[place] ^= 1 << bit
@@ -152,15 +152,15 @@ def test_settings_are_read_from_both_forms(tmp_path: Path, v1: bool) -> None:
         assert settings.numbers == pytest.approx(numbers)
 
 
-def test_the_first_setting_that_differs_is_said_with_both() -> None:
+def test_the_first_setting_that_differs_is_named_with_both_values() -> None:
     def conv(pad: float) -> Settings:
         return Settings("conv2", "Convolution", {"pad": pad, "stride": 1})
 
     pool, norm = Settings("pool1", "Pooling", {"stride": 2}), Settings("norm1", "LRN", {"k": 1})
     ours = (conv(2), norm, pool)
-    said_less = Settings("conv2", "Convolution", {"stride": 1})
-    for silent in ((), ours, (conv(2),), (norm, pool), (norm,), (said_less, norm, pool)):  # a file need not say it
-        assert difference(silent, ours) is None
+    fewer = Settings("conv2", "Convolution", {"stride": 1})
+    for agreeing in ((), ours, (conv(2),), (norm, pool), (norm,), (fewer, norm, pool)):  # some leave settings out
+        assert difference(agreeing, ours) is None
     assert difference((conv(0),), ours) == (
         "its conv2 (Convolution pad 0, stride 1) is here conv2 (Convolution pad 2, stride 1)"
     )

@@ -1,4 +1,4 @@
-"""The classes' names: ImageNet's in TFDS's order, a file's, or numbers."""
+"""Class names: ImageNet's in TFDS's order, a file's, or numbers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The order of axes: a network's parameters from arrays with maps first compute what those do, in NumPy."""
+"""The order of axes: parameters converted from maps first compute the same as the originals, in NumPy."""
 
 from dataclasses import replace
 
