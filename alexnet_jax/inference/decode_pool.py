@@ -98,11 +98,8 @@ def read(given: Sequence[Picture | Image.Image], data: ConfigDict, pool: Executo
         squares.make_squares,
         side=data.resize,
         quality=0,
-        max_pixels=data.max_pixels,
+        rules=decoder.rules_of(data),
         summed=False,
-        accept_damaged=data.accept_damaged,
-        obey_profiles=data.colour_profiles == "srgb",
-        part=data.square,
     )
     for _, group in groupby(enumerate(given), key=lambda numbered: isinstance(numbered[1], Picture)):
         of_one_kind = list(group)

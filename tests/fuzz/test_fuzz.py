@@ -24,6 +24,7 @@ from alexnet_jax.config.config import check_config
 from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.data.batches.training_statistics import training_statistics
 from alexnet_jax.data.decode import squares
+from alexnet_jax.data.decode.decoder import Rules
 from alexnet_jax.data.prepared import prepare
 from alexnet_jax.data.prepared.prepared_set import DIGESTS, labels_of_split, open_set
 from alexnet_jax.loop.report import read_metrics
@@ -153,7 +154,7 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
 def test_every_picture_is_a_square_or_has_a_reason(content: bytes, chance: random.Random) -> None:
     one = squares.Picture("a", 0, data=mutated(content, chance))
     with not_long():
-        made = squares.make_squares([one], 32, 95, 1_000_000, summed=True, accept_damaged=chance.random() < 0.5)
+        made = squares.make_squares([one], 32, 95, Rules(1_000_000, chance.random() < 0.5), summed=True)
     assert (made.stored[0] is None) == bool(made.reasons[0])
 
 

@@ -1,4 +1,4 @@
-"""Pixels of any kind to RGB of 8 bits: greys of 16 bits, palettes, CMYK, what is transparent, and colour profiles."""
+"""Any pixels to RGB of 8 bits: greys of 16 bits, palettes, CMYK, transparency and colour profiles."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -12,16 +12,16 @@ from alexnet_jax.data.decode.headers import JPEG, Header
 BAND = 4_000_000  # pixels that are converted at a time
 SRGB = ImageCms.createProfile("sRGB")
 STEPS = np.arange(0, 256, 17, dtype=np.uint8)
-COLOURS = np.stack(np.meshgrid(STEPS, STEPS, STEPS), axis=-1).reshape(64, 64, 3)  # of all kinds
+COLOURS = np.stack(np.meshgrid(STEPS, STEPS, STEPS), axis=-1).reshape(64, 64, 3)  # a sample of all colours
 EIGHT_BITS = ((np.arange(2**16) * 2 + 257) // 514).astype(np.uint8)  # from 16 bits, rounded
-ROUNDING = 3  # of 255: profiles of sRGB differ by as much among themselves
+ROUNDING = 3  # of 255: profiles for sRGB differ among themselves by that much
 
 Convert = Callable[[Image.Image], Image.Image]
 
 
 @lru_cache(maxsize=16)
 def to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From pixels of `mode` (L, RGB, RGBA or CMYK) to sRGB in RGB or RGBA; None if the profile is not for them."""
+    """A transform from `mode` (L, RGB, RGBA or CMYK) to sRGB in RGB or RGBA; None if the profile is not for it."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.buildTransform(source, SRGB, mode, "RGBA" if mode == "RGBA" else "RGB")
@@ -39,18 +39,18 @@ def is_srgb(profile: bytes) -> bool:
         there = ImageCms.applyTransform(Image.fromarray(COLOURS), transform)
     except (ValueError, ImageCms.PyCMSError):
         return False
-    assert there is not None  # as it is not done in place
+    assert there is not None  # None only if done in place
     return bool(np.abs(np.asarray(there).astype(int) - COLOURS).max() <= ROUNDING)
 
 
 def to_rgb(image: Image.Image, header: Header, obey_profiles: bool) -> Image.Image:
-    """In RGB."""
+    """The picture in RGB."""
     is_rgb = image.mode == "RGB" and "transparency" not in image.info and not _foreign_profile(header, obey_profiles)
     return image if is_rgb else _in_bands(image, converter(image, header, obey_profiles))
 
 
 def converter(image: Image.Image, header: Header, obey_profiles: bool) -> Convert:
-    """What makes RGB of the whole picture or of some rows of it."""
+    """A function that converts the whole picture, or some rows of it, to RGB."""
     return partial(_band_to_rgb, profile=_foreign_profile(header, obey_profiles))
 
 
@@ -71,13 +71,13 @@ def _band_to_rgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _foreign_profile(header: Header, obey_profiles: bool) -> bytes:
-    """The profile by which colours are to be converted; empty for none."""
+    """The profile from which to convert colours; b"" for no conversion."""
     profile = header.metadata.profile
     return profile if obey_profiles and profile and not is_srgb(profile) else b""
 
 
 def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """By the profile; as it is, where the profile is not for such a picture."""
+    """The picture converted by the profile; unchanged if the profile is not for such a picture."""
     has_alpha, before = image.has_transparency_data, image
     if image.mode in ("P", "PA", "RGB", "RGBA"):
         image = image.convert("RGBA" if has_alpha else "RGB")
@@ -92,25 +92,25 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     if transform is None:
         return before
     made = ImageCms.applyTransform(image, transform)
-    assert made is not None  # as it is not done in place
+    assert made is not None  # None only if done in place
     if alpha is not None:
         made.putalpha(alpha)
     return made
 
 
 def kind_of_profile(header: Header) -> str:
-    """'', sRGB, other, or broken where it is of no use for such a picture."""
+    """'' for no profile, sRGB, other, or broken if the profile cannot be used for such a picture."""
     profile = header.metadata.profile
     if not profile or is_srgb(profile):
         return "sRGB" if profile else ""
     modes = ["RGB"] if header.channels >= 3 else ["L", "RGB"]
-    if header.kind == JPEG and header.channels == 4:
+    if header.format == JPEG and header.channels == 4:
         modes = ["CMYK"]
     return "other" if any(to_srgb(profile, mode) for mode in modes) else "broken"
 
 
 def bands(image: Image.Image, columns: int, rows: int) -> Iterator[tuple[tuple[int, int], Image.Image]]:
-    """So many columns and rows at a time, each part with the place of its first pixel."""
+    """Parts of `columns` columns and `rows` rows, each with the place of its first pixel."""
     for y in range(0, image.height, rows):
         for x in range(0, image.width, columns):
             yield (x, y), image.crop((x, y, min(x + columns, image.width), min(y + rows, image.height)))

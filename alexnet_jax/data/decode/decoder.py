@@ -1,7 +1,7 @@
-"""A picture file's bytes to pixels: which files are opened, what is heard, how much memory it takes.
+"""A picture file's bytes to pixels and to a square, within a bounded memory.
 
-Only JPEG, PNG and WebP are opened, by what they contain; nothing is ever started for another. What a
-file says beside its pixels is read here and not by the decoder, so that it never stands in their way.
+Only JPEG, PNG and WebP are opened, by their contents; no decoder is started for any other format. Metadata is read
+here and not by the decoder, so that damaged metadata never prevents reading the pixels.
 """
 
 import io
@@ -11,26 +11,26 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import PIL.WebPImagePlugin  # noqa: F401 - or Pillow would load all that it has, to find it
+import PIL.WebPImagePlugin  # noqa: F401 - or Pillow would load all its plug-ins to find it
 from PIL import Image, ImageFile
 
 from alexnet_jax.data import centre_offset
 from alexnet_jax.data.decode import colours, jpeg, png, worker_processes
-from alexnet_jax.data.decode.headers import JPEG, PNG, Header, Metadata, UnusablePicture, kind_of, read_webp_header
+from alexnet_jax.data.decode.headers import JPEG, PNG, Header, Metadata, UnusablePicture, format_of, read_webp_header
 
-Image.MAX_IMAGE_PIXELS = None  # the limit is the config's, and it rejects instead of warning
+Image.MAX_IMAGE_PIXELS = None  # config.data.max_pixels is the limit, and it rejects instead of warning
 
-Part = Literal["crop", "crop_down", "squeeze"]  # of a picture, that becomes the square: see `square`
-LARGE = 50_000_000  # pixels: such a picture is made alone, a JPEG shrunk as it is decoded
-LARGE_TO_CONVERT = 24_000_000  # the same of one that is not RGB as it is
-LARGE_FILE = 64 << 20  # bytes: such a file is read alone
-LEAST_SIDE = 1024  # pixels of the shorter side, which a large JPEG is not shrunk below
-BYTES_A_PIXEL = 8  # of a file, at most: 16 bits of four channels
-_PILLOWS_OWN = threading.RLock()  # what Pillow and `warnings` keep for the whole process
-ORIENTATION = 0x0112  # EXIF's number of it
+Part = Literal["crop", "crop_down", "squeeze"]  # the part that becomes the square, see `square`
+LARGE = 50_000_000  # pixels: a larger picture is decoded by one process at a time, and a JPEG shrunk meanwhile
+LARGE_TO_CONVERT = 24_000_000  # pixels: the same for a picture that is converted to RGB
+LARGE_FILE = 64 << 20  # bytes: a larger file is read by one process at a time
+LEAST_SIDE = 1024  # pixels of the shorter side: a large JPEG is not shrunk below it
+BYTES_A_PIXEL = 8  # of a file, at most: four channels of 16 bits
+_GLOBALS_LOCK = threading.RLock()  # for globals of Pillow and `warnings`
+ORIENTATION = 0x0112  # EXIF's tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,31 +44,36 @@ TURNS = {
 
 @dataclass(frozen=True)
 class Rules:
-    """Which pictures are taken, and how."""
+    """Which pictures are accepted, and how they are decoded."""
 
     max_pixels: int
-    accept_damaged: bool = False  # what can be had of lost pixels will do
-    obey_profiles: bool = False  # colours are converted to sRGB
-    part: Part = "crop"  # that becomes the square
+    accept_damaged: bool = False  # lost pixels are replaced by what the decoder makes of them
+    obey_profiles: bool = False  # colours are converted from the picture's profile to sRGB
+    part: Part = "crop"  # becomes the square, see `square`
 
     @property
     def max_bytes(self) -> int:
-        """Of a file: no picture of so many pixels has more, but for what it says beside them."""
+        """The largest file: `max_pixels` pixels, and the metadata."""
         return BYTES_A_PIXEL * self.max_pixels + png.MAX_METADATA
 
 
 @dataclass(frozen=True)
 class Square:
-    """A picture made a square, and what is worth a note."""
+    """A picture's square, and what may be worth a warning."""
 
     image: Image.Image  # RGB
-    profile: str  # of its colours: '', 'sRGB', 'other', or 'broken' where it is of no use
-    dim: bool  # 16 bits a channel, of which it uses less than an eighth
+    profile: str  # its colour profile: '', 'sRGB', 'other', or 'broken' if it cannot be used
+    dim: bool  # it has 16 bits a channel, and uses less than an eighth of their range
+
+
+def rules_of(data: Any) -> Rules:
+    """The rules in `config.data`, a ConfigDict; the worker processes need not import its class."""
+    return Rules(data.max_pixels, data.accept_damaged, data.colour_profiles == "srgb", data.square)
 
 
 @contextmanager
 def _unusable() -> Iterator[None]:
-    """Whatever a decoder raises is about the picture."""
+    """Turns whatever a decoder raises into UnusablePicture."""
     try:
         yield
     except (UnusablePicture, MemoryError):
@@ -79,8 +84,8 @@ def _unusable() -> Iterator[None]:
 
 @contextmanager
 def _by_pillow(accept_damaged: bool = False) -> Iterator[None]:
-    """Without Pillow's warnings, which are for nobody who could mend them; one thread at a time, as both are global."""
-    with _PILLOWS_OWN, warnings.catch_warnings():
+    """Sets Pillow's global options, and hides its warnings; one thread at a time."""
+    with _GLOBALS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = ImageFile.LOAD_TRUNCATED_IMAGES
         ImageFile.LOAD_TRUNCATED_IMAGES = accept_damaged
@@ -92,13 +97,13 @@ def _by_pillow(accept_damaged: bool = False) -> Iterator[None]:
 
 @_unusable()
 def rgb(data: bytes, max_pixels: int, accept_damaged: bool = False, obey_profiles: bool = False) -> Image.Image:
-    """The picture in RGB, upright, 8 bits a channel.
+    """The picture in RGB, upright, with 8 bits a channel.
 
-    Grey, palette and CMYK are converted; what is transparent lies on white; 16 bits are scaled to
-    8; of an animation the first frame is taken; a camera's note of its orientation is obeyed.
+    Grey, palette and CMYK pixels are converted, transparent pixels are put on white, and 16 bits are scaled to 8. An
+    animation gives its first frame. The camera's note of the orientation is obeyed.
 
     Raises:
-      UnusablePicture: empty, no JPEG, PNG or WebP, truncated, damaged, or of more than `max_pixels`.
+      UnusablePicture: it is empty, no JPEG, PNG or WebP, truncated, damaged, or has more than `max_pixels`.
     """
     rules = Rules(max_pixels, accept_damaged, obey_profiles)
     return _whole(read_header(data, rules), rules)
@@ -107,13 +112,13 @@ def rgb(data: bytes, max_pixels: int, accept_damaged: bool = False, obey_profile
 def square(image: Image.Image, side: int, part: Part = "crop") -> Image.Image:
     """The picture as side x side pixels.
 
-    Bilinear, with a window that widens as the picture shrinks (no aliasing). Only the pixels that
-    are kept are computed. A picture that is `side` x `side` already comes back as it is.
+    Bilinear, with a window that widens as the picture shrinks, so there is no aliasing. Only the pixels that are kept
+    are computed. A picture of side x side pixels is returned as it is.
 
     Args:
-      part: crop, the central pixels of the picture with its shorter side resized to `side`; crop_down, the same with
-        the longer side's length rounded down, and half a pixel to the even one, as torchvision's Resize and
-        CenterCrop do; squeeze, the whole picture, whatever its shape.
+      part: crop: the central square, after the shorter side is resized to `side`. crop_down: the same, but the longer
+        side's length is rounded down, and half a pixel to the even number, as torchvision's Resize and CenterCrop
+        do. squeeze: the whole picture, whatever its shape.
     """
     if image.size == (side, side):
         return image
@@ -128,7 +133,7 @@ def _box(size: tuple[int, int], side: int, part: Part) -> tuple[float, float, fl
     shorter = min(width, height)
     if part == "crop_down":
         new_width, new_height = side * width // shorter, side * height // shorter
-        # To the even: then a central view that is 32 pixels smaller is torchvision's own of the whole picture.
+        # Rounding to even makes a central crop of this square the same as torchvision's crop of the whole picture.
         left, top = round((new_width - side) / 2), round((new_height - side) / 2)
     else:
         new_width, new_height = round(width * side / shorter), round(height * side / shorter)
@@ -138,9 +143,9 @@ def _box(size: tuple[int, int], side: int, part: Part) -> tuple[float, float, fl
 
 
 def square_in_bands(image: Image.Image, side: int, convert: colours.Convert, part: Part = "crop") -> Image.Image:
-    """`square` of the whole picture converted, which is never held: some rows or columns at a time.
+    """`square` of the converted picture, some rows or columns at a time: the converted picture is never in memory.
 
-    To the same bytes: Pillow resizes along the longer side first, then along the other, and rounds in between.
+    The bytes are the same: Pillow too resizes along the longer side first, then along the other, and rounds between.
     """
     left, top, right, bottom = _box(image.size, side, part)
     width, height = image.size
@@ -159,16 +164,16 @@ def square_in_bands(image: Image.Image, side: int, convert: colours.Convert, par
 
 @_unusable()
 def square_of(data: bytes, side: int, rules: Rules) -> Square:
-    """`square` of `rgb`, in memory that is bounded; one that is large is made while no other process makes such.
+    """`square` of `rgb`, within a bounded memory: only one process at a time decodes a large picture.
 
-    Of a picture of more than LARGE pixels the square is turned upright, and not the picture; a JPEG of
-    so many is shrunk while it is decoded.
+    If a picture has more than LARGE pixels, its square is turned upright, and not the picture; a JPEG is shrunk while
+    it is decoded.
 
     Raises:
       UnusablePicture: as `rgb`.
     """
     header = read_header(data, rules)
-    is_rgb = header.kind == JPEG and header.channels == 3
+    is_rgb = header.format == JPEG and header.channels == 3
     is_large = header.pixels > (LARGE if is_rgb else LARGE_TO_CONVERT)
     with worker_processes.alone() if is_large else nullcontext():
         image = _square(header, side, rules)
@@ -178,9 +183,9 @@ def square_of(data: bytes, side: int, rules: Rules) -> Square:
 
 @_unusable()
 def square_of_image(image: Image.Image, side: int, obey_profiles: bool, part: Part = "crop") -> Image.Image:
-    """`square` of a picture that Pillow has, in RGB.
+    """`square` of a Pillow picture, in RGB.
 
-    One just opened is turned upright, as a file is; of any other it is not known whether it was already.
+    A picture that was just opened is turned upright, as a file is; any other may have been turned already.
 
     Raises:
       UnusablePicture: its file is truncated or damaged.
@@ -208,11 +213,11 @@ def _square(header: Header, side: int, rules: Rules) -> Image.Image:
 
 
 def read_header(data: bytes, rules: Rules) -> Header:
-    """What the file says of its picture. Raises UnusablePicture if it is of no use or too large."""
-    kind = kind_of(data)
-    if kind == JPEG:
+    """The file's header. Raises UnusablePicture if it is damaged, or the picture too large."""
+    image_format = format_of(data)
+    if image_format == JPEG:
         header = jpeg.read_header(data)
-    elif kind == PNG:
+    elif image_format == PNG:
         header = png.read_header(data, rules.accept_damaged)
     else:
         header = read_webp_header(data)
@@ -226,23 +231,23 @@ def read_header(data: bytes, rules: Rules) -> Header:
 
 
 def _decode(header: Header, rules: Rules, shrink: int) -> Image.Image:
-    if header.kind == JPEG:
+    if header.format == JPEG:
         return jpeg.decode(header, rules.accept_damaged, shrink)
     with _by_pillow(rules.accept_damaged):
-        image = Image.open(io.BytesIO(header.data), formats=[header.kind])
+        image = Image.open(io.BytesIO(header.data), formats=[header.format])
         image.load()
     if image.size != (header.width, header.height):
         raise UnusablePicture("damaged header (two sizes)")
-    if header.deep and isinstance(image.info.get("transparency"), tuple):  # of 16 bits, and the pixels now of 8
+    if header.deep and isinstance(image.info.get("transparency"), tuple):  # of 16 bits; the pixels have 8
         image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
     return image
 
 
 def _shrink(header: Header) -> int:
-    """How much smaller a JPEG is decoded, for it to be no longer large."""
+    """The factor by which a JPEG is shrunk, so that it is no longer large; 1, 2, 4 or 8."""
     shrink = 1
     while (
-        header.kind == JPEG
+        header.format == JPEG
         and shrink < 8
         and header.pixels > LARGE * shrink**2
         and min(header.width, header.height) >= 2 * shrink * LEAST_SIDE
@@ -257,7 +262,7 @@ def _upright(image: Image.Image, metadata: Metadata) -> Image.Image:
 
 
 def _orientation(metadata: Metadata) -> int:
-    """As the camera, or else a program, noted it: 1 to 8; 1, upright, where the note is damaged or there is none."""
+    """The orientation that the camera, or else a program, noted, 1 to 8; 1, upright, without a valid note."""
     found = None
     if metadata.exif:
         tags = Image.Exif()
@@ -265,7 +270,7 @@ def _orientation(metadata: Metadata) -> int:
             with _by_pillow():
                 tags.load(metadata.exif)
                 found = tags.get(ORIENTATION)
-        except Exception:  # of many kinds; the pixels are no worse for it
+        except Exception:  # Pillow raises many kinds for damaged notes; the pixels are good
             pass
     if found is None and (match := re.search(rb'tiff:Orientation(?:="|>)([0-9])', metadata.xmp)):
         found = int(match[1])

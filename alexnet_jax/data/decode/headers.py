@@ -1,14 +1,14 @@
-"""What a file is by its first bytes, and what its header says of its picture."""
+"""A file's format by its first bytes, what a picture's header says, and WebP's header."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-JPEG, PNG, WEBP = "JPEG", "PNG", "WEBP"  # what is opened, and nothing else
+JPEG, PNG, WEBP = "JPEG", "PNG", "WEBP"  # the formats that are opened
 ANOTHER = "save it as JPEG or PNG"
 ZEROS = 256  # no WebP picture ends in so many zero bytes
 
-# The first bytes of what lies among pictures under a picture's name: of other pictures, and of what is none.
-PICTURES: Sequence[tuple[bytes, str]] = (
+# The first bytes of files that lie among pictures with a picture's name: pictures of other formats, and other files.
+OTHER_PICTURES: Sequence[tuple[bytes, str]] = (
     (b"GIF8", "a GIF picture"),
     (b"II*\0", "a TIFF or raw picture"),
     (b"MM\0*", "a TIFF or raw picture"),
@@ -27,7 +27,7 @@ PICTURES: Sequence[tuple[bytes, str]] = (
     (b"\xc5\xd0\xd3\xc6", "an EPS file"),
     (b"%PDF", "a PDF file"),
 )
-OTHERS: Sequence[tuple[bytes, str]] = (
+NO_PICTURES: Sequence[tuple[bytes, str]] = (
     (b"\x89PNG", "a PNG picture that was changed as if it were text; copy it anew, byte for byte"),
     (b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull`"),
     (b"/annex/objects/", "a git-annex pointer; run `git annex get`"),
@@ -58,34 +58,34 @@ class UnusablePicture(Exception):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says beside its pixels; empty where it says nothing."""
+    """What a file holds besides its pixels; empty if it does not."""
 
     exif: bytes = b""
     xmp: bytes = b""
-    profile: bytes = b""  # of its colours, by the ICC
+    profile: bytes = b""  # ICC colour profile
 
 
 @dataclass(frozen=True)
 class Header:
     """What a picture file says before its pixels are decoded."""
 
-    kind: str  # JPEG, PNG or WEBP
+    format: str  # JPEG, PNG or WEBP
     width: int
     height: int
-    data: bytes = field(repr=False)  # the file; without what is not about pixels, where that may be in the way
+    data: bytes = field(repr=False)  # the file, for PNG and JPEG without metadata
     channels: int = 3
-    deep: bool = False  # 16 bits a channel
+    deep: bool = False  # whether it has 16 bits a channel
     has_transparency: bool = False
     metadata: Metadata = field(default_factory=Metadata)
 
     @property
     def pixels(self) -> int:
-        """Of the whole picture."""
+        """The number of pixels."""
         return self.width * self.height
 
 
-def kind_of(data: bytes) -> str:
-    """JPEG, PNG or WEBP. Raises UnusablePicture, with what it is and what to do, for all else."""
+def format_of(data: bytes) -> str:
+    """JPEG, PNG or WEBP. Raises UnusablePicture for any other file, and says what it is and what to do."""
     if data.startswith(b"\xff\xd8\xff"):
         return JPEG
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -96,17 +96,17 @@ def kind_of(data: bytes) -> str:
 
 
 def what_it_is(data: bytes) -> str:
-    """What a file is that is no JPEG, PNG or WebP, and what to do, by its first few hundred bytes."""
+    """What a file is that is no JPEG, PNG or WebP, by its first few hundred bytes, and what to do."""
     if not data:
         return "empty file"
     if data[4:8] == b"ftyp":
         return _of_boxes(data)
-    if data.startswith(b"BM") and data[15:18] == bytes(3):  # the size of its header, which no text has
+    if data.startswith(b"BM") and data[15:18] == bytes(3):  # the high bytes of the header's size, which no text has
         return f"a BMP picture, which is not read here; {ANOTHER}"
-    for start, what in PICTURES:
+    for start, what in OTHER_PICTURES:
         if data.startswith(start):
             return f"{what}, which is not read here; {ANOTHER}"
-    for start, what in OTHERS:
+    for start, what in NO_PICTURES:
         if data.startswith(start):
             return f"not a picture: {what}"
     if data[257:262] == b"ustar":
@@ -119,7 +119,7 @@ def what_it_is(data: bytes) -> str:
 
 
 def _of_boxes(data: bytes) -> str:
-    """What a file of the ISO's boxes is, by the brands in its first one."""
+    """What a file in ISO's box format is, by the brands in its first box."""
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(int.from_bytes(data[:4]), 256), 4))]
     if any(brand in AVIF for brand in brands):
         return f"an AVIF picture, which is not read here; {ANOTHER}"

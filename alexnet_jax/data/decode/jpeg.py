@@ -1,4 +1,4 @@
-"""JPEG: its header read without a decoder, and its pixels decoded with an ear for what the decoder warns of."""
+"""JPEG: reads the header without a decoder, and decodes pixels with attention to libjpeg's warnings."""
 
 import io
 from dataclasses import replace
@@ -11,20 +11,20 @@ from alexnet_jax.data.decode.headers import JPEG, Header, Metadata, UnusablePict
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 START_OF_SCAN, END_OF_IMAGE, JFIF, EXIF, ICC, ADOBE = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2, 0xEE
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a frame's header
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of frame headers
 ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # markers without a length
 PLAIN_JFIF = b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"  # version 1.1, without a thumbnail
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
-MAX_SCANS = 100  # of one picture: a decoder goes over all pixels for each, and no encoder makes half as many
-# What libjpeg says when pixels are lost; all else that it warns of is about the header.
-OF_PIXELS = ("Corrupt JPEG data", "Inconsistent progression", "Premature end")
+MAX_SCANS = 100  # a decoder goes over all pixels for each scan; no encoder makes half as many
+# The beginnings of libjpeg's warnings about lost pixels; its other warnings are about the header.
+LOST_PIXELS = ("Corrupt JPEG data", "Inconsistent progression", "Premature end")
 
 
 def read_header(data: bytes) -> Header:
-    """What the file says before its first scan, and the file with no segment that is not about pixels.
+    """What the file says before its first scan, and the file without its metadata.
 
     Raises:
-      UnusablePicture: it ends, or is damaged, before its pixels; or is of a kind that is not read.
+      UnusablePicture: it ends, or is damaged, before its pixels; or it is an unusual kind of JPEG.
     """
     kept, frame, exif, xmp, profile, at = [SOI], b"", b"", b"", {}, 2
     while True:
@@ -63,7 +63,7 @@ def read_header(data: bytes) -> Header:
 
 
 def _segment(data: bytes, at: int) -> tuple[int, bytes, int]:
-    """The next marker from `at` on, what its segment holds, and where that ends; of a scan, where its marker is."""
+    """The next marker from `at` on, its segment's bytes, and the segment's end; for a scan, the marker's place."""
     while True:
         at = data.find(b"\xff", at)
         while 0 <= at < len(data) and data[at] == 0xFF:
@@ -90,11 +90,11 @@ def _as_segment(marker: int, body: bytes) -> bytes:
 
 
 def decode(header: Header, accept_damaged: bool, shrink: int) -> Image.Image:
-    """The pixels, in L, RGB or CMYK; those that Pillow gives.
+    """The pixels, in L, RGB or CMYK, the same as Pillow's.
 
     Args:
-      accept_damaged: whether what can be had of lost pixels will do.
-      shrink: 1, 2, 4 or 8: how much smaller than it is.
+      accept_damaged: whether to accept a picture with lost pixels.
+      shrink: the factor by which to shrink it: 1, 2, 4 or 8.
 
     Raises:
       UnusablePicture: pixels are lost.
@@ -104,7 +104,7 @@ def decode(header: Header, accept_damaged: bool, shrink: int) -> Image.Image:
         array = _lenient(header, colours, shrink)
     else:
         array = _strict(header, colours, shrink)
-    if array is None:  # of a kind that simplejpeg does not know, such as an odd subsampling
+    if array is None:  # simplejpeg cannot decode it, for instance for an odd subsampling
         image = Image.open(io.BytesIO(header.data), formats=[JPEG])
         image.draft(None, (header.width // shrink, header.height // shrink))
         image.load()
@@ -118,30 +118,30 @@ def decode(header: Header, accept_damaged: bool, shrink: int) -> Image.Image:
 
 
 def _decode(header: Header, colours: str, shrink: int, strict: bool) -> np.ndarray:
-    """uint8 [height, width, channels]. Raises ValueError with what libjpeg says; if strict, with its warnings too."""
+    """uint8 [height, width, channels]. Raises ValueError with libjpeg's error, or, if strict, with its warning."""
     size = {"min_height": header.height // shrink, "min_width": header.width // shrink} if shrink > 1 else {}
     return simplejpeg.decode_jpeg(header.data, colours, strict=strict, **size)
 
 
 def _strict(header: Header, colours: str, shrink: int) -> np.ndarray | None:
-    """None where it cannot be told whether pixels are lost."""
+    """The pixels, or None if simplejpeg fails for another reason. Raises UnusablePicture if pixels are lost."""
     try:
         return _decode(header, colours, shrink, strict=True)
     except ValueError as error:
-        heard = str(error)
-    if heard.startswith("Premature end"):  # without its end marker: are all pixels there?
+        warning = str(error)
+    if warning.startswith("Premature end"):  # the end marker is missing; try whether all pixels are there
         mended = header.data + EOI
-    elif heard.endswith("bytes before marker 0xd9"):  # are they lost pixels, or zeros that fill a block up?
+    elif warning.endswith("bytes before marker 0xd9"):  # lost pixels, or only zeros that fill up a block
         mended = _without_zeros(header.data)
     else:
         mended = header.data
     try:
         return _decode(replace(header, data=mended), colours, shrink, strict=True)
     except ValueError as error:
-        if heard.startswith("Premature end"):
+        if warning.startswith("Premature end"):
             raise UnusablePicture(f"truncated ({error})") from error
-        if heard.startswith(OF_PIXELS):
-            raise UnusablePicture(f"damaged pixels ({heard})") from error
+        if warning.startswith(LOST_PIXELS):
+            raise UnusablePicture(f"damaged pixels ({warning})") from error
         return None
 
 
@@ -152,7 +152,7 @@ def _without_zeros(data: bytes) -> bytes:
 
 
 def _lenient(header: Header, colours: str, shrink: int) -> np.ndarray | None:
-    """None where there is nothing to be had."""
+    """The pixels with what is left of lost ones, or None if the decoder finds none."""
     try:
         return _decode(replace(header, data=header.data + EOI), colours, shrink, strict=False)
     except ValueError:

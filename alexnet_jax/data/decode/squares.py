@@ -1,6 +1,6 @@
-"""One picture file's bytes to an RGB square, and back to bytes; by Pillow, simplejpeg and NumPy.
+"""Picture files to encoded RGB squares, with sums for the statistics, by Pillow, simplejpeg and NumPy.
 
-Imports no TensorFlow, so that the processes that prepare a dataset start fast and stay small.
+This imports no TensorFlow, so that the processes that prepare a dataset start fast and stay small.
 """
 
 import errno
@@ -16,7 +16,7 @@ import simplejpeg
 from PIL import Image
 
 from alexnet_jax.data.decode import worker_processes
-from alexnet_jax.data.decode.decoder import LARGE_FILE, Part, Rules, Square, rgb, square, square_of
+from alexnet_jax.data.decode.decoder import LARGE_FILE, Rules, Square, rgb, square, square_of
 from alexnet_jax.data.decode.headers import UnusablePicture
 
 __all__ = [
@@ -31,15 +31,15 @@ __all__ = [
     "warnings_of",
 ]
 
-PROFILE, BROKEN_PROFILE, DIM = "profile", "broken profile", "dim "  # keys of notes; a label follows the last
+PROFILE, BROKEN_PROFILE, DIM = "profile", "broken profile", "dim "  # notes; a label follows the last
 NAMED = 5  # in a warning, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded picture, its bytes given or still where they lie."""
+    """An encoded picture: its bytes, or where they lie."""
 
-    name: str  # of its file, as the dataset has it
+    name: str  # of its file, in the dataset
     label: int
     path: str = ""  # the file that holds it
     offset: int = 0  # of its first byte there
@@ -47,7 +47,7 @@ class Picture:
     data: bytes | None = None
 
     def read(self) -> bytes:
-        """Its bytes. Raises OSError."""
+        """The bytes. Raises OSError."""
         if self.data is not None:
             return self.data
         with open(self.path, "rb", buffering=0) as file:
@@ -55,7 +55,7 @@ class Picture:
             return file.read(self.size)
 
     def length(self) -> int:
-        """How many bytes it has. Raises OSError; also for what is no file: a pipe may have no end."""
+        """The number of bytes. Raises OSError, also for anything but a regular file: a pipe may have no end."""
         if self.data is not None or self.size >= 0:
             return self.size if self.data is None else len(self.data)
         status = os.stat(self.path)
@@ -66,13 +66,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Squares:
-    """What `make_squares` made of some pictures."""
+    """The results of `make_squares`."""
 
-    stored: list[bytes | None]  # JPEG or raw uint8, for each picture; None where it is rejected
-    reasons: list[str]  # for each picture; empty where it is stored
-    total: np.ndarray  # uint16 [side, side, 3], the sum of those stored
-    products: np.ndarray  # float64 [3, 3], likewise of `products`
-    notes: Counter[str] = field(default_factory=Counter)  # of those stored, see `_notes_of`
+    stored: list[bytes | None]  # for each picture JPEG or raw uint8; None if it is rejected
+    reasons: list[str]  # for each picture why it is rejected; "" if it is stored
+    total: np.ndarray  # uint16 [side, side, 3], the sum of the stored squares
+    products: np.ndarray  # float64 [3, 3], the sum of their `products`
+    notes: Counter[str] = field(default_factory=Counter)  # on the stored squares, see `_notes_of`
 
 
 def to_jpeg(image: Image.Image, quality: int) -> bytes:
@@ -83,10 +83,16 @@ def to_jpeg(image: Image.Image, quality: int) -> bytes:
 
 
 def products(square: np.ndarray) -> np.ndarray:
-    """float64 [3, 3], sums of the products of two channels over uint8 [side, side, 3]; exact.
+    """The exact sums over all pixels of the products of each two channels.
 
-    Four pixels a row, of which the diagonal blocks count: three times as fast as one. In float32, as
-    256 products of two bytes add up to less than 2^24.
+    Four pixels make a row, and the diagonal blocks of the product are used: that is three times as fast as a pixel a
+    row. float32 is exact, because 256 products of two bytes add up to less than 2^24.
+
+    Args:
+      square: uint8 [side, side, 3].
+
+    Returns:
+      float64 [3, 3].
     """
     values = square.reshape(-1)
     rest = -len(values) % (256 * 12)
@@ -101,23 +107,18 @@ def make_squares(
     pictures: Sequence[Picture],
     side: int,
     quality: int,
-    max_pixels: int,
+    rules: Rules,
     summed: bool,
-    accept_damaged: bool = False,
-    obey_profiles: bool = False,
-    part: Part = "crop",
 ) -> Squares:
-    """Reads the pictures, makes squares of them, encodes them and sums them up.
+    """Reads pictures, makes squares of them, encodes the squares and sums them up.
 
-    The sums are over the pictures as they will be read again: after the loss of the JPEG.
+    The sums are over the squares as they will be read again, after JPEG's losses.
 
     Args:
-      pictures: 257 at most, for the sums to stay below 2^16.
+      pictures: at most 257, so that the sums stay below 2^16.
       quality: of the JPEG, 1 to 100; 0 stores raw pixels.
-      max_pixels, accept_damaged, obey_profiles, part: see `Rules`.
-      summed: whether the sums are wanted; they are 0 otherwise.
+      summed: whether to compute the sums; they are 0 otherwise.
     """
-    rules = Rules(max_pixels, accept_damaged, obey_profiles, part)
     made = Squares([], [], np.zeros((side, side, 3), np.uint16), np.zeros((3, 3)))
     for picture in pictures:
         worker_processes.note(picture.name)
@@ -141,7 +142,7 @@ def make_squares(
 
 
 def _read_and_square(picture: Picture, side: int, rules: Rules) -> Square:
-    """Raises UnusablePicture if it cannot be read, too."""
+    """The picture's square. Raises UnusablePicture if its file cannot be read or used."""
     try:
         length = picture.length()
         if length > rules.max_bytes:
@@ -157,7 +158,7 @@ def _read_and_square(picture: Picture, side: int, rules: Rules) -> Square:
 
 
 def _notes_of(square: Square, label: int) -> list[str]:
-    """Keys of notes: its colour profile is not sRGB or is of no use; it has 16 bits a channel and hardly uses them."""
+    """The notes on a square: its profile is not sRGB, or of no use; it has 16 bits a channel and hardly uses them."""
     notes = {"other": [PROFILE], "broken": [BROKEN_PROFILE]}.get(square.profile, [])
     return [*notes, f"{DIM}{label}"] if square.dim else notes
 

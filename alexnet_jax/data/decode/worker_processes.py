@@ -1,4 +1,4 @@
-"""The processes that make squares of pictures: how they start, what they share, and how they end."""
+"""The processes that make squares of pictures: how they start, what they share, how they end; and `bounded_map`."""
 
 import ctypes
 import multiprocessing
@@ -17,61 +17,61 @@ from alexnet_jax import signals
 from alexnet_jax.messages import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-KEPT_BYTES = 32 << 20  # the most that it takes for the second
-NAME_BYTES = 512  # of a picture's name, as far as it is noted
+KEPT_BYTES = 32 << 20  # the largest value that malloc accepts for the second
+NAME_BYTES = 512  # of a picture's name that are noted
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Died(UserError):
-    """A process that makes pictures was killed."""
+    """A process that makes squares was killed."""
 
 
 class Shared:
-    """What the processes of one pool have in common: one lock, and a place each for what it has in hand."""
+    """What the processes of a pool share: a lock, and a place for each one's current picture."""
 
     def __init__(self, processes: int) -> None:
-        """For so many processes, which get it as they start."""
+        """To be passed to each of `processes` processes as it starts."""
         context = multiprocessing.get_context("spawn")
-        self.one_at_a_time = context.RLock()  # a large file may be a large picture, too
+        self.one_at_a_time = context.RLock()  # re-entrant: a large file may hold a large picture
         self.started = context.Value("i", 0)
         self.names = context.RawArray("c", processes * NAME_BYTES)
 
     def in_hand(self) -> list[str]:
-        """The pictures that some process has not put down."""
+        """The names of the pictures that processes work on."""
         places = [self.names[at : at + NAME_BYTES] for at in range(0, len(self.names), NAME_BYTES)]
         names = [place.partition(b"\0")[0].decode(errors="replace") for place in places]
         return [name for name in names if name]
 
 
 class _Worker:
-    """This process's part in the pool; in a process that is in none, a lock for its threads."""
+    """What this process knows of its pool; in a process without a pool, a lock for its threads."""
 
     shared: Shared | None = None
-    one_at_a_time = threading.RLock()  # of this process's threads
+    one_at_a_time = threading.RLock()  # for this process's threads
     start: int = 0  # of its place among the names
 
 
 def note(name: str) -> None:
-    """Writes down which picture this process has in hand; none: ''."""
+    """Writes down the picture that this process works on; '' for none."""
     if _Worker.shared:
         short = name.encode(errors="surrogateescape")[: NAME_BYTES - 1] + b"\0"
         _Worker.shared.names[_Worker.start : _Worker.start + len(short)] = short
 
 
 def alone() -> AbstractContextManager[Any]:
-    """While one process of the pool is in here, none of the others is; outside of any, one thread."""
+    """A lock that one process of the pool holds at a time; without a pool, one thread."""
     return _Worker.shared.one_at_a_time if _Worker.shared else _Worker.one_at_a_time
 
 
 def start_worker(shared: Shared | None = None) -> None:
-    """For a process that makes squares: leaves signals to the parent, ends with it, and keeps its memory.
+    """Sets up a process that makes squares: it ignores signals, ends with its parent, and keeps its memory.
 
-    The processes of a pool outlive a parent that was killed. And glibc gives each picture's memory back
-    to the system, to ask for it again with the next one: a sixth of the time.
+    Otherwise the processes would outlive a parent that was killed, and glibc would return each picture's memory to the
+    system and ask for it again, which takes a sixth of the time.
     """
-    for number in signals.NUMBERS:  # a terminal's or a scheduler's signal goes to all of them
+    for number in signals.NUMBERS:  # a terminal or a scheduler sends them to all processes; the parent handles them
         signal.signal(number, signal.SIG_IGN)
     if shared:
         with shared.started.get_lock():
@@ -94,22 +94,22 @@ def start_worker(shared: Shared | None = None) -> None:
 
 
 def _put_down(*_: Any) -> None:
-    """A pool that breaks ends its other processes so: what these have in hand is not to blame."""
+    """Handles SIGTERM, by which a broken pool ends its other processes: their pictures are not to blame."""
     note("")
     os._exit(1)
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def processes() -> Iterator[ProcessPoolExecutor]:
-    """One for each core; they import no TensorFlow, and a fork would take its locks along.
+    """A pool with a process for each core. They import no TensorFlow, and are not forked, as its locks would be, too.
 
     Raises:
-      Died: one of them was killed, most likely as memory was short; names the picture that it had in hand.
+      Died: a process was killed, most likely for lack of memory; names the picture that it worked on.
     """
     shared = Shared(cores())
     pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), start_worker, (shared,))
@@ -119,7 +119,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
         pool.shutdown()
         names = " or ".join(f"'{name}'" for name in shared.in_hand())
         raise Died(
-            f"a process that makes pictures died{' over ' + names if names else ''}, most likely for want of memory; "
+            f"a process that makes pictures died{' over ' + names if names else ''}, most likely for lack of memory; "
             "take that picture away, or lower --config.data.max_pixels below its size, which begins anew"
         ) from error
     finally:

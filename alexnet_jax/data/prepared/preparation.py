@@ -23,6 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.decode import squares, worker_processes
+from alexnet_jax.data.decode.decoder import rules_of
 from alexnet_jax.data.decode.squares import Picture, Squares
 from alexnet_jax.data.decode.worker_processes import bounded_map, lists
 from alexnet_jax.data.prepared import duplicates
@@ -189,11 +190,8 @@ class Preparation:
                 squares.make_squares,
                 side=data.resize,
                 quality=data.jpeg_quality if data.encoding == "jpeg" else 0,
-                max_pixels=data.max_pixels,
+                rules=rules_of(data),
                 summed=name == self._progress.summed,
-                accept_damaged=data.accept_damaged,
-                obey_profiles=data.colour_profiles == "srgb",
-                part=data.square,
             )
             chunks = lists(islice(split.pictures(), self._progress.done[name], None), CHUNK)
             for chunk, made in bounded_map(pool, make, chunks, 3 * worker_processes.cores()):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from alexnet_jax.data.decode import squares
+from alexnet_jax.data.decode.decoder import Rules
 from alexnet_jax.data.decode.squares import Picture, UnusablePicture
 from tests.photographs import encoded, photograph
 
@@ -131,10 +132,10 @@ def test_products_are_exact(side: int, darkest: int) -> None:
 def test_sums_are_over_what_is_stored() -> None:
     given = [Picture(str(i), 0, data=encoded(photograph(i))) for i in range(3)]
     given.insert(1, Picture("bad", 0, data=b"x"))
-    made = squares.make_squares(given, 32, 50, PLENTY, summed=True)
+    made = squares.make_squares(given, 32, 50, Rules(PLENTY), summed=True)
     assert [reason != "" for reason in made.reasons] == [False, True, False, False]
     stored = [np.asarray(Image.open(io.BytesIO(data))) for data in made.stored if data]
     np.testing.assert_array_equal(made.total, np.sum(stored, axis=0, dtype=np.int64))
-    raw = squares.make_squares(given, 32, 0, PLENTY, summed=True)
+    raw = squares.make_squares(given, 32, 0, Rules(PLENTY), summed=True)
     assert not np.array_equal(raw.total, made.total)
     np.testing.assert_array_equal(np.frombuffer(raw.stored[0] or b"", np.uint8).reshape(32, 32, 3).shape, (32, 32, 3))

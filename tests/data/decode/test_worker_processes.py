@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from alexnet_jax.data.decode import squares, worker_processes
+from alexnet_jax.data.decode.decoder import Rules
 from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.data.decode.worker_processes import bounded_map, lists
 from alexnet_jax.messages import UserError
@@ -20,7 +21,7 @@ from tests.photographs import encoded, photograph
 
 
 def die(name: str, number: int) -> None:
-    """As a process does that the system kills for want of memory, over one picture; others are in hand meanwhile."""
+    """As a process does that the system kills for lack of memory, over one picture, while others work on theirs."""
     worker_processes.note(name)
     if "deadly" in name:
         time.sleep(0.5)
@@ -80,7 +81,7 @@ def test_the_pictures_that_take_turns_are_the_large_ones(monkeypatch: pytest.Mon
 
     def count(data: bytes) -> int:
         alone.clear()
-        squares.make_squares([Picture("one", 0, data=data)], 32, 0, 10**6, summed=False)
+        squares.make_squares([Picture("one", 0, data=data)], 32, 0, Rules(10**6), summed=False)
         return len(alone)
 
     monkeypatch.setattr(worker_processes, "alone", Lock)
@@ -103,7 +104,7 @@ def test_what_cannot_be_read_is_a_reason_and_not_the_end(tmp_path: Path) -> None
     (tmp_path / "turn.jpg").symlink_to("turn.jpg")
     names = ("gone.jpg", "folder.jpg", "pipe.jpg", "large.jpg", "turn.jpg", "good.jpg")
     given = [Picture(name, 0, str(tmp_path / name)) for name in names]
-    made = squares.make_squares(given, 32, 0, 10**6, summed=True)
+    made = squares.make_squares(given, 32, 0, Rules(10**6), summed=True)
     assert [reason.partition(" (")[0] for reason in made.reasons] == [
         "cannot be read",
         "cannot be read",
@@ -129,7 +130,9 @@ def test_a_disk_that_fails_is_a_reason(error: Exception, reason: str, monkeypatc
         raise error
 
     monkeypatch.setattr(Picture, "read", fails)
-    made = squares.make_squares([Picture("a", 0, data=b"x"), Picture("b", 1, data=b"y")], 32, 0, 10**6, summed=False)
+    made = squares.make_squares(
+        [Picture("a", 0, data=b"x"), Picture("b", 1, data=b"y")], 32, 0, Rules(10**6), summed=False
+    )
     assert made.reasons == [reason] * 2
 
 
