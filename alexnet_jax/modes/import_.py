@@ -105,7 +105,8 @@ def _read_caffe(config: ConfigDict | None, path: Path, invocation: Invocation) -
 
 def _require_same_settings(net: Architecture, model: caffe_import.Model, path: Path, network: str) -> None:
     """Raises UserError if the file gives settings that differ from those of the network as Caffe would compute it."""
-    ours = _first_of_two(net)
+    types = {LRN: "LRN", MaxPool: "Pooling"}
+    ours = caffe_import.first_of_two([types.get(type(operation), "") for operation in net.layers[0].then])
     if model.first and model.first != ours:
         raise UserError(
             f"--weights={path} is of another network: its layer 1 has {model.first} first where {network} has "
@@ -122,14 +123,6 @@ def _require_same_settings(net: Architecture, model: caffe_import.Model, path: P
         raise UserError(
             f"--weights={path} is of another network than {network}: {differs}; name its network with --config=FILE"
         )
-
-
-def _first_of_two(net: Architecture) -> caffe_import.FirstOfTwo:
-    """Which of normalisation and pooling comes first in the first layer, if it has both."""
-    kinds = [type(operation) for operation in net.layers[0].then]
-    if LRN not in kinds or MaxPool not in kinds:
-        return ""
-    return "LRN" if kinds.index(LRN) < kinds.index(MaxPool) else "Pooling"
 
 
 def _caffe_mean(config: ConfigDict, mean: str) -> tuple[ConfigDict, Statistics]:

@@ -5,9 +5,10 @@ Both forms of a NetParameter are read: `layers` (V1LayerParameter), as in the pu
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
@@ -19,6 +20,7 @@ from alexnet_jax.weights.caffe_settings import KINDS, Settings, settings
 from alexnet_jax.weights.protobuf import FIXED32, FIXED64, LENGTH
 
 FirstOfTwo = Literal["LRN", "Pooling", ""]
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,12 @@ def read_caffemodel(path: Path) -> Model:
     Raises:
       UserError: the file cannot be read, is incomplete, or is no .caffemodel.
     """
-    try:
-        layers = _layers(memoryview(path.read_bytes()))
-    except OSError as error:
-        raise UserError(f"--weights={path} cannot be read ({error.strerror}); name a .caffemodel") from error
-    except ValueError as error:
-        raise UserError(f"--weights={path} is no complete .caffemodel: {error}; get the file again") from error
+    layers = _decoded(_layers, path, "weights", ".caffemodel", "a .caffemodel")
     weights = tuple(_weights(layer.name, layer.blobs, path) for layer in layers if layer.blobs)
     if not weights:
         raise UserError(f"--weights={path} holds no layer with weights; name a .caffemodel with Caffe's own layers")
     given = tuple(layer.settings for layer in layers if layer.settings)
-    return Model(weights, _first([layer.type for layer in layers]), given)
+    return Model(weights, first_of_two([layer.type for layer in layers]), given)
 
 
 def read_mean(path: Path) -> Float32[np.ndarray, "height width 3"]:
@@ -63,16 +60,20 @@ def read_mean(path: Path) -> Float32[np.ndarray, "height width 3"]:
     Raises:
       UserError: the file cannot be read, is incomplete, or holds no mean image.
     """
-    try:
-        blob = _blob(memoryview(path.read_bytes()))
-    except OSError as error:
-        raise UserError(f"--mean={path} cannot be read ({error.strerror}); name a .binaryproto, or B,G,R") from error
-    except ValueError as error:
-        raise UserError(f"--mean={path} is no complete .binaryproto: {error}; get the file again") from error
+    blob = _decoded(_blob, path, "mean", ".binaryproto", "a .binaryproto, or B,G,R")
     shape = blob.shape[1:] if blob.ndim == 4 and len(blob) == 1 else blob.shape
     if len(shape) != 3 or shape[0] != 3:
         raise UserError(f"--mean={path} holds an array of {blob.shape}, no image of 3 colours; name another")
     return np.ascontiguousarray(blob.reshape(shape)[::-1].transpose(1, 2, 0))
+
+
+def _decoded(decode: Callable[[memoryview], Content], path: Path, flag: str, kind: str, remedy: str) -> Content:
+    try:
+        return decode(memoryview(path.read_bytes()))
+    except OSError as error:
+        raise UserError(f"--{flag}={path} cannot be read ({error.strerror}); name {remedy}") from error
+    except ValueError as error:
+        raise UserError(f"--{flag}={path} is no complete {kind}: {error}; get the file again") from error
 
 
 def _layers(message: memoryview) -> list[_Layer]:
@@ -142,8 +143,8 @@ def _weights(name: str, blobs: tuple[np.ndarray, ...], path: Path) -> MapsFirstL
     return MapsFirstLayer(name, kernel, bias.reshape(-1))
 
 
-def _first(types: list[str]) -> FirstOfTwo:
-    """Which of normalisation and pooling comes first, if there are both."""
+def first_of_two(types: Sequence[str]) -> FirstOfTwo:
+    """Which of normalisation and pooling comes first among the types of layers, if there are both."""
     if "LRN" not in types or "Pooling" not in types:
         return ""
     return "LRN" if types.index("LRN") < types.index("Pooling") else "Pooling"

@@ -7,8 +7,6 @@ of the file's bytes, so 61 million weights are read without a copy.
 import struct
 from collections.abc import Iterator
 
-import numpy as np
-
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # kinds of field; 3 and 4 are groups, which are deprecated
 KINDS = (VARINT, FIXED64, LENGTH, FIXED32)
 Field = tuple[int, int, int | memoryview]  # number, kind, value: an integer for VARINT, else bytes
@@ -16,9 +14,6 @@ Field = tuple[int, int, int | memoryview]  # number, kind, value: an integer for
 
 def fields(message: memoryview) -> Iterator[Field]:
     """Yields the fields of a message in their order.
-
-    Successive 4-byte values of the same field, as files without packing have them by the million, are one field: the
-    bytes of all of them.
 
     Raises:
       ValueError: the bytes are no protocol buffer, or end too early.
@@ -33,11 +28,6 @@ def fields(message: memoryview) -> Iterator[Field]:
         if kind == VARINT:
             value, place = _varint(message, place)
             yield number, kind, value
-            continue
-        if kind == FIXED32 and place == start + 1:
-            run = _equal_fields(message, start)
-            yield number, kind, run
-            place = start + 5 * (len(run) // 4)
             continue
         size, place = _varint(message, place) if kind == LENGTH else (8 if kind == FIXED64 else 4, place)
         if size > len(message) - place:
@@ -58,21 +48,6 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, place
     raise ValueError(f"the number that ends at byte {place} has more than 64 bits")
-
-
-def _equal_fields(message: memoryview, start: int) -> memoryview:
-    """The values of all successive fields from `start` on with the same one-byte tag and 4 bytes each."""
-    rows = np.frombuffer(message[start : len(message) - (len(message) - start) % 5], np.uint8).reshape(-1, 5)
-    if not len(rows):
-        raise ValueError("it ends in the middle of a number")
-    end, ahead = 1, 1
-    while end < len(rows):  # looks ahead twice as far each time, so many short runs do not each scan the whole rest
-        others = np.flatnonzero(rows[end : end + ahead, 0] != rows[0, 0])
-        if len(others):
-            end += int(others[0])
-            break
-        end, ahead = min(end + ahead, len(rows)), 2 * ahead
-    return memoryview(rows[:end, 1:].tobytes())
 
 
 def integers(kind: int, value: int | memoryview) -> list[int]:
