@@ -1,8 +1,7 @@
-"""What TensorBoard is shown of a run at each validation: its kernels, and its answers to the same eight pictures."""
+"""The pictures in TensorBoard for each validation: the kernels, and the answers to the same eight pictures."""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw
 from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.batch import Batch, without_draws
 from alexnet_jax.data.prepared.contact_sheet import fitted, font_of
+from alexnet_jax.data.prepared.prepared_set import PreparedSet
 from alexnet_jax.devices import towers
 from alexnet_jax.inference.examples import chosen
 from alexnet_jax.inference.neighbour_sources import StoredSplit
@@ -20,20 +20,26 @@ from alexnet_jax.network import kernels
 from alexnet_jax.network.model import Params
 from alexnet_jax.training.step import Recipe, class_probabilities
 
-TIMES = 3  # a kernel's weight is so many pixels wide
+TIMES = 3  # pixels in width and height for each weight of a kernel
 PIXELS = 96  # of a picture's side on the sheet, at most
-ACROSS, TOP, LINE, GAP = 4, 5, 15, 8  # pictures in a row, classes of each; pixels of a line, and between pictures
+ACROSS, TOP, LINE, GAP = 4, 5, 15, 8  # pictures in a row, classes for each; pixels in a line, and between pictures
 TRUE, OTHER = (230, 159, 0), (86, 180, 233)  # orange and sky blue
 
 
 class ValidationImages:
-    """Makes the pictures of one run. Nothing is read or compiled before the first are asked for."""
+    """Makes the pictures for a run; reads and compiles nothing before the first call."""
 
-    def __init__(self, config: ConfigDict, source: Any, recipe: Recipe, mesh: Mesh, mean_image: jax.Array) -> None:
-        """Of the run's `PreparedSet`."""
+    def __init__(
+        self, config: ConfigDict, source: PreparedSet, recipe: Recipe, mesh: Mesh, mean_image: jax.Array
+    ) -> None:
+        """Keeps what `pictures` needs.
+
+        Args:
+          mean_image: float32 [resize, resize, 3], on every device.
+        """
         self._config, self._source, self._recipe, self._mesh = config, source, recipe, mesh
         self._mean_image = mean_image
-        named = source.classes  # the network may have more
+        named = source.classes  # the network may have more classes
         self._classes = (*named, *map(str, range(len(named), recipe.architecture.classes)))
         function = partial(class_probabilities, recipe, mesh, 1)
         self._program = jax.jit(function, compiler_options=towers.compiler_options(mesh, recipe.dtype))
@@ -41,7 +47,7 @@ class ValidationImages:
         self._images, self._labels = np.zeros((0, 0, 0, 3), np.uint8), [0]
 
     def pictures(self, params: Params) -> dict[str, np.ndarray]:
-        """`kernels` and `predictions`, uint8 [height, width, 3] each, by the parameters as they are."""
+        """`kernels` and `predictions` for these parameters, uint8 [height, width, 3] each."""
         batch = self._batch or self._read()
         rows = towers.rows(self._mesh, len(batch.label))
         here = towers.put_batch(jax.tree.map(lambda x: x[rows], batch), self._mesh)
@@ -51,7 +57,7 @@ class ValidationImages:
         return {"kernels": _kernels(towers.on_host(params[first]["kernel"]), self._recipe), "predictions": predictions}
 
     def _read(self) -> Batch:
-        """The eight pictures, in a batch that all devices have a share of."""
+        """Reads the eight pictures into a batch that can be divided over the devices."""
         data, split = self._config.data, self._config.evaluate.split
         rows = chosen(self._source.examples(split), self._config.train.seed)[0].tolist()
         stored = StoredSplit(self._config, self._source, split)
@@ -64,7 +70,7 @@ class ValidationImages:
 
 
 def _kernels(kernel: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """All towers' kernels below each other, on one scale."""
+    """The kernels of all towers, one tower below the other, on one scale."""
     kernel = np.nan_to_num(np.asarray(kernel))
     largest = float(np.abs(kernel).max())
     sheets = [kernels.sheet(tower, largest) for tower in kernels.by_tower(kernel, recipe.architecture.towers)]
@@ -74,11 +80,14 @@ def _kernels(kernel: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 
 def sheet(images: np.ndarray, labels: Sequence[int], probabilities: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Each picture under its class, with its five likeliest classes as bars, the true one's orange.
+    """Draws each picture under its class, and below it the five likeliest classes as bars; the true class is orange.
 
     Args:
       images: uint8 [pictures, side, side, 3].
-      probabilities: float32 [pictures, classes or more].
+      probabilities: float32 [pictures, at least classes].
+
+    Returns:
+      uint8 [height, width, 3].
     """
     side, font = min(PIXELS, images.shape[1]), font_of(11)
     width, height = max(side, PIXELS) + GAP, side + (1 + TOP) * LINE + GAP
