@@ -338,7 +338,7 @@ def net_of_run(run: Run, config: ConfigDict | None, done: str, mesh: Mesh | None
     mesh = mesh or towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
     recipe = own_recipe(run)
-    step, params = restore_params(run, recipe, mesh, config.evaluate.checkpoint)
+    step, params = restore_params(run, mesh, config.evaluate.checkpoint)
     classes = _names_of_classes(run, recipe.architecture.classes)
     return Net(run, step, classes, params, config, recipe, mesh)
 

@@ -117,7 +117,7 @@ def params_from(start: Run, params: Params, config: ConfigDict, mesh: Mesh) -> P
       start: the donor.
       params: new ones.
     """
-    step, theirs = restore_params(start, own_recipe(start), mesh, config.train.init_checkpoint)
+    step, theirs = restore_params(start, mesh, config.train.init_checkpoint)
     if differing := differences(config, start.config, GEOMETRY, ("here", "there")):
         say(
             f"WARNING: the network of {start.workdir} differs from this one, though its layers may have the same "

@@ -106,7 +106,7 @@ def open_network(trained: Run, config: ConfigDict) -> Network:
     require_same_classes(trained, source.classes, source.name)
     say_of_other_pictures(trained, source.listing, source.folder)
     recipe = recipe_of(config, classes, steps_per_epoch=1)
-    step, params = restore_params(trained, recipe, mesh, config.evaluate.checkpoint)
+    step, params = restore_params(trained, mesh, config.evaluate.checkpoint)
     say(f"evaluating the checkpoint of step {step} of {trained.workdir} on {source.name}, {config.evaluate.split}")
     warn_of_mirrored_views(trained, config.evaluate.views)
     mean_image = towers.replicate(trained.statistics.mean_image, mesh)

@@ -69,7 +69,7 @@ def _restore(config: ConfigDict | None, invocation: Invocation) -> Trained:
     recipe = own_recipe(trained)
     mesh = towers.mesh_of(jax.devices()[:1], 1, 1)
     which = config.evaluate.checkpoint if config is not None else trained.config["evaluate"]["checkpoint"]
-    step, params = restore_params(trained, recipe, mesh, which)
+    step, params = restore_params(trained, mesh, which)
     say(f"exporting the checkpoint of step {step} of {trained.workdir}")
     return Trained(trained, recipe, jax.tree.map(np.asarray, dict(params)))
 

@@ -10,14 +10,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.files import new_folder, require_free
-from alexnet_jax.inference import decode_pool, inputs
+from alexnet_jax.inference import inputs
 from alexnet_jax.inference.decode_pool import Rejected, Some
 from alexnet_jax.inference.features_folder import FeaturesWriter, file_of, is_ours
 from alexnet_jax.inference.neighbour_sources import stored_batches
 from alexnet_jax.inference.net import Net, open_net
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
-from alexnet_jax.modes.predict import counted, require_some
+from alexnet_jax.modes.predict import read, require_some
 
 
 def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
@@ -47,9 +47,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         if pictures:
             _require_room(folder, invocation, len(pictures) * a_row)
             size = net.batch_size(len(pictures), layers, invocation.reduce == "mean")
-            with decode_pool.decoders(len(pictures)) as pool:
-                batches = counted(net.read(pictures, pool, 1, size), pictures, rejected)
-                _write(net, batches, layers, invocation, writer)
+            _write(net, read(net, pictures, 1, size, rejected), layers, invocation, writer)
             require_some(writer.rows, rejected)
             about: dict[str, Any] = {"split": None}
         else:

@@ -9,14 +9,14 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data.prepared import contact_sheet
 from alexnet_jax.files import new_file, require_free, whole
-from alexnet_jax.inference import decode_pool, features_folder, inputs
+from alexnet_jax.inference import features_folder, inputs
 from alexnet_jax.inference.decode_pool import Rejected
 from alexnet_jax.inference.nearest import NEAREST, features_of_split, nearest
 from alexnet_jax.inference.neighbour_sources import FeaturesFolder, Gallery, StoredSplit
 from alexnet_jax.inference.net import Net, open_net
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import Invocation
-from alexnet_jax.modes.predict import counted, require_some
+from alexnet_jax.modes.predict import read, require_some
 
 LAYER = "fc7"
 DRAWN = 50  # queries that are drawn and printed
@@ -41,12 +41,11 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     rejected: list[Rejected] = []
     names: list[str] = []
     parts, centres = [], []
-    with decode_pool.decoders(len(pictures)) as pool:
-        batches = counted(net.read(pictures, pool, 1, net.batch_size(len(pictures))), pictures, rejected)
-        for some, made in net.features_of(batches, [LAYER]):
-            parts.append(made[LAYER])
-            centres += list(some.batch.image[: len(some.names)])[: max(0, DRAWN - len(names))]
-            names += some.names
+    batches = read(net, pictures, 1, net.batch_size(len(pictures)), rejected)
+    for some, features in net.features_of(batches, [LAYER]):
+        parts.append(features[LAYER])
+        centres += list(some.batch.image[: len(some.names)])[: max(0, DRAWN - len(names))]
+        names += some.names
     require_some(len(names), rejected)
     queries = np.concatenate(parts)
     _require_finite(queries, f"the checkpoint of step {net.step}")

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from alexnet_jax.data.decode.squares import Picture
 from alexnet_jax.files import new_file
 from alexnet_jax.inference import decode_pool, inputs
 from alexnet_jax.inference.decode_pool import Rejected, Some
-from alexnet_jax.inference.net import TOP, Prediction, open_net, warn_of_mirrored_views
+from alexnet_jax.inference.net import TOP, Net, Prediction, open_net, warn_of_mirrored_views
 from alexnet_jax.messages import Advance, UserError, as_json, say
 from alexnet_jax.modes import Invocation
 
@@ -39,17 +39,16 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         views = net.config.evaluate.views
         warn_of_mirrored_views(net.run, views)
         say(f"predicting with the checkpoint of step {net.step} of {net.workdir}, views: {views}")
-        with decode_pool.decoders(len(pictures)) as pool:
-            batches = counted(net.read(pictures, pool, views, net.batch_size(len(pictures))), pictures, rejected)
-            for some, probabilities in net.probabilities_of(batches, views):
-                for name, row in zip(some.names, probabilities, strict=True):
-                    top = net.likeliest(row)
-                    write(name, top, "")
-                    if len(predictions) < SHOWN:
-                        _show(name, top)
-                    predictions.append({"file": name, "top5": _as_dicts(top)})
-                for picture in some.rejected:
-                    write(picture.file, [], picture.reason)
+        batches = read(net, pictures, views, net.batch_size(len(pictures)), rejected)
+        for some, probabilities in net.probabilities_of(batches, views):
+            for name, row in zip(some.names, probabilities, strict=True):
+                top = net.likeliest(row)
+                write(name, top, "")
+                if len(predictions) < SHOWN:
+                    _show(name, top)
+                predictions.append({"file": name, "top5": _as_dicts(top)})
+            for picture in some.rejected:
+                write(picture.file, [], picture.reason)
         if len(predictions) > SHOWN:
             say(f"and {len(predictions) - SHOWN} pictures more")
         require_some(len(predictions), rejected)
@@ -57,11 +56,14 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     return {**result, "views": views, "step": net.step, "workdir": str(net.workdir)}
 
 
-def counted(batches: Iterable[Some], pictures: list[Picture], rejected: list[Rejected]) -> Iterator[Some]:
-    """The batches. A bar shows the progress; pictures that cannot be used are reported and added to `rejected`."""
+def read(net: Net, pictures: list[Picture], views: int, size: int, rejected: list[Rejected]) -> Iterator[Some]:
+    """Batches as in `Net.read`. A bar shows the progress; pictures that cannot be used are added to `rejected`."""
     is_alone = len(pictures) == 1  # then `require_some` reports it
-    with Advance("pictures", len(pictures), "pictures") as advance:
-        for some in batches:
+    with (
+        decode_pool.decoders(len(pictures)) as pool,
+        Advance("pictures", len(pictures), "pictures") as advance,
+    ):
+        for some in net.read(pictures, pool, views, size):
             for picture in () if is_alone else some.rejected:
                 advance.say(f"{picture.file} cannot be used: {picture.reason}")
             rejected += some.rejected

@@ -6,8 +6,8 @@ checkpoints/STEP/digests.json     the digests of the files above
 checkpoints/STEP/validation.json  once the step has been validated
 """
 
+import fcntl
 import json
-import os
 import shutil
 import sys
 from contextlib import closing, suppress
@@ -20,12 +20,13 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from alexnet_jax.devices import cluster
+from alexnet_jax.files import why_not_writable
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs.checkpoint_integrity import PROGRESS, barrier_with_digests, damage_of, run_of, seal
 from alexnet_jax.runs.checkpoint_retention import (
     VALIDATION,
-    being_read,
     best_of,
+    locked,
     read_validation,
     remove_superseded,
     write_validation,
@@ -77,7 +78,7 @@ class Checkpoints:
         self._saving: int | None = None  # the step that is being written
         self._progress = ""  # its progress.json
         if writes:
-            self._require_writable()
+            self._make_folder()
             if self._is_writer:
                 for path in self._folder.glob(UNFINISHED):
                     say(f"the checkpoint '{path.name}' was not written to its end, and is removed")
@@ -88,13 +89,13 @@ class Checkpoints:
             )
             self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
 
-    def _require_writable(self) -> None:
-        reason = "no permission to write there"
+    def _make_folder(self) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            reason = why_not_writable(self._folder)
         except OSError as error:
             reason = error.strerror or str(error)
-        if not self._folder.is_dir() or not os.access(self._folder, os.W_OK | os.X_OK):
+        if reason:
             raise UserError(f"'{self._folder}' cannot be written ({reason}); make it writable, or use --restart")
 
     def steps(self) -> list[int]:
@@ -212,7 +213,7 @@ class Checkpoints:
         damaged: list[int] = []
         while (step := self._choose(which, damaged)) is not None:
             checkpoint = self._folder / str(step)
-            with being_read(checkpoint):
+            with locked(checkpoint, fcntl.LOCK_SH):  # so that no other process removes it
                 found, damage = self._read(checkpoint, abstract_state)
             if found is not None:
                 if damaged:

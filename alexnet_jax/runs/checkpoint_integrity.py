@@ -9,23 +9,16 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from orbax.checkpoint import multihost
 
 from alexnet_jax.devices import cluster
-from alexnet_jax.files import whole
+from alexnet_jax.files import write_whole
 
 RUN = "run.txt"  # first what tells the run from all others, then a line for each file: its digest and its name
 PROGRESS, DIGESTS = "progress.json", "digests.json"  # in a checkpoint
 ALL_WRITTEN = "async_write_complete"  # Orbax's name for its barrier where each process has written its part
-
-
-class Barrier(Protocol):
-    """A point that no process passes before all have reached it."""
-
-    def __call__(self, *, key: str, timeout_ms: int) -> None:
-        """Waits for the others."""
 
 
 def name_run(workdir: Path, files: Mapping[str, Path]) -> None:
@@ -48,8 +41,7 @@ def let_change(workdir: Path, name: str, to: Path) -> None:
         return
     kept = [line for line in others if line and not line.endswith(f"  {name}")]
     accepted = [f"{digest_of(path)}  {name}" for path in (workdir / name, to)]
-    with whole(workdir / RUN) as unfinished:
-        unfinished.write_text("\n".join([run, *kept, *accepted, ""]))
+    write_whole(workdir / RUN, "\n".join([run, *kept, *accepted, ""]), one_writer=True)
 
 
 def run_of(workdir: Path) -> str:
@@ -59,16 +51,16 @@ def run_of(workdir: Path) -> str:
 
 def changed_files(workdir: Path) -> list[str]:
     """The run's files that differ from what the program wrote."""
-    digests: dict[str, list[str]] = {}
+    changed: dict[str, bool] = {}
     for digest, gap, name in (line.partition("  ") for line in _lines_of(workdir)[1:]):
-        if gap:
-            digests.setdefault(name, []).append(digest)
-    return [name for name, accepted in digests.items() if not _has_digest(workdir / name, accepted)]
+        if gap:  # a file may have two lines, of which one must hold; see `let_change`
+            changed[name] = changed.get(name, True) and not _has_digest(workdir / name, digest)
+    return [name for name, is_changed in changed.items() if is_changed]
 
 
-def _has_digest(path: Path, digests: list[str]) -> bool:
+def _has_digest(path: Path, digest: str) -> bool:
     try:
-        return digest_of(path) in digests
+        return digest_of(path) == digest
     except (OSError, ValueError):  # ValueError: run.txt is damaged, and no file can have such a name
         return False
 
@@ -86,7 +78,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
-def barrier_with_digests(checkpoints: Path) -> Barrier | None:
+def barrier_with_digests(checkpoints: Path) -> multihost.BarrierSyncFn | None:
     """A barrier for Orbax's writer, at which each process publishes the digests of the files that it has written.
 
     Hashing here saves process 0, which writes digests.json, from reading the files back over the network.
@@ -121,16 +113,6 @@ def _digests_of_own_part(checkpoints: Path, step: int) -> dict[str, str]:
     return found
 
 
-def _published_digests(step: int) -> dict[str, str]:
-    """What all processes have published for the step's checkpoint."""
-    if cluster.count() == 1:
-        return {}
-    found: dict[str, str] = {}
-    for text in cluster.got(f"digests/{step}").values():
-        found |= json.loads(text)
-    return found
-
-
 def seal(unfinished: Path, run: str, progress: str) -> None:
     """Adds progress.json and digests.json to a checkpoint whose arrays are written. Raises OSError.
 
@@ -141,7 +123,9 @@ def seal(unfinished: Path, run: str, progress: str) -> None:
     """
     step = int(unfinished.name.partition(".")[0])
     (unfinished / PROGRESS).write_text(progress)
-    digests = _digests_in(unfinished, _published_digests(step))
+    published = cluster.got(f"digests/{step}").values() if cluster.count() > 1 else ()
+    known = {name: digest for text in published for name, digest in json.loads(text).items()}
+    digests = _digests_in(unfinished, known)
     (unfinished / DIGESTS).write_text(json.dumps({"step": step, "run": run, "files": digests}))
 
 

@@ -4,14 +4,13 @@ import fcntl
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.files import whole
+from alexnet_jax.files import write_whole
 from alexnet_jax.runs.checkpoint_integrity import DIGESTS
 
 KEPT = 3  # of the newest
@@ -25,11 +24,9 @@ def write_validation(checkpoint: Path, metrics: Mapping[str, float]) -> None:
     Args:
       metrics: `loss` in nats, `top1_error` and `top5_error` as fractions.
     """
-    found: dict[str, Any] = {"step": int(checkpoint.name), **{name: metrics[name] for name in METRICS}}
-    with whole(checkpoint / VALIDATION) as unfinished, open(unfinished, "w") as file:
-        file.write(json.dumps({**found, "digest": _digest_of(found)}))
-        file.flush()
-        os.fsync(file.fileno())
+    found = {"step": int(checkpoint.name), **{name: metrics[name] for name in METRICS}}
+    text = json.dumps({**found, "digest": _digest_of(found)})
+    write_whole(checkpoint / VALIDATION, text, fsync=True, one_writer=True)
 
 
 def read_validation(checkpoint: Path) -> dict[str, float] | None:
@@ -74,7 +71,7 @@ def remove_superseded(checkpoints: Path, steps: Sequence[int], best: int | None)
       best: the step of the best; None if none was validated.
     """
     for step in set(steps) - {*steps[-KEPT:], best}:
-        with _locked(checkpoints / str(step), fcntl.LOCK_EX) as is_ours:
+        with locked(checkpoints / str(step), fcntl.LOCK_EX) as is_ours:
             if is_ours:
                 removed = checkpoints / f".removed-{step}"
                 with suppress(OSError):
@@ -83,15 +80,12 @@ def remove_superseded(checkpoints: Path, steps: Sequence[int], best: int | None)
 
 
 @contextmanager
-def being_read(checkpoint: Path) -> Iterator[None]:
-    """Keeps other processes from removing the checkpoint meanwhile, where the file system has locks."""
-    with _locked(checkpoint, fcntl.LOCK_SH):
-        yield
+def locked(checkpoint: Path, how: int) -> Iterator[bool]:
+    """Yields whether the lock was obtained, and proceeds without it where there is no file or no lock.
 
-
-@contextmanager
-def _locked(checkpoint: Path, how: int) -> Iterator[bool]:
-    """Yields False if another process holds the lock; proceeds without it where there is no file or no lock."""
+    Args:
+      how: LOCK_SH, so that no other process removes the checkpoint meanwhile; or LOCK_EX, to remove it.
+    """
     try:
         file = open(checkpoint / DIGESTS)
     except OSError:

@@ -58,11 +58,14 @@ def open_run(workdir: Path) -> Run:
     """
     saved = load_saved(workdir)
     try:
-        classes = _class_names(workdir)
-        if not classes and not saved.get("model", {}).get("classes"):
+        path = workdir / "classes.txt"
+        classes = tuple(path.read_text(encoding="utf-8").split("\n")[:-1]) if path.exists() else ()
+        if not classes and not saved["model"]["classes"]:
             raise ValueError("classes.txt names no classes, and config.json gives no number of classes")
         listing = (workdir / LISTING).read_text(errors="replace").strip() if (workdir / LISTING).exists() else ""
         statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
+    except UnicodeDecodeError as error:
+        raise not_whole(workdir, f"classes.txt: {error}") from error
     except (OSError, ValueError) as error:
         why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise not_whole(workdir, why) from error
@@ -71,35 +74,24 @@ def open_run(workdir: Path) -> Run:
     return Run(workdir, saved, statistics, classes, listing)
 
 
-def _class_names(workdir: Path) -> tuple[str, ...]:
-    """The names by label; () without a classes.txt. Raises OSError or ValueError."""
-    try:
-        return tuple((workdir / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
-    except FileNotFoundError:
-        return ()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"classes.txt: {error}") from error
-
-
 def own_recipe(run: Run) -> Recipe:
     """The run's own network, by its config and its classes."""
     saved = ConfigDict(run.config)
     return recipe_of(saved, number_of_classes(saved, len(run.classes)), steps_per_epoch=1)
 
 
-def restore_params(run: Run, own: Recipe, mesh: Mesh, which: str) -> tuple[int, Params]:
+def restore_params(run: Run, mesh: Mesh, which: str) -> tuple[int, Params]:
     """The step and the parameters of the run's best or newest checkpoint that can be read.
 
     Args:
-      own: the run's recipe.
       mesh: the devices that the parameters are put on.
       which: best (of lowest validation error) or newest; best is the newest if nothing was validated.
 
     Raises:
       UserError: no checkpoint can be read.
     """
-    wanted = abstract_state(own, mesh)
-    found = Checkpoints(run.workdir).restore({"step": wanted.step, "params": wanted.params}, which)
+    state = abstract_state(own_recipe(run), mesh)
+    found = Checkpoints(run.workdir).restore({"step": state.step, "params": state.params}, which)
     return found.step, found.state["params"]
 
 
@@ -173,7 +165,7 @@ def create_run(
         statistics.save(workdir / "preprocessing.npz")
         (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
         (workdir / LISTING).write_text(f"{listing}\n")
-        with whole(workdir / "config.json") as unfinished:
+        with whole(workdir / "config.json", one_writer=True) as unfinished:
             unfinished.write_text(config_to_json(config))
             others = {name: workdir / name for name in ("classes.txt", LISTING)}
             name_run(workdir, {"config.json": unfinished, **others})
@@ -203,7 +195,7 @@ def keep_config(run: Run, config: ConfigDict) -> Run:
     if differing := differences(config, run.config, tuple(config), ("from here on", "until now")):
         say("; ".join(differing))
     try:
-        with whole(run.workdir / "config.json") as unfinished:
+        with whole(run.workdir / "config.json", one_writer=True) as unfinished:
             unfinished.write_text(text)
             let_change(run.workdir, "config.json", unfinished)
     except OSError as error:

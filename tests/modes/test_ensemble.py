@@ -15,7 +15,7 @@ from alexnet_jax.devices import towers
 from alexnet_jax.loop import finetune
 from alexnet_jax.messages import UserError
 from alexnet_jax.modes import Invocation, evaluate, table, train
-from alexnet_jax.runs.folder import open_run, own_recipe, restore_params
+from alexnet_jax.runs.folder import open_run, restore_params
 from alexnet_jax.runs.results import measured
 from configs import alexnet, alexnet_2012
 from tests.conftest import launch, narrowed, refusal
@@ -162,7 +162,7 @@ def test_layers_whose_shapes_agree_are_taken(
     assert "conv1, conv2, conv3, conv4; started anew: conv5, conv6, fc6, fc7, fc8" in said
     mesh = towers.make_mesh(1, 1)
     found = {"mine": open_run(tmp_path), "theirs": open_run(trained["two"])}
-    params = {name: restore_params(run, own_recipe(run), mesh, "newest")[1] for name, run in found.items()}
+    params = {name: restore_params(run, mesh, "newest")[1] for name, run in found.items()}
     for layer in params["mine"]:
         same = finetune.shapes(params["mine"][layer]) == finetune.shapes(params["theirs"].get(layer, {}))
         if layer in ("conv1", "conv2", "conv3", "conv4"):

@@ -164,7 +164,7 @@ def stages_of(workdir: Path, pictures: np.ndarray) -> dict[str, np.ndarray]:
     """The same stages of an imported run, for the centres of squares."""
     run = open_run(workdir)
     recipe = own_recipe(run)
-    _, params = restore_params(run, recipe, towers.mesh_of(jax.devices()[:1], 1, 1), "newest")
+    _, params = restore_params(run, towers.mesh_of(jax.devices()[:1], 1, 1), "newest")
     first = (pictures.shape[1] - recipe.architecture.input_size) // 2
     crop = slice(first, first + recipe.architecture.input_size)
     assert recipe.channel_scale is not None

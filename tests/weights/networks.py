@@ -50,7 +50,7 @@ def probabilities(workdir: Path, pictures: np.ndarray, shards: int = 1) -> np.nd
     run = open_run(workdir)
     recipe = own_recipe(run)
     mesh = towers.mesh_of(jax.devices()[:shards], 1, shards)
-    _, params = restore_params(run, recipe, mesh, "newest")
+    _, params = restore_params(run, mesh, "newest")
     size, count = recipe.architecture.input_size, len(pictures)
     first = (pictures.shape[1] - size) // 2
     batch = Batch(
@@ -95,5 +95,5 @@ def parameters(workdir: Path) -> Arrays:
     """The parameters of a run's newest checkpoint, without the class that makes their number even."""
     run = open_run(workdir)
     recipe = own_recipe(run)
-    _, params = restore_params(run, recipe, towers.mesh_of(jax.devices()[:1], 1, 1), "newest")
+    _, params = restore_params(run, towers.mesh_of(jax.devices()[:1], 1, 1), "newest")
     return unpadded(recipe.architecture, jax.tree.map(np.asarray, dict(params)))
