@@ -1,12 +1,12 @@
-"""Whether another checkout of this project gives the same results: every mode on a small run, here and there.
+"""Checks that another checkout gives the same results as this one, in every mode on a small run.
 
     git worktree add ../before COMMIT
     python benchmarks/same_results.py ../before
 
-Each checkout prepares the digits, trains a small network and uses it in every mode, in a folder of its own. The JSON
-that ends each command, and the files of numbers that it leaves, must be equal. Left out are speeds, times, random
-names, and the size of a StableHLO program, which holds the names of source files. The last line is JSON: `compared`,
-a count, and `different`, a list of sentences. The exit status is 1 where any differ.
+Each checkout prepares the digits, trains a small network and uses it in every mode, in its own folder. The JSON on each
+command's last line and the files with numbers must be equal. The comparison leaves out speeds, times, random names,
+and the size of a StableHLO program, which holds the names of source files. The last line is JSON: `compared`, a count,
+and `different`, a list of sentences. The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -20,7 +20,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.machine import ROOT
+
 MEASURED = re.compile(r"second|time|date|commit|version|memory|compile")  # fields that a clock or a machine decides
 SMALL = (
     "--config=configs/digits.py",
@@ -34,7 +37,7 @@ PICTURES = 3  # digits that are predicted
 
 
 def commands(place: Path) -> dict[str, list[str]]:
-    """Every mode's command lines by a name, in their order; all that they read and write lies in the place."""
+    """The command lines for all modes by name, in their order; they read and write only in `place`."""
     data, run, other = f"--config.data.data_dir={place / 'data'}", place / "run", place / "other"
     files = [str(place / "digits" / f"{number}.png") for number in range(PICTURES)]
     trained = (*SMALL, data, "--config.train.steps=44", "--config.train.log_every=11")
@@ -70,7 +73,7 @@ def commands(place: Path) -> dict[str, list[str]]:
 
 
 def draw_digits(folder: Path) -> None:
-    """Some of scikit-learn's digits as PNGs."""
+    """Writes some of scikit-learn's digits as PNGs."""
     from PIL import Image
     from sklearn.datasets import load_digits
 
@@ -82,7 +85,7 @@ def draw_digits(folder: Path) -> None:
 
 
 def results_of(checkout: Path, place: Path) -> dict[str, Any]:
-    """What each command's last line says, and digests of the numbers that all have left."""
+    """The JSON of each command, and digests of the files with numbers."""
     draw_digits(place / "digits")
     found: dict[str, Any] = {}
     environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
@@ -104,7 +107,7 @@ def results_of(checkout: Path, place: Path) -> dict[str, Any]:
 
 
 def digest(path: Path, place: Path) -> str:
-    """Of a file's bytes; in text without the place, and without what a clock decides."""
+    """The digest of a file, without the folder's name and without measured fields."""
     content = path.read_bytes().replace(str(place).encode(), b"PLACE")
     if path.name == "metrics.jsonl":
         lines = [without_measured(json.loads(line), place, place) for line in content.splitlines()]
@@ -113,7 +116,7 @@ def digest(path: Path, place: Path) -> str:
 
 
 def without_measured(value: Any, place: Path, checkout: Path) -> Any:
-    """The value without fields that are measured, and with the folders' names made alike."""
+    """The value without measured fields, and with fixed names for the folders."""
     if isinstance(value, dict):
         return {
             name: without_measured(inner, place, checkout) for name, inner in value.items() if not MEASURED.search(name)
@@ -124,7 +127,7 @@ def without_measured(value: Any, place: Path, checkout: Path) -> Any:
 
 
 def differences(before: Any, after: Any, where: str) -> list[str]:
-    """One sentence for each number or word that is not the same."""
+    """A sentence for each number or word that differs."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [
             line
@@ -134,7 +137,7 @@ def differences(before: Any, after: Any, where: str) -> list[str]:
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
         return [line for at, (old, new) in pairs for line in differences(old, new, f"{where}[{at}]")]
-    return [] if before == after else [f"{where}: {before!r} there and {after!r} here"]
+    return [] if before == after else [f"{where}: {before!r} in the other checkout and {after!r} in this one"]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Caffe's messages: one table of their fields, and from names to the wire format, to text, and back.
+"""Caffe's messages: the table of their fields, and their conversion to the wire format and to text.
 
 Source of the numbers: BVLC/caffe, src/caffe/proto/caffe.proto.
 """
@@ -35,7 +35,7 @@ V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 23: 
 ENUMS = {"pool": ("MAX",), "norm_region": ("ACROSS_CHANNELS", "WITHIN_CHANNEL")}  # names of the values in text
 
 Message = Mapping[str, Any]  # {field: an integer, a float, a text, bytes, a Message, or a list of these}
-Decoded = dict[str, list[tuple[int, int | memoryview]]]  # {field: kind and value of each time that it is there}
+Decoded = dict[str, list[tuple[int, int | memoryview]]]  # {field: [(kind, value), ...]}
 
 
 def decode(holder: str, message: memoryview) -> Decoded:
@@ -76,26 +76,26 @@ def numbers(found: Decoded, name: str) -> list[float]:
 
 
 def encode(holder: str, message: Message) -> bytes:
-    """A message in the wire format."""
-    parts = []
-    for name, value in message.items():
-        for one in value if isinstance(value, list) else [value]:
-            content = encode(name, one) if isinstance(one, Mapping) else one
-            parts.append(protobuf.encode_field(FIELDS[holder][name], content))
-    return b"".join(parts)
+    """A message in the wire format; `holder` as in `decode`."""
+    return b"".join(
+        protobuf.encode_field(FIELDS[holder][name], encode(name, item) if isinstance(item, Mapping) else item)
+        for name, item in _entries(message)
+    )
 
 
-def text(message: Message, depth: int = 0) -> str:
+def text(message: Message, indent: str = "") -> str:
     """A message as a .prototxt has it, without blobs."""
-    lines, indent = [], "  " * depth
-    for name, value in message.items():
-        for one in value if isinstance(value, list) else [value]:
-            if name == "blobs":
-                continue
-            if isinstance(one, Mapping):
-                lines.append(f"{indent}{name} {{\n{text(one, depth + 1)}{indent}}}\n")
-            elif name in ENUMS:
-                lines.append(f"{indent}{name}: {ENUMS[name][one]}\n")
-            else:
-                lines.append(f'{indent}{name}: "{one}"\n' if isinstance(one, str) else f"{indent}{name}: {one}\n")
+    lines = []
+    for name, item in _entries(message):
+        if isinstance(item, Mapping):
+            lines.append(f"{indent}{name} {{\n{text(item, indent + '  ')}{indent}}}\n")
+        elif name != "blobs":
+            value = ENUMS[name][item] if name in ENUMS else f'"{item}"' if isinstance(item, str) else item
+            lines.append(f"{indent}{name}: {value}\n")
     return "".join(lines)
+
+
+def _entries(message: Message) -> list[tuple[str, Any]]:
+    """Each field's name with its value, several times for a list."""
+    values = ((name, value if isinstance(value, list) else [value]) for name, value in message.items())
+    return [(name, item) for name, items in values for item in items]
