@@ -17,7 +17,8 @@ from ml_collections import ConfigDict, config_flags
 from alexnet_jax import cache, signals
 from alexnet_jax.arguments import made_plain, value_of
 from alexnet_jax.config import config_file
-from alexnet_jax.config.config import OF_PICTURES, PLACES, check_config, config_of, flatten, load_saved, run_exists
+from alexnet_jax.config.config import check_config, config_of, flatten, load_saved, run_exists
+from alexnet_jax.config.fields import PATH_FIELDS, PICTURE_FIELDS
 from alexnet_jax.devices import cluster, launchers
 from alexnet_jax.flag_definitions import define_flags
 from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
@@ -104,7 +105,7 @@ def _run(argv: Sequence[str]) -> None:
     flag = flags.FLAGS["config"]
     if flag.value is not None:
         check_config(flag.value)
-        for place in PLACES:  # a run keeps them, and is used from other folders, too
+        for place in PATH_FIELDS:  # a run keeps them, and is used from other folders, too
             group, field = place.split(".")
             if given := flag.value[group][field]:
                 flag.value[group][field] = str(_absolute(given))
@@ -286,7 +287,8 @@ def _with_data_of_the_run(argv: Sequence[str], file: str, config: ConfigDict) ->
     if run_exists(workdir) and value_of(argv, "ensemble") is None:
         theirs = config_of(load_saved(workdir))
         if theirs.name == config.name:
-            config.data.update({field: theirs.data[field] for field in theirs.data if field not in OF_PICTURES})
+            of_data = [field for field in theirs.data if f"data.{field}" not in PICTURE_FIELDS]
+            config.data.update({field: theirs.data[field] for field in of_data})
     return config
 
 

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.config.config import OF_PICTURES, config_of, load_saved
+from alexnet_jax.config.config import config_of, load_saved
+from alexnet_jax.config.fields import PICTURE_FIELDS, flatten
 from alexnet_jax.messages import UserError
 from configs import alexnet
 
@@ -107,5 +108,5 @@ def _take_network(config: ConfigDict, init_from: str) -> None:
     except UserError:
         return
     config.model = theirs.model.copy_and_resolve_references()
-    for field in OF_PICTURES:
-        config.data[field] = theirs.data[field]
+    values = flatten(theirs)
+    config.update_from_flattened_dict({field: values[field] for field in PICTURE_FIELDS})

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from alexnet_jax.config.config import OF_PICTURES, check_config, last_step_of, network_of, recipe_of
+from alexnet_jax.config.config import check_config, flatten, last_step_of, network_of, recipe_of
+from alexnet_jax.config.fields import PICTURE_FIELDS
 from benchmarks import own_pictures
 from configs import alexnet, photos
 from tests.conftest import launch, launch_here, refusal, result
@@ -93,8 +94,8 @@ def test_every_layer_has_a_rate_and_the_base_s_network(variant: str) -> None:
     ours, base = photos.get_config(variant), alexnet.get_config(variant)
     check_config(ours)
     assert network_of(ours, 1000) == network_of(base, 1000)
-    for field in OF_PICTURES:
-        assert ours.data[field] == base.data[field]
+    for field in PICTURE_FIELDS:
+        assert flatten(ours)[field] == flatten(base)[field]
 
 
 @pytest.mark.parametrize(

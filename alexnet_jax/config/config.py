@@ -10,39 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.config import fields
-from alexnet_jax.config.earlier import ADDED, with_added_fields
-from alexnet_jax.config.fields import flatten
+from alexnet_jax.config.fields import flatten, with_later_fields
 from alexnet_jax.messages import UserError
 from alexnet_jax.network import architecture, changes, cifar_networks
 
 if TYPE_CHECKING:
     from alexnet_jax.training.step import Recipe
 
-# What a run must keep to be gone on with, and what it must keep to be evaluated.
-OF_TRAINING = (
-    *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed"),
-    *("evaluate.split", "evaluate.views"),  # or errors of different kinds would be compared
-    *("train.least_steps", "train.most_steps", "evaluate.least_steps"),  # which move the schedule's drops
-)
-OF_WHAT_IS_LEARNT = (  # with equal ones, runs take the same way, of which train.steps says how far
-    *("model", "data", "augment", "optimizer", "schedule", "train.batch_size", "train.seed", "train.init_from"),
-    *("train.init_except", "train.init_checkpoint", "train.epochs"),
-    *("train.least_steps", "train.most_steps"),  # which stretch the schedule
-)
-OF_THE_START = (
-    "train.init_from",
-    "train.init_except",
-    "train.init_checkpoint",
-)  # kept, too, until there is a checkpoint
-OF_PICTURES = ("resize", "square", "crop", "mean_rgb", "stddev_rgb")  # of `data`: what the network is shown
-OF_THE_NETWORK = ("model", *(f"data.{field}" for field in OF_PICTURES))
-OF_PREPARING = (
-    "data.max_missing",
-    "data.max_rejected",
-    "data.shared",
-)  # whether a set is prepared, and not what it becomes
 MOST_STEPS = 2**31 - 1  # the step is counted in 32 bits
-PLACES = ("data.data_dir", "data.manual_dir", "data.prepared_dir")  # where things lie, which may change
 
 
 def check_config(config: ConfigDict) -> None:
@@ -210,16 +185,20 @@ def _channel_scale(stddev_rgb: Sequence[float]) -> tuple[float, float, float] | 
     return red, green, blue
 
 
-def differences(config: ConfigDict, saved: dict[str, Any], groups: Sequence[str], names: tuple[str, str]) -> list[str]:
-    """Where the config and a run's saved one differ within the groups, one sentence part each."""
-    ours = flatten(json.loads(config_to_json(config)))
-    theirs = {**ADDED, **flatten(saved)}
+def differences(
+    config: ConfigDict, saved: dict[str, Any], compared: Sequence[str], names: tuple[str, str]
+) -> list[str]:
+    """Where a config and the saved config of a run differ, one part of a sentence for each field.
+
+    Args:
+      compared: the fields that are compared.
+      names: what to call the config and the saved one, such as ("here", "there").
+    """
+    ours, theirs = flatten(json.loads(config_to_json(config))), flatten(saved)
     return [
         f"{field} is {ours.get(field, 'absent')!r} {names[0]} and {theirs.get(field, 'absent')!r} {names[1]}"
-        for field in sorted(ours.keys() | theirs.keys())
-        if any(field == group or field.startswith(group + ".") for group in groups)
-        and field not in (*PLACES, *OF_PREPARING)
-        and ours.get(field) != theirs.get(field)
+        for field in sorted(compared)
+        if ours.get(field) != theirs.get(field)
     ]
 
 
@@ -244,7 +223,7 @@ def load_saved(workdir: Path) -> dict[str, Any]:
     _require_plain(workdir)
     try:
         saved: dict[str, Any] = json.loads((workdir / "config.json").read_text())
-        saved = with_added_fields(saved)
+        saved = with_later_fields(saved)
         check_config(config_of(saved))
     except UserError as error:
         raise not_whole(workdir, f"config.json: {error}") from error

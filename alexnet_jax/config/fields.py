@@ -3,9 +3,11 @@
 What a field means and its value in the paper are said there.
 """
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -29,19 +31,41 @@ class Rule:
     needs: str  # as in "must be ..."
 
 
+class Role(Enum):
+    """What a field decides, and so who has to keep it."""
+
+    NETWORK = auto()  # what the network computes
+    PICTURES = auto()  # what the network is shown of a picture
+    LEARNING = auto()  # how the network learns
+    EPOCHS = auto()  # how long it learns, and with bounds on the steps when the learning rate drops
+    START = auto()  # which layers a new run starts from
+    MEASURING = auto()  # how validation measures errors: measured otherwise, they could not be compared
+    PREPARING = auto()  # whether pictures may be prepared, not what they become
+    PATH = auto()  # where files lie
+    ANY_TIME = auto()  # nothing of the kind: it may change whenever a run is resumed
+
+
 @dataclass(frozen=True)
 class Field:
-    """One field of a config.
+    """One field of a config: a row of the table below, with all that the program has to know about the field.
 
     Attributes:
       name: with dots.
-      type: of its value; where it is `float`, an `int` will do.
-      rule: which values; None: any that are finite.
+      type: type of its value; an `int` also passes for a `float`.
+      rule: which values are allowed; None: any finite value.
+      role: what it decides.
+      geometry: whether it changes what a network computes and no shape of its weights, so that layers from another
+        run load without an error.
+      before: the value that the program had before this field was there, for runs that an earlier release saved;
+        None: the field is as old as 1.0.0.
     """
 
     name: str
     type: type
     rule: Rule | None = None
+    role: Role = Role.ANY_TIME
+    geometry: bool = False
+    before: Any = None
 
 
 def _at_least(least: int) -> Rule:
@@ -101,97 +125,99 @@ _RGB_ABOVE_0 = Rule(
     "three numbers above 0, of red, green and blue, or ()",
 )
 _CLASSES = Rule(lambda value: value == 0 or value >= 2, "0 (the dataset's number) or at least 2")
+_REMOVED = _one_of("", *REMOVABLE, needs=f"empty or one of {', '.join(REMOVABLE)}")
+_VIEWS = _one_of(1, 10, needs="1 (the centre) or 10 (corners, centre, reflections)")
 
 FIELDS = (
     Field("name", str),
-    Field("model.network", str, _one_of("alexnet", "four_layers", "conv_local")),
-    Field("model.towers", int, _one_of(1, 2)),
-    Field("model.kernels", tuple, _WHOLE_NUMBERS),
-    Field("model.sixth_convolution", int, _at_least(0)),
-    Field("model.first_padding", tuple, _WHOLE_NUMBERS),
-    Field("model.padding", tuple, _WHOLE_NUMBERS),
-    Field("model.units", tuple, _WHOLE_NUMBERS),
-    Field("model.bottleneck", int, _at_least(0)),
-    Field("model.classes", int, _CLASSES),
-    Field("model.removed", str, _one_of("", *REMOVABLE, needs=f"empty or one of {', '.join(REMOVABLE)}")),
-    Field("model.cross_connections", bool),
-    Field("model.activation", str, _one_of("relu", "tanh")),
-    Field("model.weight_stddev", float, _at_least(0)),
-    Field("model.first_stddev", float, _at_least(0)),
-    Field("model.middle_stddev", float, _at_least(0)),
-    Field("model.dense_stddev", float, _at_least(0)),
-    Field("model.hidden_bias", float),
-    Field("model.start", str, _one_of("constants", "fan_in")),
-    Field("model.dropout", float, _from_to_below(0, 1, "a probability ")),
-    Field("model.dropout_place", str, _one_of("outputs", "inputs")),
-    Field("model.dropout_scaling", str, _one_of("test", "training")),
-    Field("model.lrn", bool),
-    Field("model.lrn_n", int, _ODD),
-    Field("model.lrn_k", float, _at_least(0)),
-    Field("model.lrn_alpha", float, _at_least(0)),
-    Field("model.lrn_alpha_over_n", bool),
-    Field("model.lrn_beta", float),
-    Field("model.lrn_across_towers", bool),
-    Field("model.within_map_norm", bool),
-    Field("model.pool_before_activation", bool),
-    Field("model.pool_before_norm", bool),
-    Field("model.pool_window", int, _from_to(1, MOST_WINDOW)),
-    Field("model.pool_stride", int, _at_least(1)),
-    Field("model.pool_rounding", str, _one_of("down", "up")),
-    Field("model.pool_ties", str, _one_of("first", "all")),
-    Field("model.dtype", str, _one_of("float32", "bfloat16")),
-    Field("data.name", str),
-    Field("data.data_dir", str),
-    Field("data.manual_dir", str),
-    Field("data.prepared_dir", str),
-    Field("data.shared", bool),
-    Field("data.train_split", str),
-    Field("data.validation_fraction", float, _between(0, 1)),
-    Field("data.resize", int, _at_least(1)),
-    Field("data.square", str, _one_of("crop", "crop_down", "squeeze")),
-    Field("data.crop", int, _at_least(1)),
-    Field("data.mean_rgb", tuple, _RGB),
-    Field("data.stddev_rgb", tuple, _RGB_ABOVE_0),
-    Field("data.encoding", str, _one_of("jpeg", "raw")),
-    Field("data.jpeg_quality", int, _from_to(1, 100)),
-    Field("data.max_pixels", int, _at_least(1)),
-    Field("data.max_rejected", float, _from_to(0, 1, "a share ")),
-    Field("data.accept_damaged", bool),
-    Field("data.colour_profiles", str, _one_of("ignore", "srgb")),
-    Field("data.max_missing", float, _from_to(0, 1, "a share ")),
-    Field("data.order", str, _one_of("shuffled", "fixed")),
-    Field("data.short_batch", str, _one_of("drop", "keep")),
-    Field("data.shuffle_examples", int, _at_least(1)),
-    Field("augment.crops", bool),
-    Field("augment.offsets_inclusive", bool),
-    Field("augment.reflections", bool),
-    Field("augment.pictures_per_draw", int, _at_least(1)),
-    Field("augment.mean", str, _one_of("cropped", "centre")),
-    Field("augment.lighting", str, _one_of("eigenvalue", "root")),
-    Field("augment.lighting_stddev", float, _at_least(0)),
-    Field("augment.lighting_until", float, _from_to(0, MOST_EPOCHS)),
-    Field("optimizer.learning_rate", float, Rule(lambda value: value > 0, "above 0")),
-    Field("optimizer.momentum", float, _from_to_below(0, 1)),
-    Field("optimizer.weight_decay", float, _at_least(0)),
-    Field("optimizer.decay_biases", bool),
-    Field("optimizer.decayed", str),
-    Field("schedule.kind", str, _one_of("constant", "steps", "plateau", "listed")),
-    Field("schedule.factor", float, _between(0, 1)),
-    Field("schedule.boundaries", tuple, _EPOCHS),
-    Field("schedule.drops", int, _from_to(0, MOST_DROPS)),
-    Field("schedule.patience", int, _at_least(1)),
-    Field("schedule.rates", tuple, _RATES),
+    Field("model.network", str, _one_of("alexnet", "four_layers", "conv_local"), role=Role.NETWORK),
+    Field("model.towers", int, _one_of(1, 2), role=Role.NETWORK),
+    Field("model.kernels", tuple, _WHOLE_NUMBERS, role=Role.NETWORK),
+    Field("model.sixth_convolution", int, _at_least(0), role=Role.NETWORK),
+    Field("model.first_padding", tuple, _WHOLE_NUMBERS, role=Role.NETWORK, geometry=True),
+    Field("model.padding", tuple, _WHOLE_NUMBERS, role=Role.NETWORK, geometry=True),
+    Field("model.units", tuple, _WHOLE_NUMBERS, role=Role.NETWORK),
+    Field("model.bottleneck", int, _at_least(0), role=Role.NETWORK),
+    Field("model.classes", int, _CLASSES, role=Role.NETWORK),
+    Field("model.removed", str, _REMOVED, role=Role.NETWORK),
+    Field("model.cross_connections", bool, role=Role.NETWORK),
+    Field("model.activation", str, _one_of("relu", "tanh"), role=Role.NETWORK, geometry=True),
+    Field("model.weight_stddev", float, _at_least(0), role=Role.NETWORK),
+    Field("model.first_stddev", float, _at_least(0), role=Role.NETWORK),
+    Field("model.middle_stddev", float, _at_least(0), role=Role.NETWORK),
+    Field("model.dense_stddev", float, _at_least(0), role=Role.NETWORK),
+    Field("model.hidden_bias", float, role=Role.NETWORK),
+    Field("model.start", str, _one_of("constants", "fan_in"), role=Role.NETWORK),
+    Field("model.dropout", float, _from_to_below(0, 1, "a probability "), role=Role.NETWORK),
+    Field("model.dropout_place", str, _one_of("outputs", "inputs"), role=Role.NETWORK, geometry=True),
+    Field("model.dropout_scaling", str, _one_of("test", "training"), role=Role.NETWORK, geometry=True),
+    Field("model.lrn", bool, role=Role.NETWORK, geometry=True),
+    Field("model.lrn_n", int, _ODD, role=Role.NETWORK, geometry=True),
+    Field("model.lrn_k", float, _at_least(0), role=Role.NETWORK, geometry=True),
+    Field("model.lrn_alpha", float, _at_least(0), role=Role.NETWORK, geometry=True),
+    Field("model.lrn_alpha_over_n", bool, role=Role.NETWORK, geometry=True),
+    Field("model.lrn_beta", float, role=Role.NETWORK, geometry=True),
+    Field("model.lrn_across_towers", bool, role=Role.NETWORK, geometry=True),
+    Field("model.within_map_norm", bool, role=Role.NETWORK, geometry=True),
+    Field("model.pool_before_activation", bool, role=Role.NETWORK, geometry=True),
+    Field("model.pool_before_norm", bool, role=Role.NETWORK, geometry=True),
+    Field("model.pool_window", int, _from_to(1, MOST_WINDOW), role=Role.NETWORK, geometry=True),
+    Field("model.pool_stride", int, _at_least(1), role=Role.NETWORK, geometry=True),
+    Field("model.pool_rounding", str, _one_of("down", "up"), role=Role.NETWORK, geometry=True),
+    Field("model.pool_ties", str, _one_of("first", "all"), role=Role.NETWORK),
+    Field("model.dtype", str, _one_of("float32", "bfloat16"), role=Role.NETWORK),
+    Field("data.name", str, role=Role.LEARNING),
+    Field("data.data_dir", str, role=Role.PATH),
+    Field("data.manual_dir", str, role=Role.PATH),
+    Field("data.prepared_dir", str, role=Role.PATH),
+    Field("data.shared", bool, role=Role.PREPARING),
+    Field("data.train_split", str, role=Role.LEARNING),
+    Field("data.validation_fraction", float, _between(0, 1), role=Role.LEARNING),
+    Field("data.resize", int, _at_least(1), role=Role.PICTURES),
+    Field("data.square", str, _one_of("crop", "crop_down", "squeeze"), role=Role.PICTURES, geometry=True),
+    Field("data.crop", int, _at_least(1), role=Role.PICTURES),
+    Field("data.mean_rgb", tuple, _RGB, role=Role.PICTURES, geometry=True),
+    Field("data.stddev_rgb", tuple, _RGB_ABOVE_0, role=Role.PICTURES, geometry=True),
+    Field("data.encoding", str, _one_of("jpeg", "raw"), role=Role.LEARNING),
+    Field("data.jpeg_quality", int, _from_to(1, 100), role=Role.LEARNING),
+    Field("data.max_pixels", int, _at_least(1), role=Role.LEARNING),
+    Field("data.max_rejected", float, _from_to(0, 1, "a share "), role=Role.PREPARING),
+    Field("data.accept_damaged", bool, role=Role.LEARNING),
+    Field("data.colour_profiles", str, _one_of("ignore", "srgb"), role=Role.LEARNING),
+    Field("data.max_missing", float, _from_to(0, 1, "a share "), role=Role.PREPARING),
+    Field("data.order", str, _one_of("shuffled", "fixed"), role=Role.LEARNING),
+    Field("data.short_batch", str, _one_of("drop", "keep"), role=Role.LEARNING),
+    Field("data.shuffle_examples", int, _at_least(1), role=Role.LEARNING),
+    Field("augment.crops", bool, role=Role.LEARNING),
+    Field("augment.offsets_inclusive", bool, role=Role.LEARNING),
+    Field("augment.reflections", bool, role=Role.LEARNING),
+    Field("augment.pictures_per_draw", int, _at_least(1), role=Role.LEARNING),
+    Field("augment.mean", str, _one_of("cropped", "centre"), role=Role.LEARNING),
+    Field("augment.lighting", str, _one_of("eigenvalue", "root"), role=Role.LEARNING),
+    Field("augment.lighting_stddev", float, _at_least(0), role=Role.LEARNING),
+    Field("augment.lighting_until", float, _from_to(0, MOST_EPOCHS), role=Role.LEARNING),
+    Field("optimizer.learning_rate", float, Rule(lambda value: value > 0, "above 0"), role=Role.LEARNING),
+    Field("optimizer.momentum", float, _from_to_below(0, 1), role=Role.LEARNING),
+    Field("optimizer.weight_decay", float, _at_least(0), role=Role.LEARNING),
+    Field("optimizer.decay_biases", bool, role=Role.LEARNING),
+    Field("optimizer.decayed", str, role=Role.LEARNING),
+    Field("schedule.kind", str, _one_of("constant", "steps", "plateau", "listed"), role=Role.LEARNING),
+    Field("schedule.factor", float, _between(0, 1), role=Role.LEARNING),
+    Field("schedule.boundaries", tuple, _EPOCHS, role=Role.LEARNING),
+    Field("schedule.drops", int, _from_to(0, MOST_DROPS), role=Role.LEARNING),
+    Field("schedule.patience", int, _at_least(1), role=Role.LEARNING),
+    Field("schedule.rates", tuple, _RATES, role=Role.LEARNING),
     Field("mesh.data", int, _at_least(0)),
     Field("mesh.model", int, _one_of(0, 1, 2, needs="0 (chosen), 1 or 2: there are two towers at most")),
     Field("train.steps", int, _at_least(0)),
-    Field("train.epochs", float, _from_to(0, MOST_EPOCHS)),
-    Field("train.least_steps", int, _at_least(0)),
-    Field("train.most_steps", int, _at_least(0)),
-    Field("train.batch_size", int, _at_least(1)),
-    Field("train.seed", int, _at_least(0)),
-    Field("train.init_from", str),
-    Field("train.init_except", str),
-    Field("train.init_checkpoint", str, _one_of("best", "newest")),
+    Field("train.epochs", float, _from_to(0, MOST_EPOCHS), role=Role.EPOCHS),
+    Field("train.least_steps", int, _at_least(0), role=Role.LEARNING),
+    Field("train.most_steps", int, _at_least(0), role=Role.LEARNING),
+    Field("train.batch_size", int, _at_least(1), role=Role.LEARNING),
+    Field("train.seed", int, _at_least(0), role=Role.LEARNING),
+    Field("train.init_from", str, role=Role.START),
+    Field("train.init_except", str, role=Role.START),
+    Field("train.init_checkpoint", str, _one_of("best", "newest"), role=Role.START),
     Field("train.init_after", str),
     Field("train.log_every", int, _at_least(1)),
     Field("train.checkpoint_every", int, _at_least(0)),
@@ -199,12 +225,39 @@ FIELDS = (
     Field("train.on_nan", str, _one_of("stop", "rewind")),
     Field("train.rewinds", int, _at_least(0)),
     Field("train.stall_steps", int, _at_least(0)),
-    Field("evaluate.split", str),
-    Field("evaluate.least_steps", int, _at_least(0)),
+    Field("evaluate.split", str, role=Role.MEASURING),
+    Field("evaluate.least_steps", int, _at_least(0), role=Role.MEASURING),
     Field("evaluate.batch_size", int, _at_least(1)),
-    Field("evaluate.views", int, _one_of(1, 10, needs="1 (the centre) or 10 (corners, centre, reflections)")),
+    Field("evaluate.views", int, _VIEWS, role=Role.MEASURING),
     Field("evaluate.checkpoint", str, _one_of("best", "newest")),
 )
+
+
+def _names(*roles: Role) -> tuple[str, ...]:
+    return tuple(field.name for field in FIELDS if field.role in roles)
+
+
+# What an evaluation, an export or an ensemble needs as it was in training.
+NETWORK_FIELDS = _names(Role.NETWORK, Role.PICTURES)
+PICTURE_FIELDS = _names(Role.PICTURES)
+GEOMETRY_FIELDS = tuple(field.name for field in FIELDS if field.geometry)
+# What a run keeps when it is resumed; START_FIELDS as well, until it has a checkpoint.
+FIELDS_FIXED_WHILE_TRAINING = _names(Role.NETWORK, Role.PICTURES, Role.LEARNING, Role.MEASURING)
+START_FIELDS = _names(Role.START)
+# Equal values give equal trajectories; train.steps only cuts them short.
+TRAJECTORY_FIELDS = _names(Role.NETWORK, Role.PICTURES, Role.LEARNING, Role.EPOCHS, Role.START)
+PATH_FIELDS = _names(Role.PATH)
+FIELDS_REPORTED_ON_RESUMING = _names(*(role for role in Role if role not in (Role.PATH, Role.PREPARING)))
+
+
+def with_later_fields(saved: dict[str, Any]) -> dict[str, Any]:
+    """A config.json, completed with the fields that came after the release that saved it."""
+    complete = {name: dict(group) if isinstance(group, dict) else group for name, group in saved.items()}
+    for field in FIELDS:
+        if field.before is not None:
+            group, name = field.name.split(".")
+            complete.setdefault(group, {}).setdefault(name, json.loads(json.dumps(field.before)))  # a list for a tuple
+    return complete
 
 
 def flatten(config: Any) -> dict[str, Any]:

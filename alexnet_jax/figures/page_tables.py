@@ -13,8 +13,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.config import config_file
-from alexnet_jax.config.config import PLACES, config_to_json
-from alexnet_jax.config.fields import flatten
+from alexnet_jax.config.config import config_to_json
+from alexnet_jax.config.fields import PATH_FIELDS, flatten
 from alexnet_jax.loop.report import Line
 from alexnet_jax.messages import UserError
 from alexnet_jax.network import architecture
@@ -44,7 +44,7 @@ def settings(config: ConfigDict) -> list[Setting]:
     return [
         Setting(name, _said(value), _said(paper.get(name, "")), value != paper.get(name))
         for name, value in ours.items()
-        if name not in (*PLACES, "name")
+        if name not in (*PATH_FIELDS, "name")
     ]
 
 

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 from PIL import Image
 
-from alexnet_jax.config.config import OF_THE_NETWORK, check_batches, config_of
+from alexnet_jax.config.config import check_batches, config_of
+from alexnet_jax.config.fields import NETWORK_FIELDS
 from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.batch import without_draws
 from alexnet_jax.data.decode import worker_processes
@@ -334,7 +335,7 @@ def net_of_run(run: Run, config: ConfigDict | None, done: str, mesh: Mesh | None
       UserError: no checkpoint can be read, or the config is of another network.
     """
     config = config_of(run.config) if config is None else config
-    require_same_config(config, run, OF_THE_NETWORK, done)
+    require_same_config(config, run, NETWORK_FIELDS, done)
     mesh = mesh or towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers)
     check_batches(config, mesh.shape[towers.DATA])
     recipe = own_recipe(run)

@@ -10,20 +10,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.config import differences, run_exists
+from alexnet_jax.config.fields import GEOMETRY_FIELDS
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.architecture import Architecture, Conv, Dense, table
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.folder import Run, open_run, own_recipe, restore_params
-
-# Differences between two networks that the shapes of their weights do not show.
-GEOMETRY = (
-    *("model.first_padding", "model.padding", "model.activation", "model.lrn", "model.lrn_n", "model.lrn_k"),
-    *("model.lrn_alpha", "model.lrn_alpha_over_n", "model.lrn_beta", "model.lrn_across_towers"),
-    *("model.within_map_norm", "model.pool_before_activation", "model.pool_before_norm", "model.pool_window"),
-    *("model.pool_stride", "model.pool_rounding", "model.dropout_scaling", "model.dropout_place"),
-    *("data.square", "data.mean_rgb", "data.stddev_rgb"),
-)
 
 
 def donor(config: ConfigDict, net: Architecture) -> Run | None:
@@ -118,7 +110,7 @@ def params_from(start: Run, params: Params, config: ConfigDict, mesh: Mesh) -> P
       params: new ones.
     """
     step, theirs = restore_params(start, mesh, config.train.init_checkpoint)
-    if differing := differences(config, start.config, GEOMETRY, ("here", "there")):
+    if differing := differences(config, start.config, GEOMETRY_FIELDS, ("here", "there")):
         say(
             f"WARNING: the network of {start.workdir} differs from this one, though its layers may have the same "
             f"shapes: {'; '.join(differing)}; if you did not mean that, give its own values, or its variant of the "

@@ -14,15 +14,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.config import (
-    OF_PICTURES,
-    OF_THE_NETWORK,
-    OF_WHAT_IS_LEARNT,
     check_batches,
     config_of,
     differences,
     number_of_classes,
     recipe_of,
 )
+from alexnet_jax.config.fields import NETWORK_FIELDS, PICTURE_FIELDS, TRAJECTORY_FIELDS
 from alexnet_jax.config.memory import check_memory
 from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.data.prepared.prepared_set import PreparedSet
@@ -75,7 +73,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
         return _ensemble(config, invocation)
     assert config is not None
     trained = open_run(invocation.workdir)
-    require_same_config(config, trained, OF_THE_NETWORK, "evaluated")
+    require_same_config(config, trained, NETWORK_FIELDS, "evaluated")
     network = open_network(trained, config)
     _, eval_step = compiled_steps(network.recipe, network.mesh, config.evaluate.views)
     with validation.batches_of(config, network.source, network.mesh, "evaluation") as batches:
@@ -201,7 +199,7 @@ def _are_the_same(one: Run, other: Run) -> bool:
     if one.workdir.resolve() == other.workdir.resolve():
         return True
     if one.listing != other.listing or differences(
-        config_of(one.config), other.config, OF_WHAT_IS_LEARNT, ("there", "there")
+        config_of(one.config), other.config, TRAJECTORY_FIELDS, ("there", "there")
     ):
         return False
     # Imported weights were trained elsewhere, by a config that is not known.
@@ -214,7 +212,7 @@ def _with_evaluation_of(theirs: ConfigDict, ours: ConfigDict) -> ConfigDict:
     A network of one tower takes one device where the others take two.
     """
     for field in ours.data:
-        if field not in OF_PICTURES:  # those are the network's own
+        if f"data.{field}" not in PICTURE_FIELDS:  # those are the network's own
             theirs.data[field] = ours.data[field]
     theirs.evaluate, theirs.mesh.data = ours.evaluate, ours.mesh.data
     theirs.mesh.model = min(ours.mesh.model, theirs.model.towers)

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from safetensors.numpy import save
 
-from alexnet_jax.config.config import OF_THE_NETWORK
+from alexnet_jax.config.fields import NETWORK_FIELDS
 from alexnet_jax.devices import towers
 from alexnet_jax.files import whole
 from alexnet_jax.messages import UserError, say
@@ -65,7 +65,7 @@ def _restore(config: ConfigDict | None, invocation: Invocation) -> Trained:
     """The run's checkpoint that the config, or the run's own, asks for."""
     trained = open_run(invocation.workdir)
     if config is not None:
-        require_same_config(config, trained, OF_THE_NETWORK, "exported")
+        require_same_config(config, trained, NETWORK_FIELDS, "exported")
     recipe = own_recipe(trained)
     mesh = towers.mesh_of(jax.devices()[:1], 1, 1)
     which = config.evaluate.checkpoint if config is not None else trained.config["evaluate"]["checkpoint"]

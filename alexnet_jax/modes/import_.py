@@ -14,14 +14,13 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.config import config_file
 from alexnet_jax.config.config import (
-    OF_THE_NETWORK,
     check_config,
     config_of,
     differences,
     network_of,
     number_of_classes,
 )
-from alexnet_jax.config.earlier import with_added_fields
+from alexnet_jax.config.fields import NETWORK_FIELDS, with_later_fields
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import IMPORTED, Invocation
@@ -187,9 +186,9 @@ def _read_torchvision(config: ConfigDict | None, path: Path, invocation: Invocat
 
 def _read_own(config: ConfigDict | None, path: Path, invocation: Invocation) -> Imported:
     contents = safetensors_run.read(path)
-    saved = with_added_fields(contents.config)
+    saved = with_later_fields(contents.config)
     if config is not None:
-        differing = differences(config, saved, OF_THE_NETWORK, ("in --config", "in the file"))
+        differing = differences(config, saved, NETWORK_FIELDS, ("in --config", "in the file"))
         if differing:
             raise UserError(f"--weights={path} is of another network: {'; '.join(differing)}; leave --config out")
     config = config or config_of(saved)

@@ -11,14 +11,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.config import (
-    OF_THE_START,
-    OF_TRAINING,
     check_batches,
     network_of,
     number_of_classes,
     recipe_of,
     run_exists,
 )
+from alexnet_jax.config.fields import FIELDS_FIXED_WHILE_TRAINING, START_FIELDS
 from alexnet_jax.config.memory import check_memory
 from alexnet_jax.data.batches import pipeline
 from alexnet_jax.data.batches.training_statistics import training_statistics
@@ -120,9 +119,9 @@ def _run_to_resume(config: ConfigDict, invocation: Invocation, held: ExitStack) 
     has_checkpoint = bool(checkpoints.steps())
     is_bounded = config.train.least_steps or config.train.most_steps  # then the epochs decide where the rate drops
     fields = (
-        *OF_TRAINING,
+        *FIELDS_FIXED_WHILE_TRAINING,
         *(("train.epochs",) if is_bounded else ()),
-        *(() if has_checkpoint else OF_THE_START),
+        *(() if has_checkpoint else START_FIELDS),
     )
     require_same_config(config, found, fields, "gone on with")
     return OpenRun(found, checkpoints, has_checkpoint)

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.config import (
-    OF_THE_START,
     config_to_json,
     differences,
     load_saved,
@@ -22,6 +21,7 @@ from alexnet_jax.config.config import (
     recipe_of,
     run_exists,
 )
+from alexnet_jax.config.fields import FIELDS_REPORTED_ON_RESUMING, START_FIELDS
 from alexnet_jax.data.prepared.statistics import Statistics, load_statistics
 from alexnet_jax.files import whole, why_not_writable
 from alexnet_jax.locks import LOCK, alone_in
@@ -95,14 +95,14 @@ def restore_params(run: Run, mesh: Mesh, which: str) -> tuple[int, Params]:
     return found.step, found.state["params"]
 
 
-def require_same_config(config: ConfigDict, run: Run, groups: Sequence[str], done: str) -> None:
-    """Raises UserError with the list of differences, if config and run differ within the groups.
+def require_same_config(config: ConfigDict, run: Run, fields: Sequence[str], done: str) -> None:
+    """Raises UserError with the list of differences, if config and run differ in the fields.
 
     Args:
-      groups: of fields, such as "model", and single fields, such as "train.seed".
+      fields: the fields that are compared, such as NETWORK_FIELDS.
       done: what is to be done with the run, for the sentence "the run cannot be evaluated".
     """
-    differing = differences(config, run.config, groups, ("here", "there"))
+    differing = differences(config, run.config, fields, ("here", "there"))
     if differing:
         raise UserError(
             f"the run in {run.workdir} cannot be {done} with this config: {'; '.join(differing)}; give it the run's "
@@ -186,13 +186,13 @@ def keep_config(run: Run, config: ConfigDict) -> Run:
       UserError: the file cannot be written.
     """
     config = config.copy_and_resolve_references()
-    for field in OF_THE_START:
+    for field in START_FIELDS:
         group, name = field.split(".")
         config[group][name] = run.config[group][name]
     text = config_to_json(config)
     if json.loads(text) == run.config:
         return run
-    if differing := differences(config, run.config, tuple(config), ("from here on", "until now")):
+    if differing := differences(config, run.config, FIELDS_REPORTED_ON_RESUMING, ("from here on", "until now")):
         say("; ".join(differing))
     try:
         with whole(run.workdir / "config.json", one_writer=True) as unfinished:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.config.config import PLACES, config_to_json
-from alexnet_jax.config.fields import flatten
+from alexnet_jax.config.config import config_to_json
+from alexnet_jax.config.fields import PATH_FIELDS, flatten
 from alexnet_jax.data.prepared import prepare
 from alexnet_jax.data.prepared.prepared_set import PreparedSet, labels_of_split
 from alexnet_jax.devices import cluster
@@ -29,7 +29,7 @@ def require_same_command(config: ConfigDict | None, others: Mapping[str, Any]) -
         return
     fields = flatten(json.loads(config_to_json(config))) if config is not None else {}
     own_disks = config is not None and not config.data.shared  # then hosts may have the data in different places
-    ignored = PLACES if own_disks else ()
+    ignored = PATH_FIELDS if own_disks else ()
     found = {f"config.{name}": json.dumps(value) for name, value in fields.items() if name not in ignored}
     found |= {f"--{name}": json.dumps(value, default=str) for name, value in others.items()}
     found |= {f"the version of {name}": metadata.version(name) for name in LIBRARIES}

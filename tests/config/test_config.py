@@ -3,22 +3,31 @@
 import inspect
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
 
+from alexnet_jax.config import fields
 from alexnet_jax.config.config import (
-    OF_TRAINING,
     check_config,
     config_to_json,
     differences,
     flatten,
-    network_of,
+    load_saved,
     recipe_of,
 )
-from alexnet_jax.config.earlier import ADDED, with_added_fields
-from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.fields import (
+    FIELDS,
+    FIELDS_FIXED_WHILE_TRAINING,
+    NETWORK_FIELDS,
+    START_FIELDS,
+    TRAJECTORY_FIELDS,
+    Field,
+    Role,
+)
 from alexnet_jax.config.memory import check_memory, evaluation_bytes
 from alexnet_jax.messages import UserError
 from alexnet_jax.network import architecture
@@ -166,20 +175,55 @@ def test_four_layers_have_one_tower_and_three_widths() -> None:
         check_config(with_field(cifar10.get_config(), "mesh.model", 2))
 
 
-def test_a_run_from_before_a_field_did_what_was_done_then() -> None:
+def test_a_run_from_before_a_field_has_the_value_that_the_program_had_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = alexnet.get_config()
+    (tmp_path / "config.json").write_text(config_to_json(config))
+    later = Field("augment.tints", tuple, role=Role.LEARNING, before=(1, 2))
+    monkeypatch.setattr(fields, "FIELDS", (*FIELDS, later))
+    run = load_saved(tmp_path)
+    assert run["augment"].pop("tints") == [1, 2]
+    assert run == json.loads(config_to_json(config))
+    with config.unlocked():
+        config.augment.tints = (3, 4)
+    check_config(config)
+    assert differences(config, load_saved(tmp_path), [later.name], ("here", "there")) == [
+        "augment.tints is [3, 4] here and [1, 2] there"
+    ]
+    # A field that 1.0.0 had is missing only from a damaged file.
+    monkeypatch.setattr(fields, "FIELDS", (*FIELDS, replace(later, before=None)))
+    with pytest.raises(UserError, match=r"is not a whole run \(config.json: config.augment.tints is missing"):
+        load_saved(tmp_path)
+
+
+def test_differences_are_those_of_the_fields_that_are_compared() -> None:
     config = alexnet.get_config()
     saved = json.loads(config_to_json(config))
-    for name in ADDED:
-        group, _, field = name.partition(".")
-        del saved[group][field]
-    assert differences(config, saved, OF_TRAINING, ("here", "there")) == []
     config.data.accept_damaged, config.data.colour_profiles = True, "srgb"
-    assert differences(config, saved, OF_TRAINING, ("here", "there")) == [
+    config.data.data_dir, config.data.max_missing, config.train.log_every = "/elsewhere", 0.5, 7
+    del saved["data"]["resize"]
+    assert differences(config, saved, FIELDS_FIXED_WHILE_TRAINING, ("here", "there")) == [
         "data.accept_damaged is True here and False there",
         "data.colour_profiles is 'srgb' here and 'ignore' there",
+        "data.resize is 256 here and 'absent' there",
     ]
-    del saved["data"]["resize"]
-    assert "data.resize is 256 here and 'absent' there" in differences(config, saved, OF_TRAINING, ("here", "there"))
+
+
+def test_what_a_run_keeps_is_told_by_each_field_s_role() -> None:
+    model = {field.name for field in FIELDS if field.name.startswith("model.")}
+    pictures = {"data.resize", "data.square", "data.crop", "data.mean_rgb", "data.stddev_rgb"}
+    groups = ("data", "augment", "optimizer", "schedule")
+    learning = {field.name for field in FIELDS if field.name.startswith(groups)} | {"train.batch_size", "train.seed"}
+    learning |= {"train.least_steps", "train.most_steps"}
+    learning -= {"data.data_dir", "data.manual_dir", "data.prepared_dir"}
+    learning -= {"data.max_missing", "data.max_rejected", "data.shared"}
+    start = {"train.init_from", "train.init_except", "train.init_checkpoint"}
+    measuring = {"evaluate.split", "evaluate.views", "evaluate.least_steps"}
+    assert set(NETWORK_FIELDS) == model | pictures
+    assert set(FIELDS_FIXED_WHILE_TRAINING) == model | learning | measuring
+    assert set(TRAJECTORY_FIELDS) == model | learning | start | {"train.epochs"}
+    assert set(START_FIELDS) == start
 
 
 def test_steps_beyond_32_bits_are_refused_and_epochs_that_never_come_are_never() -> None:
@@ -189,16 +233,6 @@ def test_steps_beyond_32_bits_are_refused_and_epochs_that_never_come_are_never()
         recipe_of(config, 10, steps_per_epoch=10_000)
     config.train.steps, config.schedule.boundaries = 5, (2.0, 1e6)
     assert recipe_of(config, 10, steps_per_epoch=10_000).schedule.boundaries == (20_000, 2**31 - 1)
-
-
-@pytest.mark.parametrize("over_n", [False, True])
-def test_a_run_of_an_even_window_of_maps_opens_as_what_it_was(over_n: bool) -> None:
-    config = alexnet.get_config()
-    config.model.lrn_n, config.model.lrn_alpha_over_n = 4, over_n
-    run = with_added_fields(json.loads(config_to_json(config)))
-    norm = network_of(ConfigDict(run), 10).layers[0].then[1]
-    assert isinstance(norm, architecture.LRN)
-    assert (norm.n, norm.alpha) == (5, config.model.lrn_alpha / (4 if over_n else 1))
 
 
 @pytest.mark.parametrize(
