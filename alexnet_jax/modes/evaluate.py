@@ -38,7 +38,7 @@ from alexnet_jax.runs.folder import (
     require_same_classes,
     require_same_config,
     restore_params,
-    say_of_other_pictures,
+    warn_of_other_pictures,
 )
 from alexnet_jax.runs.results import record_evaluation
 from alexnet_jax.runs.same_inputs import open_same_data
@@ -102,7 +102,7 @@ def open_network(trained: Run, config: ConfigDict) -> Network:
         check_memory(config, classes, training=False, share=cluster.share_of_this_host())
     source = open_same_data(config, [config.evaluate.split])
     require_same_classes(trained, source.classes, source.name)
-    say_of_other_pictures(trained, source.listing, source.folder)
+    warn_of_other_pictures(trained, source.listing, source.folder)
     recipe = recipe_of(config, classes, steps_per_epoch=1)
     step, params = restore_params(trained, mesh, config.evaluate.checkpoint)
     say(f"evaluating the checkpoint of step {step} of {trained.workdir} on {source.name}, {config.evaluate.split}")

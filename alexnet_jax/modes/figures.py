@@ -79,7 +79,7 @@ def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) ->
     from alexnet_jax.inference.neighbour_sources import StoredSplit
     from alexnet_jax.inference.net import open_net
     from alexnet_jax.modes.predict import require_some
-    from alexnet_jax.runs.folder import say_of_other_pictures
+    from alexnet_jax.runs.folder import warn_of_other_pictures
 
     files = inputs.pictures_of(invocation.files) if invocation.files else []
     net = open_net(invocation.workdir, config, "drawn")
@@ -91,7 +91,7 @@ def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) ->
         if len(files) > len(left.names) + len(rejected):
             say(f"the first {len(left.names)} of {len(files)} pictures are drawn")
     source = prepare.open_or_prepare(net.config)
-    say_of_other_pictures(net.run, source.listing, source.folder)
+    warn_of_other_pictures(net.run, source.listing, source.folder)
     split, train = net.config.evaluate.split, net.config.data.train_split
     if not files:
         rows = examples.chosen(source.examples(split), net.config.train.seed)
@@ -111,12 +111,12 @@ def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) 
     from alexnet_jax.figures import confusion
     from alexnet_jax.inference import examples
     from alexnet_jax.inference.net import open_net
-    from alexnet_jax.runs.folder import require_same_classes, say_of_other_pictures
+    from alexnet_jax.runs.folder import require_same_classes, warn_of_other_pictures
 
     net = open_net(invocation.workdir, config, "drawn")
     source, split = prepare.open_or_prepare(net.config), net.config.evaluate.split
     require_same_classes(net.run, source.classes, source.name)
-    say_of_other_pictures(net.run, source.listing, source.folder)
+    warn_of_other_pictures(net.run, source.listing, source.folder)
     found = confusion.of_split(net, source, split)
     called = examples.called(net.classes, net.workdir, source.folder)
     title = f"{net.workdir.name}, step {net.step}: {split}, {int(found.examples.sum())} pictures"

@@ -34,7 +34,6 @@ from alexnet_jax.runs.folder import (
     create_run,
     file_sizes,
     first_other_file,
-    keep_config,
     only_writer,
     open_run,
     require_same_classes,
@@ -42,6 +41,7 @@ from alexnet_jax.runs.folder import (
     require_same_pictures,
     require_writable,
     set_run_aside,
+    update_config,
 )
 from alexnet_jax.runs.same_inputs import open_same_data
 from alexnet_jax.signals import stop_signals
@@ -123,7 +123,7 @@ def _run_to_resume(config: ConfigDict, invocation: Invocation, held: ExitStack) 
         *(("train.epochs",) if is_bounded else ()),
         *(() if has_checkpoint else START_FIELDS),
     )
-    require_same_config(config, found, fields, "gone on with")
+    require_same_config(config, found, fields, "resumed")
     return OpenRun(found, checkpoints, has_checkpoint)
 
 
@@ -206,7 +206,7 @@ def _train(setup: Setup, opened: OpenRun, donor: Run | None) -> tuple[dict[str, 
     if start.step and training.has_ended():  # not asked for new weights, which the devices may still be drawing
         say(f"the run in {workdir} is finished at step {start.step}; --restart begins anew")
         return training.result(), setup.run
-    trained = setup.run if cluster.index() else keep_config(setup.run, config)
+    trained = setup.run if cluster.index() else update_config(setup.run, config)
     say(f"{'going on with the' if start.step else 'a new'} run in {workdir} from step {start.step}")
     say("compiling the training step, unless the cache has it")
     training.train()

@@ -181,7 +181,7 @@ class Checkpoints:
         for path in self._folder.glob(UNFINISHED) if self._is_writer else ():
             shutil.rmtree(path, ignore_errors=True)
         is_full = "RESOURCE_EXHAUSTED" in str(error)
-        reason = "no space left on the disk" if is_full else str(error).splitlines()[0]
+        reason = "no space left on the disk" if is_full else str(error).partition("\n")[0]
         return OSError(getattr(error, "strerror", None) or reason)
 
     def validated(self, step: int, metrics: dict[str, float]) -> None:
@@ -247,7 +247,7 @@ class Checkpoints:
         step = int(checkpoint.name)
         state, damage = _read_state(checkpoint, abstract_state), ""
         if isinstance(state, Exception):
-            damage = f"it cannot be read: {str(state).splitlines()[0]}"
+            damage = f"it cannot be read: {str(state).partition('\n')[0]}"
         elif (its_own := int(jax.device_get(_fields(state)["step"]))) != step:
             damage = f"it is the one of step {its_own}"
         if damage := next(filter(None, cluster.gathered("reads a checkpoint", damage)), ""):
@@ -315,7 +315,7 @@ def _shapes(params: PyTree) -> dict[str, tuple[int, ...]]:
 
 
 def _hide_tracebacks_after_a_failed_save() -> None:
-    """When a save fails, as on a full disk, many of Orbax's coroutines fail after the first; only the first is told."""
+    """When a save fails, as on a full disk, many of Orbax's coroutines fail after the first; only the first is reported."""
     before = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:

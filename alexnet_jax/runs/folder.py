@@ -142,7 +142,7 @@ def require_same_pictures(run: Run, listing: str, folder: Path) -> None:
         )
 
 
-def say_of_other_pictures(run: Run, listing: str, folder: Path) -> None:
+def warn_of_other_pictures(run: Run, listing: str, folder: Path) -> None:
     """Warns if the run was trained on other pictures than the prepared set in the folder holds."""
     if are_other_pictures(run, listing):
         say(
@@ -174,7 +174,7 @@ def create_run(
     return open_run(workdir)
 
 
-def keep_config(run: Run, config: ConfigDict) -> Run:
+def update_config(run: Run, config: ConfigDict) -> Run:
     """Updates config.json to the config that the run goes on with, and reports the changes.
 
     What the run started from (`train.init_from` and its like) stays, though the command need not name it again.

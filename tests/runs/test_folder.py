@@ -9,7 +9,7 @@ import pytest
 from alexnet_jax.config.config import load_saved
 from alexnet_jax.messages import UserError
 from alexnet_jax.runs.checkpoint_integrity import changed_files, let_change
-from alexnet_jax.runs.folder import Run, keep_config, open_run, set_run_aside
+from alexnet_jax.runs.folder import Run, open_run, set_run_aside, update_config
 from tests.conftest import small_config
 from tests.figures.made_up import made_up
 
@@ -21,10 +21,10 @@ def run(tmp_path: Path) -> Run:
 
 def test_config_json_becomes_what_the_run_is_gone_on_with(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     config = small_config()
-    keep_config(run, config)
+    update_config(run, config)
     assert not capfd.readouterr().err
     config.train.steps, config.data.manual_dir, config.train.init_from = 44, "/moved", "/elsewhere"
-    keep_config(run, config)
+    update_config(run, config)
     assert capfd.readouterr().err == "train.steps is 44 from here on and 0 until now\n"
     now = load_saved(run.workdir)
     assert (now["train"]["steps"], now["data"]["manual_dir"]) == (44, "/moved")
