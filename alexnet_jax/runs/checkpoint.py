@@ -247,7 +247,7 @@ class Checkpoints:
         step = int(checkpoint.name)
         state, damage = _read_state(checkpoint, abstract_state), ""
         if isinstance(state, Exception):
-            damage = f"it cannot be read: {str(state).partition('\n')[0]}"
+            damage = "it cannot be read: " + str(state).partition("\n")[0]
         elif (its_own := int(jax.device_get(_fields(state)["step"]))) != step:
             damage = f"it is the one of step {its_own}"
         if damage := next(filter(None, cluster.gathered("reads a checkpoint", damage)), ""):
@@ -315,7 +315,7 @@ def _shapes(params: PyTree) -> dict[str, tuple[int, ...]]:
 
 
 def _hide_tracebacks_after_a_failed_save() -> None:
-    """When a save fails, as on a full disk, many of Orbax's coroutines fail after the first; only the first is reported."""
+    """When a save fails, as on a full disk, many of Orbax's coroutines fail; only the first failure is reported."""
     before = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
