@@ -24,7 +24,7 @@ from alexnet_jax.config.fields import NETWORK_FIELDS, with_later_fields
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import IMPORTED, Invocation
-from alexnet_jax.network.architecture import LRN, Architecture, Conv, MaxPool
+from alexnet_jax.network.architecture import LRN, Architecture, MaxPool
 from alexnet_jax.runs.create import require_free, write_run
 from alexnet_jax.weights import caffe_export, caffe_import, caffe_settings, class_names, pytorch, safetensors_run
 from alexnet_jax.weights.axis_order import Arrays, MapsFirstLayer, from_maps_first, layer_rows, maps_first_shape
@@ -88,16 +88,8 @@ def _read_caffe(config: ConfigDict | None, path: Path, invocation: Invocation) -
             say("neither the file nor --config says whether pooling or normalisation comes first: taking bvlc_alexnet")
         config = config_file.of_checkout(CAFFENET if model.first == "Pooling" else CAFFE)
     net = _network(config, model.layers)
-    layers = list(model.layers)
-    for place, (row, layer) in enumerate(zip(layer_rows(net), layers, strict=False)):
-        if isinstance(row.layer, Conv):
-            kernel = caffe_export.without_padding(layer.kernel, row.layer.size, row.layer.padding)
-            layers[place] = MapsFirstLayer(layer.name, kernel, layer.bias)
-    arrays = from_maps_first(net, layers, str(path), config.name)
+    arrays = from_maps_first(net, caffe_import.in_own_form(net, model.layers), str(path), config.name)
     _require_same_settings(net, model, path, config.name)
-    first = net.layers[0].name
-    kernel = np.ascontiguousarray(arrays[first]["kernel"][:, :, ::-1])  # B, G, R to R, G, B
-    arrays = {**arrays, first: {**arrays[first], "kernel": kernel}}
     config, statistics = _caffe_mean(config, invocation.mean)
     return Imported(config, arrays, statistics, class_names.class_names(net.classes, invocation.classes))
 

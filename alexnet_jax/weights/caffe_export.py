@@ -141,15 +141,6 @@ def _equally_padded(kernel: np.ndarray, padding: tuple[int, int]) -> tuple[np.nd
     return np.pad(kernel, ((0, 0), (0, 0), edge, edge)), pad
 
 
-def without_padding(kernel: np.ndarray, size: int, padding: tuple[int, int]) -> np.ndarray:
-    """The kernel without the border that `_equally_padded` added; a kernel without such a border is unchanged."""
-    pad = max(padding)
-    first = pad - padding[0]
-    inner = kernel[..., first : first + size, first : first + size]
-    is_wider = kernel.ndim == 4 and kernel.shape[2:] == (size + abs(padding[0] - padding[1]),) * 2
-    return inner if is_wider and np.count_nonzero(kernel) == np.count_nonzero(inner) else kernel
-
-
 def _add_operation(made: Builder, name: str, operation: Operation) -> None:
     match operation:
         case ReLU():

@@ -6,7 +6,7 @@ Both forms of a NetParameter are read: `layers` (V1LayerParameter), as in the pu
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.weights.axis_order import MapsFirstLayer
+from alexnet_jax.network.architecture import Architecture, Conv
+from alexnet_jax.weights.axis_order import MapsFirstLayer, layer_rows
 from alexnet_jax.weights.caffe_format import V1_TYPES, Decoded, decode, integers, messages, numbers
 from alexnet_jax.weights.caffe_settings import KINDS, Settings, settings
 from alexnet_jax.weights.protobuf import FIXED32, FIXED64, LENGTH
@@ -65,6 +66,25 @@ def read_mean(path: Path) -> Float32[np.ndarray, "height width 3"]:
     if len(shape) != 3 or shape[0] != 3:
         raise UserError(f"--mean={path} holds an array of {blob.shape}, no image of 3 colours; name another")
     return np.ascontiguousarray(blob.reshape(shape)[::-1].transpose(1, 2, 0))
+
+
+def in_own_form(net: Architecture, layers: Sequence[MapsFirstLayer]) -> list[MapsFirstLayer]:
+    """The layers with colours R, G, B, and without the borders of zeros that caffe_export.py adds to kernels."""
+    layers = list(layers)
+    for place, (row, layer) in enumerate(zip(layer_rows(net), layers, strict=False)):
+        kernel = layer.kernel
+        if isinstance(row.layer, Conv) and kernel.ndim == 4:
+            kernel = _without_border(kernel, row.layer.size, row.layer.padding)
+            layers[place] = replace(layer, kernel=kernel if place else kernel[:, ::-1])
+    return layers
+
+
+def _without_border(kernel: np.ndarray, size: int, padding: tuple[int, int]) -> np.ndarray:
+    """The kernel without the border that makes up for unequal padding; unchanged if it has no such border."""
+    first = max(padding) - padding[0]
+    inner = kernel[..., first : first + size, first : first + size]
+    is_wider = kernel.shape[2:] == (size + abs(padding[0] - padding[1]),) * 2
+    return inner if is_wider and np.count_nonzero(kernel) == np.count_nonzero(inner) else kernel
 
 
 def _decoded(decode: Callable[[memoryview], Content], path: Path, flag: str, kind: str, remedy: str) -> Content:
