@@ -1,4 +1,4 @@
-"""A trained network in use from Python: against the paper's formulas, on all meshes, with pictures of all kinds."""
+"""A trained network used from Python: compared with the paper's formulas, on all meshes, with all kinds of pictures."""
 
 import shutil
 from pathlib import Path
@@ -58,7 +58,7 @@ def centred(net: Net, images: list[np.ndarray]) -> np.ndarray:
 
 
 def stages_of(net: Net, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """By NumPy in float64, each stage by its whole name."""
+    """Every stage, computed by NumPy in float64, by its full name."""
     made = reference.stages(net.recipe.architecture, net.params, centred(net, images))
     return {name: x for name, x in made.items() if "/" in name}
 
@@ -75,7 +75,7 @@ def test_every_stage_is_the_papers_formula(net: Net) -> None:
         np.testing.assert_allclose(found[name], right, rtol=2e-4, atol=1e-5 * np.abs(right).max(), err_msg=name)
 
 
-def test_a_layer_alone_is_what_it_hands_on(net: Net) -> None:
+def test_a_layers_name_alone_is_its_output(net: Net) -> None:
     expected = stages_of(net, pictures(2))
     last = {"conv1": "pool", "conv2": "pool", "conv3": "relu", "conv4": "relu", "conv5": "pool", "fc6": "relu"}
     for layer, stage in {**last, "fc7": "relu"}.items():  # before dropout's factor

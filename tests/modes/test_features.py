@@ -1,4 +1,4 @@
-"""`--mode=features`: rows in their order, as the formulas have them, in memory that does not grow with them."""
+"""`--mode=features`: rows in order, equal to those from Python, in memory that does not grow with their number."""
 
 import json
 import shutil
@@ -88,7 +88,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "out"]
 
 
-def test_an_array_that_grows_is_numpys_file(tmp_path: Path) -> None:
+def test_a_growing_array_is_a_numpy_file(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(1234, 3, 5)).astype(np.float32)
     for count in (0, 1, 1234):
         array = features_folder.GrowingArray(tmp_path / "a.npy", (3, 5), "float32")
@@ -100,7 +100,7 @@ def test_an_array_that_grows_is_numpys_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.concatenate([rows[:0], *blocks]), rows[:count])
 
 
-def test_what_the_type_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_a_number_that_the_dtype_cannot_hold_is_refused(tmp_path: Path) -> None:
     with features_folder.FeaturesWriter(tmp_path, {"conv1/sums": (2,)}, "float16", labelled=False) as writer:
         writer.append(["a"], {"conv1/sums": np.full((1, 2), -65000, np.float32)}, None)
         with pytest.raises(UserError, match="conv1/sums reaches 70000, more than float16 can hold"):
@@ -116,7 +116,7 @@ def test_names_stay_in_their_rows(tmp_path: Path) -> None:
     assert np.load(tmp_path / "labels.npy").tolist() == [0, 1, 2, 3, 4]
 
 
-def test_too_small_a_disk_is_said_before_anything_is_computed(
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(
     workdir: Path,
     folder: Path,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""`--mode=neighbours`: the nearest by brute force, a picture next to itself, and the sheet."""
+"""`--mode=neighbours`: the same neighbours as by brute force, each training picture nearest to itself, the sheet."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.conftest import launch, launch_here, refusal, result
 
 
 def brute_force(queries: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and rows, the nearest first; of those that tie, the first."""
+    """Distances and rows, the nearest first; among equals the first rows."""
     distances = np.sqrt(((queries[:, None].astype(np.float64) - rows[None].astype(np.float64)) ** 2).sum(axis=2))
     order = np.argsort(distances, axis=1, kind="stable")[:, :count]
     return np.take_along_axis(distances, order, 1), order
@@ -36,7 +36,7 @@ def test_the_nearest_are_those_of_brute_force(sizes: tuple[int, ...]) -> None:
 
 @pytest.fixture(scope="module")
 def squares(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The training set by TFDS's own reading: images and labels by name; and some of them as files."""
+    """The training set as TFDS reads it: names, labels and images; and some images as files."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(data_dir / "digits_72" / "1.0.0")

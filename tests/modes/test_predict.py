@@ -1,4 +1,4 @@
-"""`--mode=predict` as a user runs it, and modes that take the run's own config."""
+"""`--mode=predict` as a user runs it, and modes that use the run's own config."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ def predict(workdir: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
     return launch("--mode=predict", f"--workdir={workdir}", *arguments)
 
 
-def test_pictures_in_their_order_with_what_cannot_be_used(workdir: Path, folder: Path) -> None:
+def test_predictions_are_in_order_and_unusable_pictures_are_named(workdir: Path, folder: Path) -> None:
     done = predict(workdir, folder / "d.webp", folder, "none.jpg", "--config.mesh.model=1")
     found = result(done)
     used = [folder / name for name in ("d.webp", "a.jpg", "b.png", "d.webp", "inside/c.JPG")]
@@ -52,7 +52,7 @@ def test_a_list_on_standard_input_and_ten_views(workdir: Path, folder: Path) -> 
     assert of_class == pytest.approx({name: right[int(name)] for name in of_class}, rel=1e-4)
 
 
-def test_tables_for_many(workdir: Path, folder: Path, tmp_path: Path) -> None:
+def test_tables_of_many_predictions(workdir: Path, folder: Path, tmp_path: Path) -> None:
     found = result(predict(workdir, folder, f"--output={tmp_path / 'new' / 'o.csv'}"))
     with open(tmp_path / "new" / "o.csv", newline="") as file:
         rows = {row["file"]: row for row in csv.DictReader(file)}

@@ -1,4 +1,4 @@
-"""What stays of a run's checkpoints, and what happens to a damaged one."""
+"""Which of a run's checkpoints stay, and what happens to a damaged checkpoint."""
 
 import fcntl
 import json
@@ -42,7 +42,7 @@ def assert_equal(ours: Any, theirs: Any) -> None:
 
 
 def saved(workdir: Path, steps: Mapping[int, dict[str, float] | None], state: TrainState) -> Checkpoints:
-    """So many checkpoints, each the same state but for its step, and validated where there are metrics."""
+    """Saves the state at these steps, and validates those that have metrics."""
     checkpoints = Checkpoints(workdir, writes=True)
     for step, of_validation in steps.items():
         checkpoints.save(step, replace(state, step=jnp.int32(step)), Progress())
@@ -62,7 +62,7 @@ def test_the_newest_three_and_the_best_stay(tmp_path: Path, state: TrainState) -
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "5", "6", "7"}
 
 
-def test_of_equal_errors_the_lower_loss_is_best(tmp_path: Path, state: TrainState) -> None:
+def test_among_equal_errors_the_lower_loss_is_best(tmp_path: Path, state: TrainState) -> None:
     losses = {number: metrics(0.1, loss) for number, loss in enumerate([0.5, 0.3, 0.4], start=1)}
     assert saved(tmp_path, losses, state).best_step() == 2
 
@@ -79,7 +79,7 @@ def test_a_checkpoint_does_not_know_how_many_devices_wrote_it(tmp_path: Path, st
         assert found.state.params["conv2"]["kernel"].sharding.num_devices == mesh_shape[0] * mesh_shape[1]
 
 
-def test_parameters_are_read_without_the_optimiser_s_state(tmp_path: Path, state: TrainState) -> None:
+def test_parameters_are_read_without_the_optimizer_state(tmp_path: Path, state: TrainState) -> None:
     checkpoints = saved(tmp_path, {4: None}, state)
     for mesh_shape in [(1, 1), (1, 2)]:
         whole = abstract(mesh_shape)
@@ -137,13 +137,13 @@ def alter_the_progress(folder: Path) -> None:
     (folder / "progress.json").write_text(json.dumps({"step": 2, "seen": [], "skipped": 1, "rewinds": 0}))
 
 
-def be_the_one_before(folder: Path) -> None:
+def copy_the_checkpoint_before(folder: Path) -> None:
     shutil.rmtree(folder)
     shutil.copytree(folder.with_name("1"), folder)
 
 
-def be_the_one_before_and_hide_it(folder: Path) -> None:
-    be_the_one_before(folder)
+def copy_the_checkpoint_before_and_change_its_step(folder: Path) -> None:
+    copy_the_checkpoint_before(folder)
     digests = json.loads((folder / "digests.json").read_text())
     (folder / "digests.json").write_text(json.dumps({**digests, "step": 2}))
 
@@ -169,13 +169,13 @@ def never_end(folder: Path) -> None:
         empty_the_digests,
         list_no_digests,
         alter_the_progress,
-        be_the_one_before,
-        be_the_one_before_and_hide_it,
+        copy_the_checkpoint_before,
+        copy_the_checkpoint_before_and_change_its_step,
         forbid_reading,
         never_end,
     ],
 )
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+def test_the_checkpoint_before_replaces_a_damaged_checkpoint(
     tmp_path: Path, state: TrainState, damage: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved(tmp_path, {1: metrics(0.5), 2: metrics(0.5)}, state)
@@ -201,7 +201,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     "content",
     ["", "[]", "5", '{"step": 2}', '{"step": 2, "loss": 0.1, "top1_error": 0.1, "top5_error": 0.0, "digest": "0"}'],
 )
-def test_a_validation_that_is_not_what_was_written_counts_for_none(
+def test_a_damaged_validation_counts_as_no_validation(
     tmp_path: Path, state: TrainState, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = saved(tmp_path, {1: metrics(0.5), 2: metrics(0.1)}, state)
@@ -213,7 +213,7 @@ def test_a_validation_that_is_not_what_was_written_counts_for_none(
     assert again.metrics(2) is None  # that of another step
 
 
-def test_where_no_checkpoint_can_be_read_all_stay_where_they_are(tmp_path: Path, state: TrainState) -> None:
+def test_if_no_checkpoint_can_be_read_none_is_moved(tmp_path: Path, state: TrainState) -> None:
     saved(tmp_path, {1: None, 2: None}, state)
     for number in (1, 2):
         truncate(tmp_path / "checkpoints" / str(number))
@@ -224,7 +224,7 @@ def test_where_no_checkpoint_can_be_read_all_stay_where_they_are(tmp_path: Path,
     assert not (tmp_path / "damaged").exists()
 
 
-def test_a_checkpoint_of_another_network_than_the_configs_is_named_and_not_called_damaged(
+def test_a_checkpoint_of_another_network_is_not_called_damaged(
     tmp_path: Path, state: TrainState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved(tmp_path, {1: None}, state)
@@ -240,7 +240,7 @@ def test_a_checkpoint_of_another_network_than_the_configs_is_named_and_not_calle
     assert "damaged" not in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_another_run_is_not_believed(
+def test_a_checkpoint_of_another_run_counts_as_damaged(
     tmp_path: Path, state: TrainState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("one", "other"):
@@ -253,7 +253,7 @@ def test_a_checkpoint_of_another_run_is_not_believed(
     assert "it is of another run" in capsys.readouterr().err
 
 
-def test_what_is_being_read_is_not_removed(tmp_path: Path, state: TrainState) -> None:
+def test_a_checkpoint_that_is_being_read_is_not_removed(tmp_path: Path, state: TrainState) -> None:
     saved(tmp_path, {1: None}, state)
     with open(tmp_path / "checkpoints/1/digests.json") as file:
         fcntl.flock(file, fcntl.LOCK_SH)

@@ -1,4 +1,4 @@
-"""What stands in a run's folder beside checkpoints and metrics, and what of it may change."""
+"""The files of a run's folder beside checkpoints and metrics: which may change, and how."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def run(tmp_path: Path) -> Run:
     return open_run(made_up(tmp_path / "run", small_config()))
 
 
-def test_config_json_becomes_what_the_run_is_gone_on_with(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+def test_config_json_becomes_the_resumed_config(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     config = small_config()
     update_config(run, config)
     assert not capfd.readouterr().err
@@ -34,7 +34,7 @@ def test_config_json_becomes_what_the_run_is_gone_on_with(run: Run, capfd: pytes
     assert changed_files(run.workdir) == ["config.json"]
 
 
-def test_a_process_that_dies_in_the_midst_of_it_leaves_nothing_that_seems_damaged(run: Run, tmp_path: Path) -> None:
+def test_a_process_killed_during_the_update_leaves_no_file_that_seems_damaged(run: Run, tmp_path: Path) -> None:
     (tmp_path / "new").write_text("new")
     let_change(run.workdir, "config.json", tmp_path / "new")
     assert changed_files(run.workdir) == []
@@ -44,7 +44,7 @@ def test_a_process_that_dies_in_the_midst_of_it_leaves_nothing_that_seems_damage
     assert changed_files(run.workdir) == ["classes.txt"]
 
 
-def test_of_a_link_the_run_is_set_aside_and_the_link_stays(run: Run, tmp_path: Path) -> None:
+def test_setting_aside_a_linked_run_moves_the_run_and_keeps_the_link(run: Run, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(run.workdir)
     set_run_aside(link)
@@ -53,7 +53,7 @@ def test_of_a_link_the_run_is_set_aside_and_the_link_stays(run: Run, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "classes.txt", "run.txt"])
-def test_a_pipe_among_the_files_is_named_and_not_waited_for(run: Run, name: str) -> None:
+def test_a_pipe_among_the_files_is_named_and_not_read(run: Run, name: str) -> None:
     (run.workdir / name).unlink(missing_ok=True)
     os.mkfifo(run.workdir / name)
     with pytest.raises(UserError, match=rf"{name}' is neither a file nor a folder; move it away"):

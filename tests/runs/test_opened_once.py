@@ -1,4 +1,4 @@
-"""A command opens each run once, so that what is said of a run's files is said once."""
+"""A command opens each run once, so that each sentence about the run's files appears once."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from tests.conftest import small_config
 from tests.figures.made_up import made_up
 
 EDITED = "config.json' is not what it was when the run began"
-MODES: dict[str, tuple[Any, dict[str, Any]]] = {  # what is run, and the flags it needs; OUT is a free place
+MODES: dict[str, tuple[Any, dict[str, Any]]] = {  # the mode and its flags; OUT is a free place
     "predict": (predict, {"files": ("PICTURE",)}),
     "features": (features, {"files": ("PICTURE",), "layers": ("fc7",), "output": "OUT"}),
     "neighbours": (neighbours, {"files": ("PICTURE",)}),
@@ -32,7 +32,7 @@ MODES: dict[str, tuple[Any, dict[str, Any]]] = {  # what is run, and the flags i
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The folders that `open_run` was called with, by whatever module."""
+    """The folders that `open_run` was called with, from any module."""
     calls: list[Path] = []
     original = folder.open_run
 
@@ -48,7 +48,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.fixture
 def edited(data_dir: Path, tmp_path: Path) -> Path:
-    """A run with numbers, whose config.json somebody edited."""
+    """A run with metrics, and with a config.json that somebody edited."""
     workdir = made_up(tmp_path / "run", small_config(data_dir))
     numbers = {"step": 10, "epoch": 1.0, "train/loss": 2.0, "images_per_second": 1000.0}
     (workdir / "metrics.jsonl").write_text(json.dumps(numbers) + "\n")
