@@ -146,7 +146,7 @@ class Runs:
     def error(self, name: str, config: ConfigDict) -> float | None:
         """The test error at the run's end, in percent; None if its loss became NaN."""
         from alexnet_jax.loop.meter import NotFinite
-        from alexnet_jax.modes import Invocation, train
+        from alexnet_jax.modes import TrainInvocation, train
 
         marker, start = self.folder / name / "not_finite", time.perf_counter()
         if marker.exists():
@@ -155,7 +155,7 @@ class Runs:
         config.data.manual_dir, config.data.data_dir = self._manual_dir, str(self.folder / "data")
         found: float | None = None
         try:
-            found = 100 * train.run(config, Invocation(self.folder / name, restart=False), page=False)["top1_error"]
+            found = 100 * train.run(config, TrainInvocation(self.folder / name), page=False)["top1_error"]
         except UserError as error:
             if not isinstance(error.__cause__, NotFinite):
                 raise

@@ -39,7 +39,7 @@ SQUARE = 256  # the shorter side after resizing, pixels
 
 def run_of_one_step(root: Path) -> Path:
     """Trains the paper's network for one step; the run is in `run`, and its photographs in `photographs`."""
-    from alexnet_jax.modes import Invocation, train
+    from alexnet_jax.modes import TrainInvocation, train
     from configs import alexnet
 
     write_photographs(root / "photographs", 64)
@@ -48,7 +48,7 @@ def run_of_one_step(root: Path) -> Path:
     config.model.classes, config.train.steps, config.train.batch_size = 1000, 1, 8
     config.evaluate.split, config.evaluate.batch_size = "validation[:2]", 2
     config.mesh.data, config.mesh.model = 1, 1
-    train.run(config, Invocation(root / "run", restart=False), page=False)
+    train.run(config, TrainInvocation(root / "run"), page=False)
     return root / "run"
 
 

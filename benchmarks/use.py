@@ -55,14 +55,14 @@ def main(argv: list[str]) -> None:
     from alexnet_jax.inference import decode_pool, inputs
     from alexnet_jax.inference.net import open_net
     from alexnet_jax.loop import validation
-    from alexnet_jax.modes import Invocation, train
+    from alexnet_jax.modes import TrainInvocation, train
     from alexnet_jax.training.step import compiled_steps
 
     with tempfile.TemporaryDirectory() as text:
         root = Path(text)
         write_photographs(root / "photographs", flags.FLAGS.pictures)
         config = config_of(root)
-        train.run(config, Invocation(root / "run", restart=False), page=False)
+        train.run(config, TrainInvocation(root / "run"), page=False)
         net = open_net(root / "run", config, "measured")
         source = prepare.open_or_prepare(config)
         _, eval_step = compiled_steps(net.recipe, net.mesh)

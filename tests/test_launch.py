@@ -50,13 +50,30 @@ def test_the_table_of_layers_needs_no_jax() -> None:
     assert "jax" not in imported_by("import alexnet_jax.network.architecture", "jax", "numpy")
 
 
-def test_help_lists_every_mode_and_imports_nothing_heavy() -> None:
+def test_help_has_the_modes_first_then_each_flag_in_one_line_and_imports_nothing_heavy() -> None:
     done = launch_anew("--help")
-    assert done.returncode == 0
-    for mode in MODES:
-        assert f"{mode}:" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 120
+    modes = [number for number, line in enumerate(lines) if re.match(rf"  ({'|'.join(MODES)}): +\S", line)]
+    shown = [(number, line.split()) for number, line in enumerate(lines) if line.startswith("  --")]
+    assert len(modes) == len(MODES) and max(modes) < min(number for number, _ in shown)
+    names = [words[0].removeprefix("--").removeprefix("[no]") for _, words in shown]
+    assert all(len(words) > 3 for _, words in shown)  # each says something
+    assert sorted(names) == sorted(flag.name for flag in flag_definitions.FLAGS)
+    headings = [line.partition(" (")[0].rstrip(":") for line in lines if re.match(r"\w.*:$", line)]
+    assert headings[2:] == ["Every mode", *flag_definitions.GROUPS]
+    assert sorted(mode for modes in flag_definitions.GROUPS.values() for mode in modes) == sorted(MODES)
     # Sub-second by importing neither: TensorFlow takes seconds, JAX more than one.
     assert not imported_by("import launch") & {"jax", "tensorflow", "sklearn", "matplotlib"}
+
+
+def test_every_flag_of_the_table_is_defined_and_listed_by_helpfull() -> None:
+    done = launch_anew("--helpfull")
+    assert (done.returncode, done.stderr) == (0, "")
+    for flag in flag_definitions.FLAGS:
+        assert re.search(rf"--(\[no\])?{flag.name}: ", done.stdout), flag.name
+    assert "--verbosity" in done.stdout
 
 
 def test_what_waits_for_a_first_step_or_a_first_answer_imports_no_more_than_it_needs() -> None:
@@ -76,7 +93,7 @@ def test_what_waits_for_a_first_step_or_a_first_answer_imports_no_more_than_it_n
 
 
 def test_help_is_given_whatever_the_config_is() -> None:
-    for wrong in ("--config.model.towers.x=1", "--config.=1", "--config=nowhere.py"):
+    for wrong in ("--config.model.towers.x=1", "--config.=1", "--config=nowhere.py", "--mode=nosuch", "--restart=x"):
         done = launch_anew("--config=configs/digits.py", wrong, "--help")
         assert (done.returncode, "--mode" in done.stdout, done.stderr) == (0, True, "")
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alexnet_jax import messages
-from alexnet_jax.arguments import made_plain
+from alexnet_jax import command_line, messages
 from alexnet_jax.files import new_file
 from alexnet_jax.inference.features_folder import about
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, communication
+from alexnet_jax.modes import CommunicationInvocation, communication
 from configs import alexnet
 from tests.conftest import launch, launch_here, narrowed, refusal, result
 
@@ -55,6 +54,11 @@ def test_names_that_are_no_utf_8_are_json_that_every_reader_takes() -> None:
         ("--config.train.wd=0.1", "the nearest is --config.optimizer.weight_decay"),
         ("--config.batch_size=8", "the nearest is --config.train.batch_size"),
         ("--config.model.kernel=8", "the nearest is --config.model.kernels"),
+        ("--config.train.seed", "--config.train.seed has no value; give --config.train.seed=VALUE"),
+        ("--noconfig.train.seed", "only a field that is true or false takes no"),
+        ("--noconfig.model.lrn=1", "only a field that is true or false takes no, and then no value"),
+        ("--norestart=1", "norestart=1 does not take an argument"),
+        ("--wrkdir=a", "--wrkdir is no flag; the nearest is --workdir; see --help"),
     ],
 )
 def test_a_flag_that_is_wrong_is_a_sentence(flag: str, sentence: str) -> None:
@@ -74,18 +78,19 @@ def test_it_is_said_that_one_group_of_devices_is_counted(capsys: Any, quick_comp
     config = narrowed(alexnet.get_config())
     config.train.batch_size = config.evaluate.batch_size = 8
     config.mesh.data, config.mesh.model = 2, 2
-    found = communication.run(config, Invocation(Path("unused"), restart=False))
+    found = communication.run(config, CommunicationInvocation(Path("unused")))
     assert "2 pairs of towers" in found["groups"] and "over data" in found["groups"]
     assert found["groups"] in capsys.readouterr().err
     config.mesh.data = 1
-    assert "groups" not in communication.run(config, Invocation(Path("unused"), restart=False))
+    assert "groups" not in communication.run(config, CommunicationInvocation(Path("unused")))
     assert np.prod(list(found["mesh"].values())) == 4
 
 
 def test_of_a_field_that_is_given_twice_the_last_counts() -> None:
     twice = ("--config.schedule.boundaries=(20,)", "--config.train.seed=1", "--config.schedule.boundaries=(10,)")
-    argv = ["launch.py", *twice, "--", "--config.train.seed=2"]
-    assert made_plain(argv, {"train.seed": 1}) == ["launch.py", *argv[2:]]
+    changes, files = command_line._changes_and_files([*twice, "--", "--config.train.seed=2"])
+    assert changes == {"schedule.boundaries": "(10,)", "train.seed": "1"}
+    assert files == ["--config.train.seed=2"]
 
 
 def test_flags_of_other_modes_and_a_figure_that_is_not_named(tmp_path: Path) -> None:
@@ -97,11 +102,11 @@ def test_flags_of_other_modes_and_a_figure_that_is_not_named(tmp_path: Path) -> 
 
 
 def test_a_field_s_value_may_stand_by_itself() -> None:
-    fields = {"train.seed": 1, "model.lrn": True}
-    argv = ["--config.train.seed", "3", "--config.model.lrn", "a.jpg", "--config.train.seed=4", "--", "--config.x", "1"]
-    made = made_plain(argv, fields)
-    assert made == ["--config.model.lrn", "a.jpg", "--config.train.seed=4", *argv[5:]]
-    assert made_plain(["--config.train.seed"], fields) == ["--config.train.seed"]  # absl says what lacks
+    argv = ["--config.train.seed", "3", "--config.model.lrn", "a.jpg", "-config.train.steps=4", "--", "--config.x", "1"]
+    changes, files = command_line._changes_and_files(argv)
+    assert changes == {"train.seed": "3", "model.lrn": "true", "train.steps": "4"}
+    assert files == ["a.jpg", "--config.x", "1"]
+    assert command_line._changes_and_files(["--noconfig.model.lrn", "-"]) == ({"model.lrn": "false"}, ["-"])
     widths = ("--config.model.kernels=(8,16,16,16,8)", "--config.model.kernels=(4,8,8,8,4)")
     found = result(launch("--config=configs/digits.py", "--mode=describe", *widths))
     assert found["layers"][0]["output_shape"][2] == 4

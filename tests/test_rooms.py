@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "alexnet_jax"
 FLOORS = (  # from the top down; a file beside the rooms is named as itself
-    ("command_line", "arguments", "flag_definitions"),
+    ("command_line", "flag_definitions"),
     ("modes",),
     ("figures",),
     ("loop",),

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.config.config import check_config, flatten, network_of, recipe_of
 from alexnet_jax.devices import towers
 from alexnet_jax.loop.report import read_metrics
-from alexnet_jax.modes import Invocation, communication, evaluate, train
+from alexnet_jax.modes import EvaluateInvocation, TrainInvocation, communication, evaluate, train
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import MaxPool
 from alexnet_jax.runs.results import evaluations
@@ -184,17 +184,17 @@ def test_what_crosses_in_the_compiled_step(base: str, variant: str, quick_compil
 
 def goes_through(config: ConfigDict, workdir: Path) -> None:
     """Two steps, evaluation, and two more after a restart."""
-    invocation = Invocation(workdir, restart=False)
+    to_train = TrainInvocation(workdir)
     check_config(config)
     config.train.steps, config.train.log_every = 2, 1
-    first = train.run(config, invocation, page=False)
+    first = train.run(config, to_train, page=False)
     assert first["step"] == 2
-    seen = evaluate.run(config, invocation)
+    seen = evaluate.run(config, EvaluateInvocation(workdir))
     assert seen["examples"] == 360
     assert seen["loss"] == pytest.approx(evaluations(workdir)[-1]["loss"])
     assert seen["top1_error"] == pytest.approx(first["top1_error"])
     config.train.steps = 4
-    second = train.run(config, invocation, page=False)
+    second = train.run(config, to_train, page=False)
     assert second["step"] == 4
     steps = [line["step"] for line in read_metrics(workdir) if "train/loss" in line]
     assert steps == [1, 2, 3, 4]
@@ -237,10 +237,10 @@ def test_every_variant_trains_full_size(base: str, variant: str, data_dir: Path,
     config.train.batch_size, config.train.steps, config.train.init_after = 4, 2, ""
     config.train.log_every = 1
     config.mesh.data, config.mesh.model = 1, config.model.towers
-    invocation = Invocation(tmp_path, restart=False)
-    assert train.run(config, invocation, page=False)["step"] == 2
-    assert evaluate.run(config, invocation)["examples"] == 8
+    to_train = TrainInvocation(tmp_path)
+    assert train.run(config, to_train, page=False)["step"] == 2
+    assert evaluate.run(config, EvaluateInvocation(tmp_path))["examples"] == 8
     config.train.steps = 3
-    assert train.run(config, invocation, page=False)["step"] == 3
+    assert train.run(config, to_train, page=False)["step"] == 3
     for path in sorted(tmp_path.rglob("*"), reverse=True):  # a gigabyte each
         os.remove(path) if path.is_file() else path.rmdir()

@@ -1,7 +1,8 @@
 """What the program does, one file a mode, each with run(config, invocation) -> the JSON of its last line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from alexnet_jax.messages import UserError
 
@@ -19,11 +20,12 @@ MODES = {  # name, which is the file's (but see FILES): what it does; README's t
     "import": "a run from weights of Caffe or torchvision, or of this program",
     "export": "a run's weights for PyTorch or Caffe, as safetensors, or as a StableHLO program",
 }
-FILES = {"import": "import_"}  # where the name is a word of Python's own
-WITHOUT_CONFIG = ("table", "import", "export")  # modes that find theirs, or need none
-OF_A_RUN = ("evaluate", "predict", "features", "neighbours", "figures", "export")  # need no config: the run's own
-READ_DATA = ("train", "prepare", "evaluate")  # by TensorFlow, always
-OF_FILES = ("predict", "features", "neighbours", "figures")  # have pictures named behind the flags
+FILES = {"import": "import_"}  # `import` is a keyword in Python
+WITHOUT_CONFIG = ("table", "import", "export")  # modes that need no config
+OF_A_RUN = ("evaluate", "predict", "features", "neighbours", "figures", "export")  # take the config from the run
+READ_DATA = ("train", "prepare", "evaluate")  # always by TensorFlow
+OF_FILES = ("predict", "features", "neighbours", "figures")  # take pictures' names after the flags
+OF_A_CLUSTER = ("train", "prepare", "evaluate")  # may run on several processes
 FIGURES = {  # name: what it shows
     "1": "training error by epoch, ReLUs against tanh units",
     "3": "the first layer's kernels of each tower, and how colourful they are",
@@ -33,56 +35,138 @@ FIGURES = {  # name: what it shows
     "page": "a run on one page, report.html",
 }
 PAGE = "report.html"  # in the run's folder
-OF_SEVERAL_RUNS = ("1", "3", "curves")  # figures that --runs is for
-TRAINED = ("1",)  # figures whose runs are trained where none are named
-OF_A_CLUSTER = ("train", "prepare", "evaluate")  # are done by many processes together, where there are many
-FLAGS = {  # that some modes alone have, and which
-    "restart": ("train",),
-    "dry_run": ("prepare",),
-    "format": ("import", "export"),
-    "weights": ("import", "export"),
-    "mean": ("import",),
-    "classes": ("import",),
-    "platforms": ("export",),
-    "layer": ("features",),
-    "output": (*OF_FILES, "table"),
-    "overwrite": (*OF_FILES, "table"),
-    "reduce": ("features",),
-    "dtype": ("features",),
-    "features": ("neighbours",),
-    "devices_per_host": ("communication",),
-    **dict.fromkeys(("coordinator", "processes", "process"), OF_A_CLUSTER),
-}
+OF_SEVERAL_RUNS = ("1", "3", "curves")  # figures that take --runs
+TRAINED = ("1",)  # figures that train their runs if none are named
 IMPORTED = ("caffe", "torchvision", "safetensors")
 EXPORTED = ("torch", "caffe", "safetensors", "stablehlo")
 
 
+def flag(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+    """A field that is also a flag of the command line, with its line in --help; '' is the default of no value."""
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
 @dataclass(frozen=True)
 class Invocation:
-    """What the command line says beside the config."""
+    """What the command line gives every mode beside the config; each mode's own class adds its flags."""
 
     workdir: Path  # absolute
-    restart: bool  # set aside a run that is there
-    ensemble: tuple[str, ...] = ()  # folders of runs whose softmax outputs are averaged
-    runs: tuple[str, ...] = ()  # folders of runs that a table or a figure is made from
-    figure: str = "1"  # one of FIGURES
-    dry_run: bool = False  # list what would be prepared, and decode nothing
-    format: str = ""  # of the weights, one of IMPORTED or EXPORTED
-    weights: str = ""  # a file, to read or to make
-    mean: str = ""  # a .binaryproto, or B,G,R
-    classes: str = ""  # a file of names
-    platforms: tuple[str, ...] = ()  # that a StableHLO program is for
-    files: tuple[str, ...] = ()  # of pictures, folders of them, or - for a list on standard input
-    layers: tuple[str, ...] = ()  # stages of the network
-    output: str = ""  # the file or folder to write; empty: none, or the mode's own
-    overwrite: bool = False  # replace what is there
-    reduce: str = ""  # mean: of activations, over positions
-    dtype: str = "float32"  # of activations that are written, or float16
-    features: str = ""  # the folder of features to look among
-    devices_per_host: int = 0  # of a mesh that is only described; 0: not said
+    files: tuple[str, ...] = ()  # pictures, folders of pictures, or - for a list on standard input
+
+
+@dataclass(frozen=True)
+class TrainInvocation(Invocation):
+    """--mode=train."""
+
+    restart: bool = flag(False, "Set aside the run that is in --workdir, and begin a new one.")
+
+
+@dataclass(frozen=True)
+class PrepareInvocation(Invocation):
+    """--mode=prepare."""
+
+    dry_run: bool = flag(False, "List the pictures and what is left out; decode and write nothing.")
+
+
+@dataclass(frozen=True)
+class EvaluateInvocation(Invocation):
+    """--mode=evaluate."""
+
+    ensemble: tuple[str, ...] = flag((), "evaluate: run folders, separated by commas, whose softmax is averaged.")
+
+
+@dataclass(frozen=True)
+class OutputInvocation(Invocation):
+    """The modes that write where --output says."""
+
+    output: str = flag(
+        "", "predict: .csv or .jsonl; features: a folder; neighbours, figures: .png or .html; table: .md."
+    )
+    overwrite: bool = flag(False, "Replace what --output names.")
+
+
+@dataclass(frozen=True)
+class PredictInvocation(OutputInvocation):
+    """--mode=predict."""
+
+
+@dataclass(frozen=True)
+class FeaturesInvocation(OutputInvocation):
+    """--mode=features."""
+
+    layer: tuple[str, ...] = flag((), "features: stages of the network, separated by commas: conv1, conv1/pool, fc7.")
+    reduce: str = flag("", "features: mean averages each map over its positions.", ("mean",))
+    dtype: str = flag("float32", "features: the type of the numbers in the files.", ("float32", "float16"))
+
+
+@dataclass(frozen=True)
+class NeighboursInvocation(OutputInvocation):
+    """--mode=neighbours."""
+
+    features: str = flag("", "neighbours: the folder of features to search; by default the training pictures.")
+
+
+@dataclass(frozen=True)
+class TableInvocation(OutputInvocation):
+    """--mode=table."""
+
+    runs: tuple[str, ...] = flag((), "figures, table: run folders, separated by commas.")
+
+
+@dataclass(frozen=True)
+class FiguresInvocation(TableInvocation):
+    """--mode=figures."""
+
+    figure: str = flag("1", "figures: which to draw, one of the figures above.")
+
+
+@dataclass(frozen=True)
+class CommunicationInvocation(Invocation):
+    """--mode=communication."""
+
+    devices_per_host: int = flag(0, "communication: devices in a host; reports which exchanges cross hosts.")
+
+
+@dataclass(frozen=True)
+class WeightsInvocation(Invocation):
+    """The modes that carry weights in and out."""
+
+    format: str = flag("", f"import: {', '.join(IMPORTED)}; export: {', '.join(EXPORTED)}.")
+    weights: str = flag("", "import: the file to read; export: the file to make.")
+
+
+@dataclass(frozen=True)
+class ImportInvocation(WeightsInvocation):
+    """--mode=import."""
+
+    mean: str = flag("", "import from caffe: the mean that is subtracted, a .binaryproto or three numbers B,G,R.")
+    classes: str = flag("", "import: a file with the name of one class on each line.")
+
+
+@dataclass(frozen=True)
+class ExportInvocation(WeightsInvocation):
+    """--mode=export."""
+
+    platforms: tuple[str, ...] = flag(("cpu", "cuda", "tpu"), "export to stablehlo: where the program is to run.")
+
+
+INVOCATIONS: dict[str, type[Invocation]] = {
+    "train": TrainInvocation,
+    "prepare": PrepareInvocation,
+    "evaluate": EvaluateInvocation,
+    "predict": PredictInvocation,
+    "features": FeaturesInvocation,
+    "neighbours": NeighboursInvocation,
+    "describe": Invocation,
+    "figures": FiguresInvocation,
+    "table": TableInvocation,
+    "communication": CommunicationInvocation,
+    "import": ImportInvocation,
+    "export": ExportInvocation,
+}
 
 
 def require_figure(name: str) -> None:
-    """Raises UserError, which lists those there are, if it is none of FIGURES."""
+    """Raises UserError, which lists the figures, if it is none of FIGURES."""
     if name not in FIGURES:
         raise UserError(f"--figure={name} cannot be drawn; there are {', '.join(FIGURES)}")

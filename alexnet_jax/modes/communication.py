@@ -10,13 +10,13 @@ from ml_collections import ConfigDict
 from alexnet_jax.config.config import check_batches, recipe_of
 from alexnet_jax.devices import towers
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import Invocation, describe
+from alexnet_jax.modes import CommunicationInvocation, describe
 from alexnet_jax.training.collectives import Collective, predict
 from alexnet_jax.training.step import Recipe, abstract_batch, abstract_state, compiled_steps
 from alexnet_jax.training.xla_text import collectives_in
 
 
-def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict, invocation: CommunicationInvocation) -> dict[str, Any]:
     """`--mode=communication`: compiles the step for the config's mesh and lists what crosses."""
     mesh = towers.make_mesh(config.mesh.data, config.mesh.model, config.model.towers, described=True)
     per_host = _devices_per_host(invocation, mesh)
@@ -65,7 +65,7 @@ def lowered_step(recipe: Recipe, mesh: Mesh, batch_size: int, mean_size: int) ->
     return train_step.lower(abstract_state(recipe, mesh), batch, mean_image)
 
 
-def _devices_per_host(invocation: Invocation, mesh: Mesh) -> int:
+def _devices_per_host(invocation: CommunicationInvocation, mesh: Mesh) -> int:
     """The flag's value, 0 if it is not given. Raises UserError if the mesh does not fill its hosts."""
     per_host = invocation.devices_per_host
     if per_host < 0 or (per_host and mesh.size > per_host and mesh.size % per_host):

@@ -28,7 +28,7 @@ from alexnet_jax.devices import cluster, towers
 from alexnet_jax.inference.net import warn_of_mirrored_views
 from alexnet_jax.loop import validation
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import EvaluateInvocation
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.folder import (
@@ -67,7 +67,7 @@ class Network:
         return are_other_pictures(self.run, self.source.listing)
 
 
-def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict | None, invocation: EvaluateInvocation) -> dict[str, Any]:
     """`--mode=evaluate`: a run's best or newest checkpoint on a whole split, or an ensemble."""
     if invocation.ensemble:
         return _ensemble(config, invocation)
@@ -142,7 +142,7 @@ def _facts_for_the_table(config: ConfigDict, runs: list[Run], on_other_pictures:
     }
 
 
-def _ensemble(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+def _ensemble(config: ConfigDict | None, invocation: EvaluateInvocation) -> dict[str, Any]:
     """The errors of each run, and of the mean of their softmax outputs (Table 2 of the paper).
 
     One network is on the devices at a time, and the data is read once for each. The sum of the probabilities lies in a

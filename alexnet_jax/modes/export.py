@@ -16,7 +16,7 @@ from alexnet_jax.config.fields import NETWORK_FIELDS
 from alexnet_jax.devices import towers
 from alexnet_jax.files import whole
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import EXPORTED, Invocation
+from alexnet_jax.modes import EXPORTED, ExportInvocation
 from alexnet_jax.runs.folder import Run, open_run, own_recipe, require_same_config, restore_params
 from alexnet_jax.training.step import Recipe
 from alexnet_jax.weights import caffe_export, pytorch, safetensors_run, stablehlo
@@ -34,7 +34,7 @@ class Trained:
     arrays: Arrays
 
 
-def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict | None, invocation: ExportInvocation) -> dict[str, Any]:
     """Writes the file, and for Caffe two more beside it.
 
     Raises:
@@ -61,7 +61,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     return {"weights": str(path), "bytes": path.stat().st_size}
 
 
-def _restore(config: ConfigDict | None, invocation: Invocation) -> Trained:
+def _restore(config: ConfigDict | None, invocation: ExportInvocation) -> Trained:
     """The run's checkpoint that the config, or the run's own, asks for."""
     trained = open_run(invocation.workdir)
     if config is not None:

@@ -16,11 +16,11 @@ from alexnet_jax.inference.features_folder import FeaturesWriter, file_of, is_ou
 from alexnet_jax.inference.neighbour_sources import stored_batches
 from alexnet_jax.inference.net import Net, open_net
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import FeaturesInvocation
 from alexnet_jax.modes.predict import read, require_some
 
 
-def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict | None, invocation: FeaturesInvocation) -> dict[str, Any]:
     """Writes NAME.npy for each stage with a row for each picture, names.txt and, for a split, labels.npy.
 
     The pictures are those that the command line names, or else the split `evaluate.split` of the run's data.
@@ -29,7 +29,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
       UserError: no stage or output is named, the network has no such stage, the output cannot be written, no picture
         can be used, or there is no run.
     """
-    layers = tuple(dict.fromkeys(invocation.layers))
+    layers = tuple(dict.fromkeys(invocation.layer))
     if not layers:
         raise UserError("--layer is missing; name stages of the network, such as --layer=fc7 or --layer=conv1/pool,fc6")
     if not invocation.output:
@@ -67,7 +67,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     }
 
 
-def _require_room(folder: Path, invocation: Invocation, numbers: int) -> None:
+def _require_room(folder: Path, invocation: FeaturesInvocation, numbers: int) -> None:
     """Raises UserError if the disk has too little space for so many numbers."""
     needed, free = numbers * (2 if invocation.dtype == "float16" else 4), shutil.disk_usage(folder).free
     if needed > free:
@@ -78,7 +78,7 @@ def _require_room(folder: Path, invocation: Invocation, numbers: int) -> None:
 
 
 def _write(
-    net: Net, batches: Iterator[Some], layers: tuple[str, ...], invocation: Invocation, writer: FeaturesWriter
+    net: Net, batches: Iterator[Some], layers: tuple[str, ...], invocation: FeaturesInvocation, writer: FeaturesWriter
 ) -> None:
     say(f"{', '.join(layers)} by the checkpoint of step {net.step} of {net.workdir}")
     for some, made in net.features_of(batches, layers, invocation.reduce == "mean"):
@@ -86,7 +86,7 @@ def _write(
 
 
 def _of_split(
-    net: Net, layers: tuple[str, ...], a_row: int, invocation: Invocation, writer: FeaturesWriter, folder: Path
+    net: Net, layers: tuple[str, ...], a_row: int, invocation: FeaturesInvocation, writer: FeaturesWriter, folder: Path
 ) -> dict[str, Any]:
     """Writes the features of all pictures of a split, in the order in which they are stored.
 

@@ -10,14 +10,14 @@ from alexnet_jax.figures.drawing import Place
 from alexnet_jax.files import require_free
 from alexnet_jax.loop.meter import NotFinite
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import OF_SEVERAL_RUNS, PAGE, Invocation, require_figure
+from alexnet_jax.modes import OF_SEVERAL_RUNS, PAGE, FiguresInvocation, TrainInvocation, require_figure
 from alexnet_jax.runs.folder import open_run
 
 NAMES = {"confusion": "confusion.png", "curves": "curves-by-epoch.png", "page": PAGE}  # others: figureN.png
 OF_FILES = ("4",)  # figures of pictures that a person names
 
 
-def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict | None, invocation: FiguresInvocation) -> dict[str, Any]:
     """Draws the figure that `--figure` names, of the runs of `--runs`, of the one in `--workdir`, or of ones it trains.
 
     Args:
@@ -50,7 +50,7 @@ def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
     return (_page if name == "page" else _confusion)(config, invocation, place)
 
 
-def _place(invocation: Invocation, name: str) -> Place:
+def _place(invocation: FiguresInvocation, name: str) -> Place:
     """Where the figure goes: in the run's folder, where one is replaced, or where --output says."""
     if not invocation.output:
         return Place(invocation.workdir / name)
@@ -61,7 +61,9 @@ def _place(invocation: Invocation, name: str) -> Place:
     return Place(path, invocation.output)
 
 
-def _figure3(config: ConfigDict | None, folders: list[Path], invocation: Invocation, place: Place) -> dict[str, Any]:
+def _figure3(
+    config: ConfigDict | None, folders: list[Path], invocation: FiguresInvocation, place: Place
+) -> dict[str, Any]:
     from alexnet_jax.figures import figure3
     from alexnet_jax.inference.net import open_net
 
@@ -70,7 +72,7 @@ def _figure3(config: ConfigDict | None, folders: list[Path], invocation: Invocat
     return figure3.compare([figure3.kernels_of(open_net(folder, None, "drawn")) for folder in folders], place)
 
 
-def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
+def _figure4(config: ConfigDict | None, invocation: FiguresInvocation, place: Place) -> dict[str, Any]:
     from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import figure4
     from alexnet_jax.inference import examples, inputs
@@ -106,7 +108,7 @@ def _figure4(config: ConfigDict | None, invocation: Invocation, place: Place) ->
     return {**result, "rejected": [one._asdict() for one in rejected], "step": net.step, "workdir": str(net.workdir)}
 
 
-def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
+def _confusion(config: ConfigDict | None, invocation: FiguresInvocation, place: Place) -> dict[str, Any]:
     from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import confusion
     from alexnet_jax.inference import examples
@@ -124,7 +126,7 @@ def _confusion(config: ConfigDict | None, invocation: Invocation, place: Place) 
     return {**result, "views": net.config.evaluate.views, "step": net.step, "workdir": str(net.workdir)}
 
 
-def _page(config: ConfigDict | None, invocation: Invocation, place: Place) -> dict[str, Any]:
+def _page(config: ConfigDict | None, invocation: FiguresInvocation, place: Place) -> dict[str, Any]:
     from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import page
     from alexnet_jax.inference.net import open_net
@@ -175,7 +177,7 @@ def _train(config: ConfigDict, folder: Path, activation: str, rate: float, seed:
     one = config.copy_and_resolve_references()
     one.model.activation, one.optimizer.learning_rate, one.train.seed = activation, rate, seed
     try:
-        train.run(one, Invocation(folder, restart=False), page=False)
+        train.run(one, TrainInvocation(folder), page=False)
     except UserError as error:  # a rate that is too high ends in NaN, and is not the fastest
         if not isinstance(error.__cause__, NotFinite):
             raise

@@ -23,7 +23,7 @@ from alexnet_jax.config.config import (
 from alexnet_jax.config.fields import NETWORK_FIELDS, with_later_fields
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import IMPORTED, Invocation
+from alexnet_jax.modes import IMPORTED, ImportInvocation
 from alexnet_jax.network.architecture import LRN, Architecture, MaxPool
 from alexnet_jax.runs.create import require_free, write_run
 from alexnet_jax.weights import caffe_export, caffe_import, caffe_settings, class_names, pytorch, safetensors_run
@@ -43,7 +43,7 @@ class Imported:
     classes: tuple[str, ...]
 
 
-def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict | None, invocation: ImportInvocation) -> dict[str, Any]:
     """Makes the run. Raises UserError, and leaves nothing behind, if the weights do not fit the network."""
     if invocation.format not in IMPORTED:
         problem = f"={invocation.format} cannot be imported" if invocation.format else " is missing"
@@ -81,7 +81,7 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _read_caffe(config: ConfigDict | None, path: Path, invocation: Invocation) -> Imported:
+def _read_caffe(config: ConfigDict | None, path: Path, invocation: ImportInvocation) -> Imported:
     model = caffe_import.read_caffemodel(path)
     if config is None:
         if not model.first:
@@ -164,7 +164,7 @@ def _constant_mean(config: ConfigDict, rgb: tuple[float, ...]) -> Statistics:
     return Statistics(image, np.zeros((3, 3)))
 
 
-def _read_torchvision(config: ConfigDict | None, path: Path, invocation: Invocation) -> Imported:
+def _read_torchvision(config: ConfigDict | None, path: Path, invocation: ImportInvocation) -> Imported:
     config = config or config_file.of_checkout(TORCHVISION)
     names = [layer.name for layer in network_of(config, number_of_classes(config)).layers]
     layers = pytorch.read_state_dict(path, names)
@@ -176,7 +176,7 @@ def _read_torchvision(config: ConfigDict | None, path: Path, invocation: Invocat
     return Imported(config, arrays, _constant_mean(config, tuple(config.data.mean_rgb)), classes)
 
 
-def _read_own(config: ConfigDict | None, path: Path, invocation: Invocation) -> Imported:
+def _read_own(config: ConfigDict | None, path: Path, invocation: ImportInvocation) -> Imported:
     contents = safetensors_run.read(path)
     saved = with_later_fields(contents.config)
     if config is not None:

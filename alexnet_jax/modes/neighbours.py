@@ -15,7 +15,7 @@ from alexnet_jax.inference.nearest import NEAREST, features_of_split, nearest
 from alexnet_jax.inference.neighbour_sources import FeaturesFolder, Gallery, StoredSplit
 from alexnet_jax.inference.net import Net, open_net
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import NeighboursInvocation
 from alexnet_jax.modes.predict import read, require_some
 
 LAYER = "fc7"
@@ -23,7 +23,7 @@ DRAWN = 50  # queries that are drawn and printed
 PICTURE = "neighbours.png"  # in the run's folder, without --output
 
 
-def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict | None, invocation: NeighboursInvocation) -> dict[str, Any]:
     """The six nearest pictures, of the training split or of `--features`, to each that the command line names.
 
     Raises:
@@ -128,7 +128,7 @@ def _sheet(
     return contact_sheet.draw(title, [query["file"] for query in queried[: len(centres)]], images, captions)
 
 
-def _save(drawing: Any, invocation: Invocation) -> str | None:
+def _save(drawing: Any, invocation: NeighboursInvocation) -> str | None:
     """Writes the sheet. Returns its path, or None if the run's folder cannot be written, which a message says."""
     if invocation.output:
         with new_file(invocation.output, invocation.overwrite) as unfinished:

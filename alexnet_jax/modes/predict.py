@@ -15,7 +15,7 @@ from alexnet_jax.inference import decode_pool, inputs
 from alexnet_jax.inference.decode_pool import Rejected, Some
 from alexnet_jax.inference.net import TOP, Net, Prediction, open_net, warn_of_mirrored_views
 from alexnet_jax.messages import Advance, UserError, as_json, say
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import PredictInvocation
 
 SHOWN = 50  # pictures whose predictions are printed
 WIDTH = 24  # characters of the bar for a probability of 1
@@ -25,7 +25,7 @@ COLUMNS = ("file", *(f"{what}{i}" for i in range(1, TOP + 1) for what in ("class
 Write = Callable[[str, Prediction, str], None]  # a file's name, its classes, and why it has none
 
 
-def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict | None, invocation: PredictInvocation) -> dict[str, Any]:
     """The top five of each picture that the command line names, by a run's network.
 
     Raises:
@@ -101,7 +101,7 @@ def _as_dicts(top: Prediction) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _table(invocation: Invocation) -> Iterator[Write]:
+def _table(invocation: PredictInvocation) -> Iterator[Write]:
     """Yields a function that adds a picture to the table that --output names; without --output it does nothing."""
     if not invocation.output:
         yield lambda name, top, reason: None

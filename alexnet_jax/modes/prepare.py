@@ -14,10 +14,10 @@ from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.data.sources import kind_of
 from alexnet_jax.devices import cluster
 from alexnet_jax.messages import say
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import PrepareInvocation
 
 
-def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict, invocation: PrepareInvocation) -> dict[str, Any]:
     """`--mode=prepare`: the dataset and its statistics, ready for training."""
     if invocation.dry_run:
         return _listed(config)

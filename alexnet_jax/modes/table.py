@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.files import new_file
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import TableInvocation
 from alexnet_jax.runs.results import BEST, NEWEST, Measured, measured
 
 CONFIGS = ("alexnet", "alexnet_2012")  # as published, and as run in 2012
@@ -109,7 +109,7 @@ ROWS = (
 )
 
 
-def run(config: ConfigDict | None, invocation: Invocation) -> dict[str, Any]:
+def run(config: ConfigDict | None, invocation: TableInvocation) -> dict[str, Any]:
     """Shows the table, writes it in Markdown where --output says, and gives it as JSON."""
     output = invocation.output
     if output and not output.endswith(".md"):

@@ -27,7 +27,7 @@ from alexnet_jax.devices import cluster, towers
 from alexnet_jax.loop import finetune
 from alexnet_jax.loop.loop import Setup, Training
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.modes import PAGE, Invocation
+from alexnet_jax.modes import PAGE, TrainInvocation
 from alexnet_jax.runs.checkpoint import Checkpoint, Checkpoints, Progress
 from alexnet_jax.runs.folder import (
     Run,
@@ -59,7 +59,7 @@ class OpenRun:
     has_checkpoint: bool
 
 
-def run(config: ConfigDict, invocation: Invocation, page: bool = True) -> dict[str, Any]:
+def run(config: ConfigDict, invocation: TrainInvocation, page: bool = True) -> dict[str, Any]:
     """`--mode=train`: a new run, or a run resumed from its newest checkpoint.
 
     Args:
@@ -108,7 +108,7 @@ def _claim_folder(workdir: Path, held: ExitStack) -> None:
     cluster.barrier("takes the run's folder")
 
 
-def _run_to_resume(config: ConfigDict, invocation: Invocation, held: ExitStack) -> OpenRun | None:
+def _run_to_resume(config: ConfigDict, invocation: TrainInvocation, held: ExitStack) -> OpenRun | None:
     """The run in the folder, or None for a new run. Raises UserError if the run's config differs."""
     workdir = invocation.workdir
     exists = cluster.index() == 0 and run_exists(workdir) and not invocation.restart
@@ -182,7 +182,7 @@ def _classes_told_apart(config: ConfigDict, source: PreparedSet) -> int:
     return classes
 
 
-def _create_run(config: ConfigDict, invocation: Invocation, source: PreparedSet, held: ExitStack) -> OpenRun:
+def _create_run(config: ConfigDict, invocation: TrainInvocation, source: PreparedSet, held: ExitStack) -> OpenRun:
     """Makes the run's folder; with --restart, sets the run in it aside first."""
     workdir, created = invocation.workdir, None
     if cluster.index() == 0:

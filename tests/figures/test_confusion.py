@@ -12,7 +12,7 @@ import alexnet_jax
 from alexnet_jax.figures import confusion
 from alexnet_jax.figures.drawing import Place
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, figures
+from alexnet_jax.modes import FiguresInvocation, figures
 from tests.conftest import small_config
 from tests.figures.made_up import made_up
 
@@ -91,7 +91,7 @@ def test_of_a_split_as_the_network_answers(data_dir: Path, tmp_path: Path) -> No
     import tensorflow_datasets as tfds
 
     workdir = made_up(tmp_path / "run", small_config(data_dir))
-    found = figures.run(None, Invocation(workdir, restart=False, figure="confusion"))
+    found = figures.run(None, FiguresInvocation(workdir, figure="confusion"))
     examples = list(
         tfds.builder_from_directory(data_dir / "digits_72" / "1.0.0").as_dataset("validation").as_numpy_iterator()
     )
@@ -103,8 +103,8 @@ def test_of_a_split_as_the_network_answers(data_dir: Path, tmp_path: Path) -> No
     assert (workdir / "confusion.png").is_file()
     config = small_config()
     config.update({"data": {"data_dir": str(data_dir)}, "evaluate": {"split": "validation[:1]"}})
-    alone = figures.run(config, Invocation(workdir, restart=False, figure="confusion"))
+    alone = figures.run(config, FiguresInvocation(workdir, figure="confusion"))
     assert alone["examples"] == 1 and len(alone["errors_by_class"]) == 1
     broken = made_up(tmp_path / "nan", small_config(data_dir), fc6={"kernel": np.full((8, 16), np.nan)})
     with pytest.raises(UserError, match="no numbers"):
-        figures.run(None, Invocation(broken, restart=False, figure="confusion"))
+        figures.run(None, FiguresInvocation(broken, figure="confusion"))

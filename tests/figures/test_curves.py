@@ -10,7 +10,7 @@ import pytest
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.figures import curves
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, figures
+from alexnet_jax.modes import FiguresInvocation, figures
 from alexnet_jax.runs.folder import create_run, open_run
 from configs import digits
 from tests.conftest import launch, launch_here, refusal, result
@@ -34,9 +34,7 @@ def test_runs_of_other_lengths_are_drawn_by_epoch(tmp_path: Path) -> None:
         run_of(tmp_path / "a" / "run", [0.9, 0.5, 0.3, 0.4], 100),
         run_of(tmp_path / "b" / "run", [0.8, 0.2, 0.2], 1000),
     ]
-    found = figures.run(
-        None, Invocation(tmp_path / "out", restart=False, figure="curves", runs=tuple(map(str, folders)))
-    )
+    found = figures.run(None, FiguresInvocation(tmp_path / "out", figure="curves", runs=tuple(map(str, folders))))
     assert [(one["best_epoch"], one["best_top1_error"], one["epoch"]) for one in found["runs"]] == [
         (1.5, 0.3, 2.0),
         (1.0, 0.2, 1.5),  # the first of those that tie
@@ -78,4 +76,4 @@ def test_a_run_alone_and_runs_without_numbers(tmp_path: Path) -> None:
     said = refusal(launch_here("--mode=figures", "--figure=curves", f"--runs={folder},{empty}"))
     assert f"the run in {empty} has no numbers yet" in said
     with pytest.raises(UserError, match="holds no run"):
-        figures.run(None, Invocation(tmp_path, restart=False, figure="curves", runs=(str(tmp_path / "none"),)))
+        figures.run(None, FiguresInvocation(tmp_path, figure="curves", runs=(str(tmp_path / "none"),)))

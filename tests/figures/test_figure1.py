@@ -10,7 +10,7 @@ from alexnet_jax.config.config import network_of
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.figures import figure1
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, figures
+from alexnet_jax.modes import FiguresInvocation, figures
 from alexnet_jax.runs.folder import create_run
 from configs import alexnet, cifar10
 from tests.conftest import launch, launch_here, refusal, result
@@ -34,7 +34,7 @@ def test_the_fastest_rate_of_each_is_compared(tmp_path: Path) -> None:
         made_up(tmp_path / "d", "tanh", 0.01, [0.9] * 6 + [0.251, 0.249]),  # of epoch 4
         made_up(tmp_path / "e", "tanh", 0.001, [0.9] * 9 + [0.1]),
     ]
-    found = figures.run(None, Invocation(tmp_path / "out", restart=False, runs=tuple(map(str, folders))))
+    found = figures.run(None, FiguresInvocation(tmp_path / "out", runs=tuple(map(str, folders))))
     assert (found["relu_epochs"], found["relu_learning_rate"]) == (0.75, 0.01)
     assert (found["tanh_epochs"], found["tanh_learning_rate"]) == (3.75, 0.01)
     assert found["ratio"] == 5.0
@@ -49,7 +49,7 @@ def test_of_several_seeds_the_median_counts_and_a_rate_of_one_seed_does_not(tmp_
         for seed, count in enumerate(reports):
             errors = [0.9] * count + [0.1] * (count < 99)
             folders.append(made_up(tmp_path / f"{activation}{seed}", activation, 0.01, errors, seed))
-    found = figures.run(None, Invocation(tmp_path / "out", restart=False, runs=tuple(map(str, folders))))
+    found = figures.run(None, FiguresInvocation(tmp_path / "out", runs=tuple(map(str, folders))))
     assert (found["relu_epochs"], found["tanh_epochs"]) == (1.25, 2.75)  # of 2 and of 5 reports before
     assert found["ratio"] == 2.75 / 1.25
     assert found["tanh_epochs_of_seeds"] == {0: 3.25, 1: 2.25, 2: 2.75, 3: None, 4: 2.75}
@@ -70,7 +70,7 @@ def test_an_error_is_a_mean_over_a_thousand_pictures_and_counts_in_their_middle(
 
 def test_a_target_never_reached_has_no_ratio(tmp_path: Path) -> None:
     folders = [made_up(tmp_path / one, one, 0.01, [0.9, 0.3 if one == "tanh" else 0.2]) for one in ("relu", "tanh")]
-    found = figures.run(None, Invocation(tmp_path / "out", restart=False, runs=tuple(map(str, folders))))
+    found = figures.run(None, FiguresInvocation(tmp_path / "out", runs=tuple(map(str, folders))))
     assert found["tanh_epochs"] is None and found["ratio"] is None
 
 
@@ -78,12 +78,12 @@ def test_runs_that_are_not_the_figures(tmp_path: Path) -> None:
     other = tmp_path / "other"
     create_run(other, alexnet.get_config(), Statistics(np.zeros((256, 256, 3), np.float32), np.eye(3)), ("a", "b"))
     with pytest.raises(UserError, match=r"no run of configs/cifar10\.py"):
-        figures.run(None, Invocation(tmp_path, restart=False, runs=(str(other),)))
+        figures.run(None, FiguresInvocation(tmp_path, runs=(str(other),)))
     relu = made_up(tmp_path / "relu", "relu", 0.01, [0.1])
     with pytest.raises(UserError, match="no run with tanh units"):
-        figures.run(None, Invocation(tmp_path, restart=False, runs=(str(relu),)))
+        figures.run(None, FiguresInvocation(tmp_path, runs=(str(relu),)))
     with pytest.raises(UserError, match="--figure=2 cannot be drawn"):
-        figures.run(None, Invocation(tmp_path, restart=False, figure="2"))
+        figures.run(None, FiguresInvocation(tmp_path, figure="2"))
 
 
 def test_no_regularisation_of_any_kind() -> None:

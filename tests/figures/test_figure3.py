@@ -13,7 +13,7 @@ from PIL import Image
 from alexnet_jax.figures import drawing, figure3
 from alexnet_jax.figures.drawing import Place
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, figures
+from alexnet_jax.modes import FiguresInvocation, figures
 from alexnet_jax.network import kernels
 from tests.conftest import launch, launch_here, refusal, result, small_config
 from tests.figures.made_up import made_up
@@ -32,7 +32,7 @@ PAINTED = np.stack([*(weights_of((grey,) * 3) for grey in GREYS), *map(weights_o
 
 
 def drawn(workdir: Path, **more: Any) -> dict[str, Any]:
-    return figures.run(None, Invocation(workdir, restart=False, figure="3", **more))
+    return figures.run(None, FiguresInvocation(workdir, figure="3", **more))
 
 
 def test_a_grey_tower_and_a_coloured_one_have_the_numbers_they_were_painted_with(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from alexnet_jax.inference import examples
 from alexnet_jax.inference.examples import Examples, chosen
 from alexnet_jax.inference.net import Net
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, figures
+from alexnet_jax.modes import FiguresInvocation, figures
 from tests.conftest import launch, launch_here, refusal, result, small_config
 from tests.figures.made_up import made_up
 
@@ -91,7 +91,7 @@ def test_neighbours_that_were_planted_are_found_in_their_order(net: Net) -> None
 
 
 def drawn(workdir: Path, **more: Any) -> dict[str, Any]:
-    return figures.run(None, Invocation(workdir, restart=False, figure="4", **more))
+    return figures.run(None, FiguresInvocation(workdir, figure="4", **more))
 
 
 def test_of_validation_eight_and_five_that_are_always_the_same(
@@ -150,7 +150,7 @@ def test_a_validation_split_of_one_picture_and_ten_views(workdir: Path, net: Net
     config = small_config()
     config.update(net.config)
     config.evaluate.split, config.evaluate.views = "validation[:1]", 10
-    found = figures.run(config, Invocation(workdir, restart=False, figure="4"))
+    found = figures.run(config, FiguresInvocation(workdir, figure="4"))
     (one,), (query,) = found["predictions"], found["queries"]
     assert one["file"] == query["file"] == "validation/0" and len(query["neighbours"]) == 6
 

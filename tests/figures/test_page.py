@@ -18,7 +18,7 @@ from alexnet_jax.figures import charts, page, page_tables
 from alexnet_jax.figures.drawing import Place
 from alexnet_jax.inference.neighbour_sources import StoredSplit
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, figures
+from alexnet_jax.modes import FiguresInvocation, figures
 from configs import alexnet
 from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, result, small_config
 from tests.figures.made_up import made_up
@@ -82,7 +82,7 @@ def write_metrics(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(workdir: Path) -> tuple[dict[str, Any], str]:
-    found = figures.run(None, Invocation(workdir, restart=False, figure="page"))
+    found = figures.run(None, FiguresInvocation(workdir, figure="page"))
     return found, (workdir / "report.html").read_text()
 
 
@@ -115,7 +115,7 @@ def test_what_it_says_is_so(made: tuple[dict[str, Any], str], workdir: Path) -> 
     params = alexnet_jax.load(workdir).params
     assert layers[-1][4] == f"{sum(x.size for layer in params.values() for x in layer.values()):,}"
 
-    confusions = figures.run(None, Invocation(workdir, restart=False, figure="confusion"))
+    confusions = figures.run(None, FiguresInvocation(workdir, figure="confusion"))
     matrix, pairs, worst = tables["confusions"]
     assert [[int(cell or 0) for cell in row[1:]] for row in matrix[1:]] == confusions["matrix"]
     assert found["errors"] == confusions["errors"]
@@ -123,13 +123,13 @@ def test_what_it_says_is_so(made: tuple[dict[str, Any], str], workdir: Path) -> 
     assert pairs[1][:2] == [most["true"], most["guessed"]] and pairs[1][2].startswith(f"{most['count']} of ")
     assert worst[1][0] == confusions["errors_by_class"][0]["class"]
 
-    drawn = figures.run(None, Invocation(workdir, restart=False, figure="4"))
+    drawn = figures.run(None, FiguresInvocation(workdir, figure="4"))
     for one in drawn["predictions"] + drawn["queries"]:
         assert f'alt="{one["file"]}"' in text
     for query in drawn["queries"]:
         for near in query["neighbours"]:
             assert f'alt="{near["name"]}"' in text and f"{near['distance']:.3g}" in text
-    kernels = figures.run(None, Invocation(workdir, restart=False, figure="3"))
+    kernels = figures.run(None, FiguresInvocation(workdir, figure="3"))
     for tower in kernels["towers"]:
         assert f"mean saturation {tower['saturation']:.3f}, {100 * tower['opponent_share']:.1f} %" in text
     assert "Training: 2,500 images a second (median of the log's lines, 2,000 to 3,000)" in text
@@ -193,7 +193,7 @@ def test_where_the_pictures_cannot_be_had_the_rest_is_there(tmp_path: Path) -> N
     config = small_config(tmp_path)
     config.data.name, config.model.towers, config.mesh.data = "imagenet2012", 1, 1
     workdir = made_up(tmp_path / "imported", config, tuple("0123456789"))
-    found = figures.run(None, Invocation(workdir, restart=False, figure="page"))
+    found = figures.run(None, FiguresInvocation(workdir, figure="page"))
     text = Path(found["picture"]).read_text()
     assert "errors" not in found
     assert text.count("pictures cannot be had") == 3 and "The run has no numbers of its training" in text
@@ -208,7 +208,7 @@ def test_of_five_classes_there_is_no_top_5_error_and_what_fixes_the_epochs_is_no
         write_metrics(workdir)
         at_start = {"step": 0, "validation/loss": 1.0, "validation/top1_error": 0.5, "validation/top5_error": 0.1}
         (metrics := workdir / "metrics.jsonl").write_text(f"{json.dumps(at_start)}\n{metrics.read_text()}")
-        found = figures.run(None, Invocation(workdir, restart=False, figure="page"))
+        found = figures.run(None, FiguresInvocation(workdir, figure="page"))
         text = Path(found["picture"]).read_text()
         assert "50.00 %</b> top-1 error" in text
         assert ("top-5" in text) == (classes == 6)
@@ -223,7 +223,7 @@ def test_one_picture_in_validation_and_22_000_classes(data_dir: Path, tmp_path: 
     config = small_config(data_dir)
     config.evaluate.split, config.model.classes = "validation[:1]", 22_000
     workdir = made_up(tmp_path / "run", config)
-    found = figures.run(None, Invocation(workdir, restart=False, figure="page"))
+    found = figures.run(None, FiguresInvocation(workdir, figure="page"))
     text = Path(found["picture"]).read_text()
     assert found["examples"] == 1 and len(text) < 1e6
     assert "<b>22000</b> classes" in text and 'class="matrix"' not in text
@@ -244,12 +244,12 @@ def test_a_place_that_cannot_be_written_and_a_run_without_checkpoint(workdir: Pa
     with pytest.raises(UserError, match=r"cannot be written .* --output=FILE\.html"):
         page.make(alexnet_jax.load(workdir), None, "why", Place(Path("/proc/none/report.html")))
     with pytest.raises(UserError, match=r"is not FILE\.html"):
-        figures.run(None, Invocation(workdir, restart=False, figure="page", output=str(tmp_path / "page.png")))
+        figures.run(None, FiguresInvocation(workdir, figure="page", output=str(tmp_path / "page.png")))
     bare = made_up(tmp_path / "bare", small_config())
     for path in (bare / "checkpoints").iterdir():
         path.rename(tmp_path / path.name)
     with pytest.raises(UserError, match="checkpoint"):
-        figures.run(None, Invocation(bare, restart=False, figure="page"))
+        figures.run(None, FiguresInvocation(bare, figure="page"))
     assert not (bare / "report.html").exists()
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 from alexnet_jax.data.prepared import prepare
-from alexnet_jax.modes import Invocation, figures
+from alexnet_jax.modes import FiguresInvocation, figures
 from tests.conftest import small_config
 from tests.figures.made_up import made_up
 from tests.figures.test_page import write_metrics
@@ -68,7 +68,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare.open_or_prepare(config)
     workdir = made_up(folder / 'a "run" <b>', config, (CLASS, "dog"))
     write_metrics(workdir)
-    return Path(figures.run(None, Invocation(workdir, restart=False, figure="page"))["picture"])
+    return Path(figures.run(None, FiguresInvocation(workdir, figure="page"))["picture"])
 
 
 @pytest.fixture(scope="module")

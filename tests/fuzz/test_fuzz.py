@@ -93,16 +93,11 @@ def test_every_command_line_is_taken_or_refused_in_a_sentence(arguments: list[st
     flags.FLAGS.unparse_flags()
     try:
         with not_long():
-            command_line.parse_command_line(["launch.py", "--config=configs/digits.py", *arguments])
-            config = flags.FLAGS["config"].value
+            config, _ = command_line.parse_command_line(["launch.py", "--config=configs/digits.py", *arguments])
             if config is not None:
                 check_config(config)
     except UserError as error:
         assert str(error).strip()
-    finally:
-        for name in [name for name in flags.FLAGS if name.startswith("config")]:
-            delattr(flags.FLAGS, name)  # those of this command line
-        flags.DEFINE_string("config", None, "The config file.")
 
 
 @seed(2)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.config.config import check_config
 from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, evaluate, train
+from alexnet_jax.modes import EvaluateInvocation, TrainInvocation, evaluate, train
 from configs import digits
 from tests.conftest import small_config
 from tests.fuzz.chance import BYTES, examples, peak_bytes, put
@@ -55,11 +55,11 @@ def train_and_evaluate(changes: list[tuple[str, Any]], data_dir: Path, folder: P
     before = peak_bytes()
     jax.config.update("jax_disable_most_optimizations", True)
     try:
-        config, invocation = changed_config(changes, data_dir), Invocation(folder / "run", restart=False)
-        trained = train.run(config, invocation, page=False)
+        config = changed_config(changes, data_dir)
+        trained = train.run(config, TrainInvocation(folder / "run"), page=False)
         assert trained["step"] == 2
         assert math.isfinite(trained["loss"])
-        evaluated = evaluate.run(config, invocation)
+        evaluated = evaluate.run(config, EvaluateInvocation(folder / "run"))
         assert 0 <= evaluated["top1_error"] <= 1
         json.dumps(evaluated, allow_nan=False)
     except UserError as error:

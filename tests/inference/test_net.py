@@ -17,7 +17,7 @@ from alexnet_jax.data.prepared import prepare
 from alexnet_jax.devices import towers
 from alexnet_jax.inference.net import Net
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, evaluate, train
+from alexnet_jax.modes import TrainInvocation, evaluate, train
 from alexnet_jax.network.stages import stages
 from alexnet_jax.runs.folder import open_run
 from configs import alexnet
@@ -34,7 +34,7 @@ def workdir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.model.classes = 11  # of which the digits name ten
     jax.config.update("jax_disable_most_optimizations", True)
     folder = tmp_path_factory.mktemp("runs") / "narrow"
-    train.run(config, Invocation(folder, restart=False), page=False)
+    train.run(config, TrainInvocation(folder), page=False)
     jax.config.update("jax_disable_most_optimizations", False)
     return folder
 

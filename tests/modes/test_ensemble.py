@@ -14,7 +14,7 @@ from alexnet_jax.config.config import check_config, network_of
 from alexnet_jax.devices import towers
 from alexnet_jax.loop import finetune
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, evaluate, table, train
+from alexnet_jax.modes import EvaluateInvocation, TableInvocation, TrainInvocation, evaluate, table, train
 from alexnet_jax.runs.folder import open_run, restore_params
 from alexnet_jax.runs.results import measured
 from configs import alexnet, alexnet_2012
@@ -30,13 +30,13 @@ def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     for name, variant in (("two", ""), ("one", "one_gpu")):
         config = narrowed(alexnet.get_config(variant), data_dir)
         config.train.steps, config.model.weight_stddev = 2, 0.1  # outputs that differ by picture
-        train.run(config, Invocation(folder / name, restart=False), page=False)
+        train.run(config, TrainInvocation(folder / name), page=False)
     jax.config.update("jax_disable_most_optimizations", False)
     return {"two": folder / "two", "one": folder / "one"}
 
 
 def ensemble(workdir: Path, *folders: Path) -> dict[str, Any]:
-    return evaluate.run(None, Invocation(workdir, restart=False, ensemble=tuple(map(str, folders))))
+    return evaluate.run(None, EvaluateInvocation(workdir, ensemble=tuple(map(str, folders))))
 
 
 def saved_probabilities(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ def test_an_ensemble_is_the_mean_of_saved_probabilities(trained: dict[str, Path]
 
 def test_an_ensemble_of_one_is_that_one(trained: dict[str, Path], tmp_path: Path) -> None:
     config = ConfigDict(open_run(trained["two"]).config)
-    alone = evaluate.run(config, Invocation(trained["two"], restart=False))
+    alone = evaluate.run(config, EvaluateInvocation(trained["two"]))
     result = ensemble(tmp_path, trained["two"])
     for name in ("examples", "top1_error", "top5_error"):
         assert result[name] == alone[name]
@@ -73,7 +73,7 @@ def test_an_ensemble_of_one_is_that_one(trained: dict[str, Path], tmp_path: Path
 def test_the_table_shows_what_was_measured(trained: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
     result = ensemble(tmp_path, trained["two"], trained["one"])
     folders = tuple(map(str, (tmp_path, trained["one"])))
-    found_table = table.run(None, Invocation(tmp_path, restart=False, runs=folders))
+    found_table = table.run(None, TableInvocation(tmp_path, runs=folders))
     rows = {row["row"]: row for row in found_table["rows"]}
     five = rows["5 CNNs"]["alexnet"]
     assert rows["1 CNN"]["alexnet"] is None  # its only result is of the centre view
@@ -84,7 +84,7 @@ def test_the_table_shows_what_was_measured(trained: dict[str, Path], tmp_path: P
     assert (line["seeds"], line["checkpoint"]) == ([0, 0], "best")
     line = {**line, "members": ["alexnet"] * 5, "seeds": [0, 1, 2, 3, 4], "views": 10, "top1_error": 0.381}
     (tmp_path / "evaluations.jsonl").write_text(json.dumps(line) + "\n")
-    found_table = table.run(None, Invocation(tmp_path, restart=False, runs=(str(tmp_path),)))
+    found_table = table.run(None, TableInvocation(tmp_path, runs=(str(tmp_path),)))
     five = next(row for row in found_table["rows"] if row["row"] == "5 CNNs")["alexnet"]
     assert five is None  # digits are no row's data
     (other,) = found_table["other_data"]
@@ -157,7 +157,7 @@ def test_layers_whose_shapes_agree_are_taken(
     config.model.sixth_convolution = 64
     config.train.seed = 1  # what starts anew is not as it was
     config.optimizer.learning_rate = 1e-30  # what was taken stays as it was
-    train.run(config, Invocation(tmp_path, restart=False), page=False)
+    train.run(config, TrainInvocation(tmp_path), page=False)
     said = capsys.readouterr().err
     assert "conv1, conv2, conv3, conv4; started anew: conv5, conv6, fc6, fc7, fc8" in said
     mesh = towers.make_mesh(1, 1)
@@ -175,7 +175,7 @@ def test_a_run_without_a_checkpoint_is_gone_on_with_from_its_own_start(
     trained: dict[str, Path], data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would be trained from nothing, and say that it was fine-tuned."""
-    config, run = fine_tuning(trained, data_dir, init_except="fc8"), Invocation(tmp_path / "run", restart=False)
+    config, run = fine_tuning(trained, data_dir, init_except="fc8"), TrainInvocation(tmp_path / "run")
 
     def killed(*_: Any) -> None:
         raise UserError("killed")
@@ -194,7 +194,7 @@ def test_a_run_without_a_checkpoint_is_gone_on_with_from_its_own_start(
 def test_a_run_does_not_start_from_itself(trained: dict[str, Path], data_dir: Path) -> None:
     there = sorted(trained["two"].parent.iterdir())
     with pytest.raises(UserError, match=r"init_from is the run in --workdir=.* itself; name another --workdir"):
-        train.run(fine_tuning(trained, data_dir), Invocation(trained["two"], restart=True))
+        train.run(fine_tuning(trained, data_dir), TrainInvocation(trained["two"], restart=True))
     assert sorted(trained["two"].parent.iterdir()) == there
 
 
@@ -204,7 +204,7 @@ def test_ones_own_photographs_start_from_any_run(trained: dict[str, Path], tmp_p
     config.data.name, config.data.manual_dir = "folder", str(tmp_path / "photographs")
     config.model.classes = 0
     config.train.steps, config.train.init_from = 1, str(trained["two"])
-    result = train.run(config, Invocation(tmp_path / "run", restart=False), page=False)
+    result = train.run(config, TrainInvocation(tmp_path / "run"), page=False)
     assert result["step"] == 1 and result["top1_error"] is not None
     assert "conv1, conv2, conv3, conv4, conv5, fc6, fc7; started anew: fc8" in capsys.readouterr().err
     assert open_run(tmp_path / "run").classes == ("beach", "garden")
@@ -228,7 +228,7 @@ def test_a_start_that_cannot_be(
     places = {"one": trained["one"], "bare": bare, "nothing": tmp_path / "nothing"}
     changes = {name: str(places.get(value, value)) for name, value in changes.items()}
     with pytest.raises(UserError, match=problem):
-        train.run(fine_tuning(trained, data_dir, **changes), Invocation(tmp_path / "new", restart=False), page=False)
+        train.run(fine_tuning(trained, data_dir, **changes), TrainInvocation(tmp_path / "new"), page=False)
     assert not (tmp_path / "new").exists()
 
 

@@ -14,7 +14,7 @@ import pytest
 import alexnet_jax
 from alexnet_jax.inference import features_folder
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, features
+from alexnet_jax.modes import FeaturesInvocation, features
 from alexnet_jax.network.architecture import alexnet
 from alexnet_jax.network.stages import stages
 from tests.conftest import ROOT, launch, refusal, result
@@ -123,7 +123,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
-    asked = Invocation(workdir, restart=False, files=(str(folder),), layers=("fc7",), output=str(tmp_path / "out"))
+    asked = FeaturesInvocation(workdir, files=(str(folder),), layer=("fc7",), output=str(tmp_path / "out"))
     with pytest.raises(UserError, match=r"and its disk has 0\.0 GB"):
         features.run(None, asked)
     assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from alexnet_jax.config.config import run_exists
 from alexnet_jax.data.prepared.statistics import load_statistics
 from alexnet_jax.loop import loop, report
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, train
+from alexnet_jax.modes import TrainInvocation, train
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.folder import open_run
 from configs import alexnet
@@ -119,7 +119,7 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
     config.train.steps, config.train.checkpoint_every, config.train.log_every = 8, 2, 3
     spoil(monkeypatch, {5})
     with pytest.raises(UserError, match=r"step 6 is nan .*layer .*: training stopped, and the checkpoint .*=rewind"):
-        train.run(config, Invocation(tmp_path / "run", restart=False), page=False)
+        train.run(config, TrainInvocation(tmp_path / "run"), page=False)
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["2", "4"]
 
 
@@ -143,7 +143,7 @@ def test_past_a_nan_a_run_is_rewound_and_leaves_out_the_batches(
     config.train.steps, config.train.checkpoint_every, config.train.log_every = 8, 2, 3
     config.train.on_nan, config.train.rewinds = "rewind", 2
     spoil(monkeypatch, {5, 8})
-    assert train.run(config, Invocation(tmp_path / "run", restart=False), page=False)["step"] == 8
+    assert train.run(config, TrainInvocation(tmp_path / "run"), page=False)["step"] == 8
     said = capsys.readouterr().err
     assert "the loss of step 6 is nan" in said
     assert "back to the checkpoint of step 4, and the 2 batches since are left out (rewind 1 of 2)" in said
@@ -153,7 +153,7 @@ def test_past_a_nan_a_run_is_rewound_and_leaves_out_the_batches(
     assert steps == [3, 6, 8, 8]
     spoil(monkeypatch, {5, 8, 9})
     with pytest.raises(UserError, match="training stopped, for all its 2 rewinds") as refused:
-        train.run(config, Invocation(tmp_path / "other", restart=False), page=False)
+        train.run(config, TrainInvocation(tmp_path / "other"), page=False)
     assert "on_nan=rewind" not in str(refused.value)  # as it is already
 
 
@@ -172,7 +172,7 @@ def test_a_training_opens_its_checkpoints_once(
     for steps in (1, 2, 2):  # a new run, a resumed run, a finished run
         config.train.steps = steps
         opened.clear()
-        assert train.run(config, Invocation(tmp_path / "run", restart=False), page=False)["step"] == steps
+        assert train.run(config, TrainInvocation(tmp_path / "run"), page=False)["step"] == steps
         assert opened == [tmp_path / "run"]
 
 
@@ -196,7 +196,7 @@ def test_what_crosses_to_the_devices_unasked_is_refused(
     config.train.steps = 1
     mistake(monkeypatch)
     with pytest.raises(RuntimeError, match="Disallowed host-to-device transfer"):
-        train.run(config, Invocation(tmp_path / "run", restart=False), page=False)
+        train.run(config, TrainInvocation(tmp_path / "run"), page=False)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_jax.config.config import check_config, network_of
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, evaluate, figures, train
+from alexnet_jax.modes import EvaluateInvocation, TrainInvocation, evaluate, figures, train
 from alexnet_jax.network import cifar_networks
 from alexnet_jax.network.architecture import LRN, MaxPool, table
 from alexnet_jax.network.model import AlexNet
@@ -90,12 +90,12 @@ def test_it_trains_goes_on_and_is_evaluated(data_dir: Path, tmp_path: Path, quic
     config.train.batch_size, config.train.log_every, config.mesh.data = 500, 1, 1
     config.train.steps = 3  # two whole batches of the 1,437, and a short one
     check_config(config)
-    run = Invocation(tmp_path, restart=False)
+    run = TrainInvocation(tmp_path)
     assert train.run(config, run, page=False)["epoch"] == 1.0
     config.train.steps = 4
     assert train.run(config, run, page=False)["step"] == 4
     config.evaluate.views = 10
-    assert evaluate.run(config, run)["examples"] == 360
+    assert evaluate.run(config, EvaluateInvocation(tmp_path))["examples"] == 360
 
 
 def test_what_it_cannot_do_is_said(tmp_path: Path) -> None:

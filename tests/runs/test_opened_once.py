@@ -11,7 +11,18 @@ import pytest
 from PIL import Image
 
 import alexnet_jax
-from alexnet_jax.modes import Invocation, evaluate, export, features, figures, neighbours, predict, train
+from alexnet_jax.modes import (
+    INVOCATIONS,
+    EvaluateInvocation,
+    TrainInvocation,
+    evaluate,
+    export,
+    features,
+    figures,
+    neighbours,
+    predict,
+    train,
+)
 from alexnet_jax.runs import folder
 from tests.conftest import small_config
 from tests.figures.made_up import made_up
@@ -19,7 +30,7 @@ from tests.figures.made_up import made_up
 EDITED = "config.json' is not what it was when the run began"
 MODES: dict[str, tuple[Any, dict[str, Any]]] = {  # the mode and its flags; OUT is a free place
     "predict": (predict, {"files": ("PICTURE",)}),
-    "features": (features, {"files": ("PICTURE",), "layers": ("fc7",), "output": "OUT"}),
+    "features": (features, {"files": ("PICTURE",), "layer": ("fc7",), "output": "OUT"}),
     "neighbours": (neighbours, {"files": ("PICTURE",)}),
     "figure 3": (figures, {"figure": "3"}),
     "figure 4": (figures, {"figure": "4"}),
@@ -70,7 +81,8 @@ def test_a_mode_opens_its_run_once(
     mode, flags = MODES[name]
     picture = str(tmp_path / "a.png")
     places: dict[Any, Any] = {("PICTURE",): (picture,), "OUT": str(tmp_path / "out")}
-    mode.run(None, Invocation(edited, False, **{flag: places.get(value, value) for flag, value in flags.items()}))
+    invocation = INVOCATIONS[mode.__name__.rpartition(".")[2]]
+    mode.run(None, invocation(edited, **{flag: places.get(value, value) for flag, value in flags.items()}))
     assert opened == [edited]
     assert capfd.readouterr().err.count(EDITED) == 1
 
@@ -79,7 +91,7 @@ def test_evaluate_and_load_open_a_run_once(
     edited: Path, data_dir: Path, opened: list[Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     both: list[Callable[[], Any]] = [
-        lambda: evaluate.run(small_config(data_dir), Invocation(edited, restart=False)),
+        lambda: evaluate.run(small_config(data_dir), EvaluateInvocation(edited)),
         lambda: alexnet_jax.load(edited),
     ]
     for run in both:
@@ -94,12 +106,12 @@ def test_training_and_its_page_open_the_run_once(
 ) -> None:
     config, workdir = small_config(data_dir), tmp_path / "run"
     config.train.steps, config.mesh.data, config.mesh.model = 1, 1, 1
-    train.run(config, Invocation(workdir, restart=False))
+    train.run(config, TrainInvocation(workdir))
     assert opened == [workdir] and (workdir / "report.html").is_file()
     assert EDITED not in capfd.readouterr().err
     edit(workdir)
     opened.clear()
     config.train.steps = 2
-    train.run(config, Invocation(workdir, restart=False))
+    train.run(config, TrainInvocation(workdir))
     said = capfd.readouterr().err
     assert opened == [workdir] and said.count(EDITED) == 1 and "the run on one page" in said

@@ -12,7 +12,7 @@ from alexnet_jax.config.config import network_of
 from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.devices import towers
-from alexnet_jax.modes import Invocation, export, import_
+from alexnet_jax.modes import ExportInvocation, ImportInvocation, export, import_
 from alexnet_jax.runs.create import write_run
 from alexnet_jax.runs.folder import open_run, own_recipe, restore_params
 from alexnet_jax.training.step import class_probabilities
@@ -34,7 +34,7 @@ def narrow(variant: str = "", side: int = SIDE, crop: int = CROP, **model: Any) 
 
 def imported(config: ConfigDict | None, workdir: Path, **flags: Any) -> dict[str, Any]:
     """The result of `--mode=import`."""
-    return import_.run(config, Invocation(workdir, restart=False, **flags))
+    return import_.run(config, ImportInvocation(workdir, **flags))
 
 
 def squares(count: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
@@ -88,7 +88,7 @@ def random_run(config: ConfigDict, workdir: Path, seed: int = 0) -> Path:
 
 def exported(workdir: Path, **flags: Any) -> dict[str, Any]:
     """The result of `--mode=export`."""
-    return export.run(None, Invocation(workdir, restart=False, **flags))
+    return export.run(None, ExportInvocation(workdir, **flags))
 
 
 def parameters(workdir: Path) -> Arrays:

@@ -15,7 +15,7 @@ from alexnet_jax.data.batches.training_statistics import training_statistics
 from alexnet_jax.data.prepared import preparation, prepare
 from alexnet_jax.data.tensorflow import tf
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, train
+from alexnet_jax.modes import TrainInvocation, train
 from alexnet_jax.runs.folder import create_run, open_run, require_same_pictures
 from tests.data.prepared.test_prepare import config_of, contents, read
 from tests.data.prepared.test_resumed_preparation import (
@@ -203,5 +203,5 @@ def test_a_run_among_the_pictures_is_refused(tmp_path: Path) -> None:
     config = config_of(tmp_path / "p", tmp_path / "d")
     (tmp_path / "link").symlink_to("p")
     with pytest.raises(UserError, match="lies in the folder of the pictures"):
-        train.run(config, Invocation(tmp_path / "link/runs/x", restart=False), page=False)
+        train.run(config, TrainInvocation(tmp_path / "link/runs/x"), page=False)
     assert not (tmp_path / "p/runs").exists()

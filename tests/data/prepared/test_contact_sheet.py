@@ -9,7 +9,7 @@ from PIL import Image
 
 from alexnet_jax.data.prepared import contact_sheet, prepare
 from alexnet_jax.data.prepared.prepared_set import PreparedSet
-from alexnet_jax.modes import Invocation
+from alexnet_jax.modes import PrepareInvocation
 from alexnet_jax.modes import prepare as mode
 from tests.data.prepared.test_prepare import config_of
 
@@ -106,7 +106,7 @@ def test_prepare_says_where_the_sheet_lies_and_does_without_one(
 ) -> None:
     write_plain(tmp_path / "p", COLOURS, each=3)
     config = config_of(tmp_path / "p", tmp_path / "d")
-    invocation = Invocation(workdir=tmp_path, restart=False)
+    invocation = PrepareInvocation(tmp_path)
     said = mode.run(config, invocation)
     assert blocks_of(Path(said["sheet"])).shape[1] > 100
     Path(said["sheet"]).unlink()

@@ -1,6 +1,5 @@
 """A set after its folder has changed: begun anew, refused or kept, and always what one go makes of what is there."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +13,18 @@ from alexnet_jax.data.prepared import preparation, prepare
 from alexnet_jax.data.prepared.shards import Shards
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError
-from alexnet_jax.modes import Invocation, evaluate, features, figures, neighbours, train
+from alexnet_jax.modes import (
+    EvaluateInvocation,
+    FeaturesInvocation,
+    FiguresInvocation,
+    NeighboursInvocation,
+    TrainInvocation,
+    evaluate,
+    features,
+    figures,
+    neighbours,
+    train,
+)
 from alexnet_jax.runs.folder import Run, create_run, open_run, require_same_classes
 from configs import alexnet
 from tests.conftest import launch, launch_here, narrowed, refusal, result
@@ -241,14 +251,14 @@ def test_training_does_not_go_on_under_other_names(tmp_path: Path) -> None:
     config.data.name, config.data.manual_dir = "folder", str(tmp_path / "p")
     config.model.classes, config.train.steps = 0, 1
     write_folder(tmp_path / "p", {"beach": 12, "garden": 12})
-    train.run(config, Invocation(tmp_path / "run", restart=False), page=False)
+    train.run(config, TrainInvocation(tmp_path / "run"), page=False)
     write_folder(tmp_path / "q", {"garden": 12, "house": 12})
     config.data.manual_dir, config.data.data_dir, config.train.steps = str(tmp_path / "q"), str(tmp_path / "two"), 2
     with pytest.raises(UserError, match=r"other classes than .*classes.txt: number 0 is 'garden' here and 'beach'"):
-        train.run(config, Invocation(tmp_path / "run", restart=False), page=False)
+        train.run(config, TrainInvocation(tmp_path / "run"), page=False)
     config.data.manual_dir, config.data.data_dir = str(tmp_path / "p"), str(tmp_path / "one")
     config.data.max_missing = 0.5
-    assert train.run(config, Invocation(tmp_path / "run", restart=False), page=False)["step"] == 2
+    assert train.run(config, TrainInvocation(tmp_path / "run"), page=False)["step"] == 2
 
 
 def test_of_pictures_prepared_anew_it_is_said_that_they_may_be_of_the_training(tmp_path: Path, capsys: Any) -> None:
@@ -256,26 +266,26 @@ def test_of_pictures_prepared_anew_it_is_said_that_they_may_be_of_the_training(t
     config.data.name, config.data.manual_dir = "folder", str(tmp_path / "p")
     config.model.classes, config.train.steps = 0, 1
     write_folder(tmp_path / "p", {"beach": 24, "garden": 24})
-    run, kept = Invocation(tmp_path / "run", restart=False), str(tmp_path / "features")
-    train.run(config, run, page=False)
+    run, kept = tmp_path / "run", str(tmp_path / "features")
+    train.run(config, TrainInvocation(run), page=False)
     config.evaluate.split = "train"
-    features.run(config, dataclasses.replace(run, layers=("fc7",), output=kept))
+    features.run(config, FeaturesInvocation(run, layer=("fc7",), output=kept))
     config.evaluate.split = "validation"
-    evaluate.run(config, run)
+    evaluate.run(config, EvaluateInvocation(run))
     assert "may have been trained on some" not in capsys.readouterr().err
     query = sorted((tmp_path / "p/garden").iterdir())[-1]
     for path in sorted((tmp_path / "p/beach").iterdir())[:8]:
         path.unlink()
     prepare.open_or_prepare(config, anew=True)
 
-    evaluate.run(config, run)
+    evaluate.run(config, EvaluateInvocation(run))
     assert "may have been trained on some of these, and then errors are too low" in capsys.readouterr().err
-    figures.run(config, dataclasses.replace(run, figure="confusion", output=str(tmp_path / "c.png")))
+    figures.run(config, FiguresInvocation(run, figure="confusion", output=str(tmp_path / "c.png")))
     assert "may have been trained on some" in capsys.readouterr().err
-    page = figures.run(config, dataclasses.replace(run, figure="page", output=str(tmp_path / "page.html")))
+    page = figures.run(config, FiguresInvocation(run, figure="page", output=str(tmp_path / "page.html")))
     assert "was trained on other pictures" in capsys.readouterr().err and "examples" not in page
     # Rows of before lie on other pictures now: they are not drawn.
-    asked = dataclasses.replace(run, features=kept, files=(str(query),), output=str(tmp_path / "n.png"))
+    asked = NeighboursInvocation(run, features=kept, files=(str(query),), output=str(tmp_path / "n.png"))
     neighbours.run(config, asked)
     assert "the pictures cannot be drawn: " in capsys.readouterr().err
 
