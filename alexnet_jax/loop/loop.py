@@ -47,29 +47,6 @@ class Setup:
         return last_step_of(self.config, self.steps_per_epoch)
 
 
-@dataclass(frozen=True)
-class Programs:
-    """What runs on the devices; each program is compiled at its first call."""
-
-    train_step: jax.stages.Wrapped
-    eval_step: jax.stages.Wrapped
-    finite_layers: jax.stages.Wrapped
-    dead_units: jax.stages.Wrapped
-
-
-def programs_of(recipe: Recipe, mesh: Mesh, views: int) -> Programs:
-    """The programs for a network on a mesh.
-
-    Args:
-      views: of each picture in a validation, 1 or 10.
-    """
-    train_step, eval_step = compiled_steps(recipe, mesh, views)
-    options = towers.compiler_options(mesh, recipe.dtype)
-    return Programs(
-        train_step, eval_step, jax.jit(finite_layers), jax.jit(partial(dead_units, recipe), compiler_options=options)
-    )
-
-
 class Training:
     """A training from a checkpoint, or from new weights, to its end.
 
@@ -85,7 +62,11 @@ class Training:
         """
         self._setup, self._checkpoints = setup, checkpoints
         self._config, self._mesh = setup.config, setup.mesh
-        self._programs = programs_of(setup.recipe, setup.mesh, setup.config.evaluate.views)
+        # These programs are compiled at their first calls.
+        self._train_step, self._eval_step = compiled_steps(setup.recipe, setup.mesh, setup.config.evaluate.views)
+        self._finite_layers = jax.jit(finite_layers)
+        options = towers.compiler_options(setup.mesh, setup.recipe.dtype)
+        self._dead_units = jax.jit(partial(dead_units, setup.recipe), compiler_options=options)
         self._mean_image = towers.replicate(setup.run.statistics.mean_image, setup.mesh)
         self._images = ValidationImages(setup.config, setup.source, setup.recipe, setup.mesh, self._mean_image)
         self._baselines = Baselines(setup.source, setup.config, setup.recipe.architecture.classes)
@@ -185,7 +166,7 @@ class Training:
         return optimizer.has_ended(jax.device_get(self._state.plateau), self._setup.recipe.schedule)
 
     def _update(self, batch: Batch) -> None:
-        self._state, metrics = self._programs.train_step(self._state, batch, self._mean_image)
+        self._state, metrics = self._train_step(self._state, batch, self._mean_image)
         self.step, self._validated = self.step + 1, False
         self._meter.add(self.step, metrics)
 
@@ -194,7 +175,7 @@ class Training:
         with suppress(OSError):  # the checkpoint that is being written may be the one to go back to
             self._checkpoints.finish()
         steps = self._checkpoints.steps()
-        finite = jax.device_get(self._programs.finite_layers(self._state.params))
+        finite = jax.device_get(self._finite_layers(self._state.params))
         layers = [layer.name for layer in self._setup.recipe.architecture.layers if not finite[layer.name]]
         where = f" (the first layer with a weight that is not finite is {layers[0]})" if layers else ""
         train = self._config.train
@@ -223,7 +204,7 @@ class Training:
         report.training(self.step, means, self._meter.learning_rate, images_per_second, batch_size)
         is_last = self.step == self._setup.last_step
         if self._baselines.may_have_stalled(self.step, means["loss"], is_last):
-            dead = towers.on_host(self._programs.dead_units(self._state.params, batch, self._mean_image))
+            dead = towers.on_host(self._dead_units(self._state.params, batch, self._mean_image))
             shares = {name: float(share) for name, share in dead.items()}
             if warning := self._baselines.stall_warning(self.step, means["loss"], shares):
                 report.say(warning)
@@ -266,7 +247,7 @@ class Training:
                 yield batch
 
         with validation.batches_of(self._config, self._setup.source, self._mesh, "validation") as batches:
-            params, eval_step = self._state.params, self._programs.eval_step
+            params, eval_step = self._state.params, self._eval_step
             errors, _ = validation.whole_set(eval_step, params, until_stopped(batches), self._mean_image, self._mesh)
             return errors
 
@@ -280,7 +261,7 @@ class Training:
     def _save(self, state: TrainState) -> None:
         """Saves the state as it was before its validation. Raises NotFinite if a weight is not finite."""
         seen = self._meter.seen()
-        if not all(jax.device_get(self._programs.finite_layers(state.params)).values()):
+        if not all(jax.device_get(self._finite_layers(state.params)).values()):
             raise NotFinite(self.step, f"a weight after step {self.step} is not a finite number")
         self._saver.save(self.step, state, Progress(seen, self._skipped, self._rewinds))
         self._meter.pause()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.files import whole
+from alexnet_jax.files import write_whole
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.training.step import TOP_K
 
@@ -169,8 +169,7 @@ class MetricsFile:
 
     def rewrite(self) -> None:
         """Writes the whole file. Raises OSError."""
-        with whole(self._path) as unfinished:
-            unfinished.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self.lines), one_writer=True)
         self._file = open(self._path, "a", buffering=1)
 
     def add(self, line: Line) -> str:

@@ -22,7 +22,6 @@ from alexnet_jax.config.config import (
 )
 from alexnet_jax.config.fields import NETWORK_FIELDS, PICTURE_FIELDS, TRAJECTORY_FIELDS
 from alexnet_jax.config.memory import check_memory
-from alexnet_jax.data.batches.batch import Batch
 from alexnet_jax.data.prepared.prepared_set import PreparedSet
 from alexnet_jax.devices import cluster, towers
 from alexnet_jax.inference.net import warn_of_mirrored_views
@@ -225,13 +224,12 @@ def outputs(network: Network) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         partial(class_probabilities, network.recipe, network.mesh, network.config.evaluate.views),
         compiler_options=towers.compiler_options(network.mesh, network.recipe.dtype),
     )
-
-    def evaluate(batch: Batch) -> jax.Array:
-        result: jax.Array = probabilities(network.params, towers.put_batch(batch, network.mesh), network.mean_image)
-        return result
-
     with validation.batches_of(network.config, network.source, network.mesh, "evaluation") as batches:
-        for batch, rows in towers.one_ahead(evaluate, batches):
+        computed = towers.one_ahead(
+            lambda batch: probabilities(network.params, towers.put_batch(batch, network.mesh), network.mean_image),
+            batches,
+        )
+        for batch, rows in computed:
             real = int(batch.mask.sum())
             yield rows[:real, : len(network.run.classes)], batch.label[:real]
 
