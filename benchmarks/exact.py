@@ -36,6 +36,7 @@ from alexnet_jax.network import architecture
 from alexnet_jax.network.stages import stages as all_stages
 from alexnet_jax.training.activations import activations
 from alexnet_jax.training.step import Recipe, TrainState, compiled_steps, create_state, loss_and_gradients
+from benchmarks.step import ENLARGED, SQUARE
 from tests import reference
 
 # Limits of the largest difference, as a share of the largest number compared. In bfloat16 conv1's gradient was off by
@@ -48,8 +49,6 @@ LIMITS = {
     "bfloat16_gradients": 0.9,
     "bfloat16": 2e-2,
 }
-ENLARGED = 2.0  # times the initial kernels, so that activations are large enough for differences to count
-SQUARE = 256  # side of the mean image, pixels
 
 
 def noise(net: architecture.Architecture, size: int) -> tuple[Batch, np.ndarray]:

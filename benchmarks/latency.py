@@ -33,8 +33,7 @@ from alexnet_jax.data import centre_offset
 from alexnet_jax.messages import say
 from benchmarks.input import write_photographs
 from benchmarks.machine import CORES, circumstances
-
-SQUARE = 256  # the shorter side after resizing, pixels
+from benchmarks.step import SQUARE
 
 
 def run_of_one_step(root: Path) -> Path:

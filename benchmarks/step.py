@@ -55,10 +55,10 @@ from alexnet_jax.network import architecture, views
 from alexnet_jax.training.step import Recipe, compiled_steps, create_state
 from benchmarks.machine import CORES, cpu_model
 
-SQUARE = 256  # side of the mean image and of the pictures for ten views, pixels
+SQUARE = 256  # side of prepared squares and of the mean image, pixels
 PASSES = {"train": 3, "inference": 1, "ten_views": views.VIEWS}  # an image's work, in forward passes
 PRODUCT = 4096  # side of the matrices whose product sets the limit
-ENLARGED = 2.0  # times the initial kernels when losses are checked, so that the logits differ by a few units
+ENLARGED = 2.0  # times the initial kernels in comparisons, so that activations are large enough to differ
 
 Turn = Callable[[int], None]  # does so many steps and waits for them
 

@@ -7,13 +7,18 @@ of the file's bytes, so 61 million weights are read without a copy.
 import struct
 from collections.abc import Iterator
 
+import numpy as np
+
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # kinds of field; 3 and 4 are groups, which are deprecated
-KINDS = (VARINT, FIXED64, LENGTH, FIXED32)
+BLOCK = 4096  # fields whose tags are compared at once
 Field = tuple[int, int, int | memoryview]  # number, kind, value: an integer for VARINT, else bytes
 
 
 def fields(message: memoryview) -> Iterator[Field]:
     """Yields the fields of a message in their order.
+
+    Successive 4-byte values of the same field, as files without packing have them by the million, are one field: the
+    bytes of all of them.
 
     Raises:
       ValueError: the bytes are no protocol buffer, or end too early.
@@ -23,11 +28,16 @@ def fields(message: memoryview) -> Iterator[Field]:
         start = place
         tag, place = _varint(message, place)
         number, kind = tag >> 3, tag & 7
-        if not number or kind not in KINDS:
+        if not number or kind not in (VARINT, FIXED64, LENGTH, FIXED32):
             raise ValueError(f"no field of a protocol buffer begins at byte {start}")
         if kind == VARINT:
             value, place = _varint(message, place)
             yield number, kind, value
+            continue
+        if kind == FIXED32 and place == start + 1:
+            values = _successive(message, start)
+            yield number, kind, values
+            place = start + 5 * (len(values) // 4)
             continue
         size, place = _varint(message, place) if kind == LENGTH else (8 if kind == FIXED64 else 4, place)
         if size > len(message) - place:
@@ -48,6 +58,21 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, place
     raise ValueError(f"the number that ends at byte {place} has more than 64 bits")
+
+
+def _successive(message: memoryview, start: int) -> memoryview:
+    """The values of all successive fields from `start` on with the same one-byte tag and 4 bytes each."""
+    rows = np.frombuffer(message[start : len(message) - (len(message) - start) % 5], np.uint8).reshape(-1, 5)
+    if not len(rows):
+        raise ValueError("it ends in the middle of a number")
+    end = 1
+    while end < len(rows):  # block by block, or many short runs would each scan the whole rest
+        differs = rows[end : end + BLOCK, 0] != rows[0, 0]
+        if differs.any():
+            end += int(differs.argmax())
+            break
+        end = min(end + BLOCK, len(rows))
+    return memoryview(rows[:end, 1:].tobytes())
 
 
 def integers(kind: int, value: int | memoryview) -> list[int]:

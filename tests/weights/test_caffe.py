@@ -49,6 +49,14 @@ def test_numbers_without_packing_are_read_as_those_with() -> None:
     assert np.array_equal(caffe_import._blob(memoryview(mixed)), numbers[:3].reshape(1, 1, 1, 3))
 
 
+def test_a_million_numbers_without_packing_are_one_field() -> None:
+    numbers = np.random.default_rng(1).standard_normal(1_000_000).astype("<f4")
+    rows = np.concatenate([np.full((len(numbers), 1), 5 << 3 | 5, np.uint8), numbers.view(np.uint8).reshape(-1, 4)], 1)
+    found = list(protobuf.fields(memoryview(rows.tobytes() + b"\x08\x01")))
+    assert [number for number, *_ in found] == [5, 1]
+    assert bytes(found[0][2]) == numbers.tobytes()
+
+
 def test_what_is_written_is_what_google_reads() -> None:
     blob = {"shape": {"dim": [2, 300, 70_000]}, "data": b"\0\0\x80\x3f"}
     layer = {"name": "conv1", "type": "Convolution", "blobs": [blob]}
