@@ -13,13 +13,7 @@ from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from alexnet_jax.config import config_file
-from alexnet_jax.config.config import (
-    check_config,
-    config_of,
-    differences,
-    network_of,
-    number_of_classes,
-)
+from alexnet_jax.config.config import check_config, config_of, differences, network_of, number_of_classes
 from alexnet_jax.config.fields import NETWORK_FIELDS, with_later_fields
 from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError, say
