@@ -18,14 +18,14 @@ from tests.conftest import NARROW, random_batch
 
 
 def main() -> None:
-    """See above."""
+    """Trains, and writes the file."""
     path, size, data, model, *place = sys.argv[1:]
     if place:
         given = launchers.of_flags(place[0], int(place[1]), int(place[2]))
         assert given is not None
         cluster.join(given)
     mesh = towers.make_mesh(int(data), int(model))
-    as_sent = Recipe(NARROW) if size == "narrow" else Recipe()  # in float32, of which the prediction is
+    as_sent = Recipe(NARROW) if size == "narrow" else Recipe()  # the prediction is for float32
     lowered = communication.lowered_step(as_sent, mesh, 16, 256 if size == "full" else 72)
     sent = sum(one.bytes for one in collectives_in(str(lowered.compile().as_text())))
     predicted = sum(one.bytes for one in predict(as_sent.architecture, mesh, 16, "float32"))

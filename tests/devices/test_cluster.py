@@ -1,4 +1,4 @@
-"""Several processes as one: the same steps on any mesh over them, the address, and what is said where one lacks."""
+"""Several processes as one program: the same steps on every mesh, the address, and the message if one is missing."""
 
 import socket
 import subprocess
@@ -27,7 +27,7 @@ except UserError as error:
 
 
 def steps(path: Path, size: str, data: int, model: int, count: int) -> dict[str, np.ndarray]:
-    """What ten steps come to on a mesh over so many processes."""
+    """The losses and parameters of ten steps on a mesh over `count` processes."""
     module = [sys.executable, "-m", "tests.devices.steps_of_processes", str(path), size, str(data), str(model)]
     if count == 1:
         environment = {**environment_of_a_user(), "JAX_NUM_CPU_DEVICES": str(data * model)}
@@ -59,7 +59,7 @@ def test_a_narrow_network_in_float64_is_the_same_over_processes(
     alone = steps(tmp_path / "alone.npz", "narrow", 1, 1, 1)
     together = steps(tmp_path / "together.npz", "narrow", data, model, data * model)
     require_same(together, alone, 1e-9)
-    assert together["sizes"][2] == rows  # of eight; two processes with the towers of a pair hold the same
+    assert together["sizes"][2] == rows  # of eight; two processes with the towers of a pair hold the same rows
     for name in alone.keys() - {"losses", "sizes"}:
         np.testing.assert_allclose(together[name], alone[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
@@ -67,7 +67,7 @@ def test_a_narrow_network_in_float64_is_the_same_over_processes(
 @pytest.mark.slow
 @pytest.mark.parametrize(("data", "model"), [(1, 2), (2, 2)])
 def test_the_full_network_is_the_same_over_processes(data: int, model: int, tmp_path: Path) -> None:
-    # On the same mesh: another one adds up in another order, which ten steps of this batch make 1.5e-4 of.
+    # On the same mesh: another mesh adds in another order, which makes 1.5e-4 after ten steps with this batch.
     alone = steps(tmp_path / "alone.npz", "full", data, model, 1)
     require_same(steps(tmp_path / "together.npz", "full", data, model, data * model), alone, 1e-4)
 

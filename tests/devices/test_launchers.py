@@ -1,4 +1,4 @@
-"""What the variables of Slurm, Open MPI, Kubernetes and the flags say of a process, and what half of them do not."""
+"""A process's place from the flags, or from the variables of Slurm, Open MPI and Kubernetes; and half of these."""
 
 import os
 
@@ -8,7 +8,7 @@ from alexnet_jax.devices import launchers
 from alexnet_jax.devices.launchers import Place
 from alexnet_jax.messages import UserError
 
-TASK = {  # as srun leaves them, of the third of four tasks on two nodes
+TASK = {  # as srun sets them for the third of four tasks on two nodes
     "SLURM_JOB_ID": "7",
     "SLURM_STEP_ID": "0",
     "SLURM_STEP_NODELIST": "node[08-09]",
@@ -112,4 +112,4 @@ def test_flags_go_together_and_are_right(given: tuple[str | None, int | None, in
 def test_flags_say_the_place() -> None:
     assert launchers.of_flags("[::1]:80", 2, 1) == Place(1, 2, "[::1]:80")
     assert launchers.of_flags(None, None, None) is None
-    assert launchers.of_flags("a:80", 1, 0) is None  # one process is a program of one
+    assert launchers.of_flags("a:80", 1, 0) is None  # a single process needs no cluster

@@ -1,4 +1,4 @@
-"""bfloat16 on processors: where oneDNN convolves in it, that this is right, and that the digits are learnt in it."""
+"""bfloat16 on CPUs: when oneDNN convolves in it, that the results are right, and that the digits are learnt in it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,7 +37,7 @@ def test_whether_the_processor_has_products_of_bfloat16(
     told: str, has: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
-    for text, expected in ((None, False), (told, has)):  # first as where there is no such file
+    for text, expected in ((None, False), (told, has)):  # first without the file
         if text:
             (tmp_path / "cpuinfo").write_text(text)
         processor.multiplies_bfloat16.cache_clear()
@@ -47,7 +47,7 @@ def test_whether_the_processor_has_products_of_bfloat16(
 
 @pytest.fixture
 def cached(tmp_path: Path) -> Iterator[Path]:
-    """The folder in which JAX keeps all that it compiles."""
+    """The folder of JAX's compilation cache."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = [jax.config.values[name] for name in names]
     jax.config.update(names[0], str(tmp_path))
@@ -83,7 +83,7 @@ def test_what_onednn_computes_is_as_near_to_float64_as_what_is_computed_without_
 
     def gradients(dtype: str, options: dict[str, str | bool]) -> Params:
         recipe = Recipe(NARROW, dtype=dtype)
-        # Drawn in float32 for all; kernels of a size at which activations differ.
+        # Drawn in float32 in both cases, with kernels large enough for activations to differ.
         drawn = create_state(Recipe(NARROW), mesh)
         grown = jax.tree.map(lambda x: x if x.ndim == 1 else 5 * x, drawn.params)
         params = jax.tree.map(lambda x: x.astype(jnp.promote_types(dtype, "float32")), grown)
@@ -111,12 +111,12 @@ def test_what_onednn_computes_is_as_near_to_float64_as_what_is_computed_without_
 
     for layer in exact:
         assert off(ours, layer) < 1.5 * off(without, layer) + 1e-3, layer
-        assert 0 < off(ours, layer) < 0.3, layer  # a unit near zero may be on one side of it or the other
+        assert 0 < off(ours, layer) < 0.3, layer  # a unit near zero may fall on either side
 
 
 @pytest.mark.slow
 def test_bfloat16_reaches_the_error_of_float32_on_the_digits(tmp_path: Path) -> None:
-    """Within half a point, the means of five seeds; each run as README's, whole."""
+    """Within half a point, as means of five seeds; each run is a whole run as in the README."""
     errors: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for dtype, of_seeds in errors.items():
         for seed in range(5):
@@ -124,6 +124,6 @@ def test_bfloat16_reaches_the_error_of_float32_on_the_digits(tmp_path: Path) -> 
             done = launch("--config=configs/digits.py", f"--workdir={tmp_path / dtype}{seed}", *flags)
             of_seeds.append(result(done)["top1_error"])
     means = {dtype: sum(of_seeds) / len(of_seeds) for dtype, of_seeds in errors.items()}
-    assert means["float32"] < 0.03, errors  # learnt at all
+    assert means["float32"] < 0.03, errors  # the digits are learnt
     assert abs(means["bfloat16"] - means["float32"]) <= 0.005, errors
     assert errors["bfloat16"] != errors["float32"]

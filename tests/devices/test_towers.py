@@ -23,7 +23,7 @@ DROP = Schedule("steps", 0.01, boundaries=(5,))
 
 @functools.cache
 def first_state(recipe: Recipe) -> Any:
-    """On the host; that every mesh makes the same one is a test of its own."""
+    """The state at step 0, on the host; another test compares it between meshes."""
     return jax.tree.map(np.asarray, create_state(recipe, towers.make_mesh(1, 1)))
 
 
@@ -103,7 +103,7 @@ def held(tree: Any) -> dict[jax.Device, int]:
 
 @pytest.mark.parametrize("part", ["params", "opt_state"])
 def test_each_device_holds_half(part: str) -> None:
-    recipe = Recipe(dataclasses.replace(ALEXNET, input_size=64))  # the full widths, with a small fc6
+    recipe = Recipe(dataclasses.replace(ALEXNET, input_size=64))  # full widths, but a small fc6
     one, two = (held(getattr(create_state(recipe, towers.make_mesh(1, n)), part)) for n in (1, 2))
     (whole,) = one.values()
     assert whole == 4 * sum(x.size for x in jax.tree.leaves(abstract_state(recipe, towers.make_mesh(1, 1)).params))

@@ -1,4 +1,4 @@
-"""What a run of 2012 takes of the run before it, and what it draws anew: narrow networks, at step 0."""
+"""What each run of 2012 takes from the run before it, and what it draws anew: narrow networks, at step 0."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +25,7 @@ from configs import alexnet_2012
 from tests.conftest import narrowed
 
 CONVOLUTIONS = {f"conv{i}" for i in range(1, 6)}
-TAKEN = {  # of each run, from the one before it
+TAKEN = {  # by each run, from the run before it
     "fall2009": CONVOLUTIONS,
     "fall2011": CONVOLUTIONS | {"conv6"},
     "star": CONVOLUTIONS | {"conv6", "fc6", "fc7"},
@@ -38,7 +38,7 @@ ANEW = {
 
 
 def config_of(variant: str, seed: int, donor: Path | None = None) -> ConfigDict:
-    """Narrow, with as many classes in all of them, so that no layer's shape says what is handed over."""
+    """A narrow config; all variants have the same classes, so that no layer's shape decides what is taken."""
     before = alexnet_2012.get_config(variant).train.init_after
     config = narrowed(alexnet_2012.get_config(variant))
     config.model.classes, config.train.seed, config.mesh.model = 10, seed, 1
@@ -58,7 +58,7 @@ def leave_run(folder: Path, config: ConfigDict, params: Params) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_compile_of_all() -> Iterator[None]:
-    """One way to compile: draws that are compiled otherwise differ in their last bit."""
+    """Compiles everything with the same options, as other options change the last bit of draws."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -66,7 +66,7 @@ def quick_compile_of_all() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Params]]:
-    """145 -> 2009 -> 2011 -> 2012: the folders, and the parameters of each at its step 0."""
+    """145 -> 2009 -> 2011 -> 2012: the folders, and each run's parameters at step 0."""
     folder, mesh = tmp_path_factory.mktemp("chain"), towers.make_mesh(1, 1)
     config = config_of("", 0)
     params = create_state(recipe(config), mesh).params
@@ -94,7 +94,7 @@ def test_what_is_handed_over_and_what_is_drawn_anew(
             expected = theirs if layer in TAKEN[variant] else drawn
             np.testing.assert_array_equal(ours[layer][kind], expected[layer][kind], err_msg=f"{layer}/{kind}")
         same = layer in theirs and finetune.shapes(theirs[layer]) == finetune.shapes(ours[layer])
-        if layer in ANEW[variant] and same:  # a shape that agrees is no reason
+        if layer in ANEW[variant] and same:  # though the shapes agree
             assert not np.array_equal(ours[layer]["kernel"], theirs[layer]["kernel"]), layer
     assert all(finetune.shapes(theirs[layer]) == finetune.shapes(ours[layer]) for layer in ("fc6", "fc7"))
 

@@ -1,4 +1,4 @@
-"""What a meter makes of the steps' numbers, and how often it reads them."""
+"""The meter's means of the steps' numbers, and how often it reads them from the devices."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a run's numbers look like: TensorBoard's series and the curves."""
+"""A run's numbers: metrics.jsonl, TensorBoard's series and the curves."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_the_curves_have_a_title_the_drops_and_the_best_checkpoint(
         assert drawn[-1].get_suptitle() == tmp_path.name
         labels = [line.get_label() for line in errors.lines]
         assert labels[:2] == ["top-1, training", "top-1, validation"]
-        assert ("top-5, validation" in labels) == (classes == 10)  # of three classes all are among five
+        assert ("top-5, validation" in labels) == (classes == 10)  # with three classes there is no top-5 error
         best = {line.get_label(): line for line in errors.lines}["best checkpoint, step 60"]
         np.testing.assert_allclose(np.asarray(best.get_xydata(), float), [[6, 10]])
         (drop,) = [line for line in losses.lines if line.get_label() == "lower rate"]

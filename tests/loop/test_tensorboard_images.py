@@ -1,4 +1,4 @@
-"""What TensorBoard is shown: each validation once, however a run was stopped, and the right answers."""
+"""TensorBoard's pictures: each validation once, however the run was stopped, and the right answers."""
 
 import shutil
 from pathlib import Path
@@ -32,7 +32,7 @@ def in_board(workdir: Path) -> dict[tuple[int, str], np.ndarray]:
 
 
 def events_in(workdir: Path) -> list[tuple[int, str]]:
-    """Step and name of each picture, also of those that are there twice."""
+    """The step and name of each picture, duplicates included."""
     records = (
         record for path in (workdir / "validation").glob(EVENTS) for record in tf.data.TFRecordDataset(str(path))
     )
@@ -49,14 +49,14 @@ def test_pictures_outlive_a_run_that_goes_on_each_step_once(tmp_path: Path) -> N
         report.pictures(step, {"kernels": picture(step), "predictions": picture(step + 1)})
     report.close()
     (file,) = (tmp_path / "validation").glob(EVENTS)
-    file.write_bytes(file.read_bytes()[:-20])  # as of a process that was killed
+    file.write_bytes(file.read_bytes()[:-20])  # as after a kill
     kept = in_board(tmp_path)
     assert set(kept) == {(step, name) for step in (10, 20, 30) for name in ("kernels", "predictions")} - {
         (30, "predictions")
     }
     np.testing.assert_array_equal(kept[20, "predictions"], picture(21))
 
-    # From step 30, which was not validated: its validation comes again.
+    # Resumed from step 30, which was not validated: its validation comes again.
     report = Report(tmp_path, 30, 40, 10)
     report.start()
     report.pictures(30, {"kernels": picture(5), "predictions": picture(6)})
@@ -149,7 +149,7 @@ def test_the_same_eight_pictures_with_the_networks_answers(data_dir: Path, mesh_
 def test_bars_are_as_long_as_the_probabilities_and_the_true_one_is_orange() -> None:
     images = np.zeros((2, 64, 64, 3), np.uint8)
     probabilities = np.array([[0.25, 0.75, 0, 0], [np.nan, 0, 0, 1]], np.float32)
-    drawn = tensorboard_images.sheet(images, [1, 2], probabilities, ("a", "b", "c"))  # and padding
+    drawn = tensorboard_images.sheet(images, [1, 2], probabilities, ("a", "b", "c"))  # and a padded class
     first = 8 + 15 + 64 + 2 + 1  # a row of pixels within the first bar, above its letters
     for line, (colour, length) in enumerate([(TRUE, 72), (OTHER, 24)]):
         row = drawn[first + 15 * line - 1, 8 : 8 + 96]

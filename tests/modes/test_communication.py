@@ -1,4 +1,4 @@
-"""What the compiled step of configs/alexnet.py sends between devices, and nothing else."""
+"""The collectives in the compiled step of configs/alexnet.py: those of the paper, and no others."""
 
 import re
 import resource
@@ -53,7 +53,7 @@ def test_a_batch_that_may_be_short_is_counted_once(mesh_shape: tuple[int, int]) 
     recipe, mesh = Recipe(NARROW, keeps_short_batch=True), towers.make_mesh(*mesh_shape)
     found = collectives_in(communication.lowered_step(recipe, mesh, 8, 72).compile().as_text())
     assert sizes(found) == sizes(predict(NARROW, mesh, 8, recipe.dtype, masked=True))
-    count = 4 if mesh_shape[0] > 1 else 0  # one number, where the batch is divided
+    count = 4 if mesh_shape[0] > 1 else 0  # one number, if the batch is divided
     usual = predict(NARROW, mesh, 8, recipe.dtype)
     assert sum(one.bytes for one in found) == sum(one.bytes for one in usual) + count
 
@@ -65,7 +65,7 @@ def test_bytes_by_hand() -> None:
         assert {one.layer: one.bytes for one in found if one.op == op} == {
             layer: BATCH * count * 4 for layer, count in maps.items()
         }
-    # Of each picture: the largest logit, the sum of exponentials, the label's score; a count.
+    # For each picture: the largest logit, the sum of exponentials, the label's score; and a count.
     assert sum(one.bytes for one in found if one.layer == "softmax") == BATCH * 3 * 4
     assert sum(one.bytes for one in found if one.layer == "rank") == BATCH * 4
 
@@ -90,7 +90,7 @@ def test_normalisation_over_all_maps_sends_the_edges_alone(
     found = collectives_in(communication.lowered_step(recipe, mesh, 8, 256).compile().as_text())
     assert sizes(found) == sizes(predict(recipe.architecture, mesh, 8, "float32"))
     edges = {(one.layer, one.direction): one.bytes for one in found if one.op == "collective-permute"}
-    # Two maps of each of the two towers, where each of the two layers normalises.
+    # Two maps of each tower, at every position where the layer normalises.
     assert edges == {
         (layer, way): 8 // mesh_shape[0] * side * side * 2 * 2 * 4
         for layer, side in zip(("conv1", "conv2"), sides, strict=True)
@@ -101,7 +101,7 @@ def test_normalisation_over_all_maps_sends_the_edges_alone(
 
 
 def test_gradients_are_summed_in_float32_whatever_the_activations_are() -> None:
-    # Before XLA has it: on a CPU it would do without bfloat16 anyway.
+    # Before XLA compiles: on a CPU it replaces bfloat16 anyway.
     mesh, recipe = towers.make_mesh(2, 1), Recipe(dtype="bfloat16")
     text = communication.lowered_step(recipe, mesh, BATCH, 256).as_text()
     reduced = re.findall(r"stablehlo\.all_reduce.*?\}\) : \(tensor<([^>]*)>\)", text, re.DOTALL)
@@ -113,8 +113,8 @@ def test_bytes_of_a_device_and_of_a_link_by_hand() -> None:
     pairs = Collective("all-gather", "conv3", "forward", 1000, ((0, 1), (2, 3)))
     assert pairs.sent_by_a_device == 500  # each sends its half
     assert pairs.on_a_link(2) == (500, False)
-    assert pairs.on_a_link(1) == (500, True)  # a tower a host
-    # Four hosts of two: each of the two rings goes once from a host to the next, over the same link.
+    assert pairs.on_a_link(1) == (500, True)  # each host has a tower
+    # Four hosts with two devices: both rings go from each host to the next, over the same link.
     rings = Collective("all-reduce", "gradients", "backward", 1000, ((0, 2, 4, 6), (1, 3, 5, 7)))
     assert rings.sent_by_a_device == 2 * 1000 * 3 / 4
     assert rings.on_a_link(2) == (2 * 1500, True)
@@ -132,7 +132,7 @@ def test_a_mesh_that_is_not_there_says_what_crosses_between_hosts(tmp_path: Path
     gradients = by_layer["gradients"]
     assert (gradients["devices"], gradients["crosses_hosts"]) == (64, True)
     assert gradients["bytes_per_device"] == gradients["bytes"] * 2 * 63 / 64
-    assert gradients["bytes_per_link"] == 2 * gradients["bytes_per_device"]  # of the two towers' rings
+    assert gradients["bytes_per_link"] == 2 * gradients["bytes_per_device"]  # both towers' rings share the link
     assert "do not fill" in refusal(launch_here(*SMALL, *flags, "--devices_per_host=7"))
 
 

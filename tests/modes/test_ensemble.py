@@ -1,4 +1,4 @@
-"""Runs that are averaged, and runs that start from others: narrow networks, trained for two steps."""
+"""Runs that are averaged, and runs that start from other runs: narrow networks, trained for two steps."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ from tests.photographs import write_folder
 
 @pytest.fixture(scope="module")
 def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run with two towers and one with one, of different widths."""
+    """A run with two towers and a run with one tower, of different widths."""
     folder = tmp_path_factory.mktemp("runs")
     jax.config.update("jax_disable_most_optimizations", True)
     for name, variant in (("two", ""), ("one", "one_gpu")):
@@ -40,7 +40,7 @@ def ensemble(workdir: Path, *folders: Path) -> dict[str, Any]:
 
 
 def saved_probabilities(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Of a run's centre views, float32 [examples, classes], and the labels."""
+    """A run's softmax for the centre views, float32 [examples, classes], and the labels."""
     found = open_run(folder)
     config = ConfigDict(found.config)
     rows, labels = zip(*evaluate.outputs(evaluate.open_network(found, config)), strict=True)
@@ -55,7 +55,9 @@ def test_an_ensemble_is_the_mean_of_saved_probabilities(trained: dict[str, Path]
     for found, p in ((result, mean), (result["nets"][0], first), (result["nets"][1], second)):
         of_label = p[np.arange(360), labels].astype(np.float64)
         assert found["loss"] == pytest.approx(-np.log(of_label).mean(), rel=1e-9)
-        place = np.argsort(-p, axis=1, kind="stable") == labels[:, None]  # of classes that tie, the lower index first
+        place = (
+            np.argsort(-p, axis=1, kind="stable") == labels[:, None]
+        )  # among classes that tie, the lower index first
         assert found["top1_error"] == pytest.approx(1 - place[:, :1].any(axis=1).mean(), abs=1e-12)
         assert found["top5_error"] == pytest.approx(1 - place[:, :5].any(axis=1).mean(), abs=1e-12)
     assert result["nets"][0]["loss"] != pytest.approx(result["nets"][1]["loss"], rel=1e-4)
@@ -76,8 +78,8 @@ def test_the_table_shows_what_was_measured(trained: dict[str, Path], tmp_path: P
     found_table = table.run(None, TableInvocation(tmp_path, runs=folders))
     rows = {row["row"]: row for row in found_table["rows"]}
     five = rows["5 CNNs"]["alexnet"]
-    assert rows["1 CNN"]["alexnet"] is None  # its only result is of the centre view
-    assert rows["5 CNNs"]["views"] == 10 and five is None  # and so is the ensemble's
+    assert rows["1 CNN"]["alexnet"] is None  # its only result is for the centre view
+    assert rows["5 CNNs"]["views"] == 10 and five is None  # and so is the ensemble's result
     assert rows["one GPU"]["published"] == [1.7, 1.2] and rows["one GPU"]["relative"]
     line = json.loads((tmp_path / "evaluations.jsonl").read_text())
     assert line["members"] == ["alexnet", "alexnet:one_gpu"] and line["top1_error"] == result["top1_error"]
@@ -86,7 +88,7 @@ def test_the_table_shows_what_was_measured(trained: dict[str, Path], tmp_path: P
     (tmp_path / "evaluations.jsonl").write_text(json.dumps(line) + "\n")
     found_table = table.run(None, TableInvocation(tmp_path, runs=(str(tmp_path),)))
     five = next(row for row in found_table["rows"] if row["row"] == "5 CNNs")["alexnet"]
-    assert five is None  # digits are no row's data
+    assert five is None  # no row is about digits
     (other,) = found_table["other_data"]
     assert other["members"] == ["alexnet"] * 5 and (other["data"], other["views"]) == ("digits", 10)
     assert (other["top1"], other["top5"]) == (pytest.approx(38.1), 100 * line["top5_error"])
@@ -106,7 +108,7 @@ def test_the_mean_of_a_run_and_itself_is_refused(trained: dict[str, Path], tmp_p
     saved["train"]["log_every"] = 7  # which changes no weight
     (copied / "config.json").write_text(json.dumps(saved))
     ensemble(tmp_path / "other", trained["two"], copied)
-    saved["train"]["seed"], saved["train"]["steps"] = 0, 7 + saved["train"]["steps"]  # the same way, further
+    saved["train"]["seed"], saved["train"]["steps"] = 0, 7 + saved["train"]["steps"]  # the same trajectory, further
     (copied / "config.json").write_text(json.dumps(saved))
     with pytest.raises(UserError, match="equal configuration and seed"):
         ensemble(tmp_path / "none", trained["two"], copied)
@@ -119,7 +121,7 @@ def test_what_a_folder_holds_is_of_its_newest_and_of_its_best_checkpoint(
     workdir = shutil.copytree(trained["two"], tmp_path / "run")
     (workdir / "evaluations.jsonl").unlink(missing_ok=True)
     (of_newest, of_best) = measured(workdir)
-    assert (of_newest.checkpoint, of_best.checkpoint) == ("newest", "best")  # of one step
+    assert (of_newest.checkpoint, of_best.checkpoint) == ("newest", "best")  # the same step
     assert of_newest.top1 == of_best.top1
     line = {"members": ["alexnet"], "seeds": [0], "data": "digits", "split": "validation", "views": 10}
     line |= {"checkpoint": "best", "classes": 10, "other_pictures": False}
@@ -127,7 +129,7 @@ def test_what_a_folder_holds_is_of_its_newest_and_of_its_best_checkpoint(
     (workdir / "evaluations.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
     found = {(one.views, one.checkpoint): one.top1 for one in measured(workdir)}
     assert found[10, "newest"] == found[10, "best"] == pytest.approx(20)
-    assert found[10, "step 1"] == pytest.approx(10)  # a state that is no longer either
+    assert found[10, "step 1"] == pytest.approx(10)  # no longer the newest nor the best
 
 
 def test_class_lists_must_be_the_same(trained: dict[str, Path], tmp_path: Path) -> None:
@@ -153,10 +155,10 @@ def test_layers_whose_shapes_agree_are_taken(
     trained: dict[str, Path], data_dir: Path, tmp_path: Path, capsys: Any, quick_compile: None
 ) -> None:
     config = fine_tuning(trained, data_dir, init_except="fc7, fc8")
-    config.model.kernels = (12, 32, 48, 48, 64)  # another conv5, and so another fc6 behind conv6
+    config.model.kernels = (12, 32, 48, 48, 64)  # a wider conv5
     config.model.sixth_convolution = 64
-    config.train.seed = 1  # what starts anew is not as it was
-    config.optimizer.learning_rate = 1e-30  # what was taken stays as it was
+    config.train.seed = 1  # so that new layers differ from the donor's
+    config.optimizer.learning_rate = 1e-30  # so that taken layers stay as they were
     train.run(config, TrainInvocation(tmp_path), page=False)
     said = capsys.readouterr().err
     assert "conv1, conv2, conv3, conv4; started anew: conv5, conv6, fc6, fc7, fc8" in said
@@ -174,7 +176,7 @@ def test_layers_whose_shapes_agree_are_taken(
 def test_a_run_without_a_checkpoint_is_gone_on_with_from_its_own_start(
     trained: dict[str, Path], data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would be trained from nothing, and say that it was fine-tuned."""
+    """Otherwise it would be trained from scratch, and its config would say that it was fine-tuned."""
     config, run = fine_tuning(trained, data_dir, init_except="fc8"), TrainInvocation(tmp_path / "run")
 
     def killed(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Runs of launch.py: gone on with, stopped, broken, evaluated."""
+"""Trainings with launch.py: resumed, stopped, broken, evaluated."""
 
 import json
 import os
@@ -29,7 +29,7 @@ from tests.conftest import ROOT, SMALL, environment_of_a_user, launch, narrowed,
 
 @pytest.fixture(scope="module")
 def at(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Flags of a small run in a folder of the module's own."""
+    """The flags for a small run in a folder of this module."""
     folder = tmp_path_factory.mktemp("runs")
 
     def flags(name: str) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ def at(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def whole(at: Any) -> dict[str, Any]:
-    """A run of 60 steps in one go, two epochs of 22 and a part, in a folder that is given as a relative path."""
+    """A run of 60 steps in one go, two epochs of 22 and a part; its folder is given as a relative path."""
     *flags, workdir = at("whole")
     relative = os.path.relpath(workdir.split("=")[1], ROOT)
     found = result(launch(*flags, f"--workdir={relative}", "--config.train.steps=60"))
@@ -70,7 +70,7 @@ def test_a_run_leaves_all_that_later_modes_need(whole: dict[str, Any], at: Any) 
     validated = [line for line in lines if "validation/top1_error" in line]
     best = min(validated, key=lambda line: (line["validation/top1_error"], line["validation/loss"]))
     assert whole["best_step"] == best["step"]
-    for name in ("loss", "top1_error", "top5_error"):  # all of the checkpoint that later modes use
+    for name in ("loss", "top1_error", "top5_error"):  # all for the checkpoint that later modes use
         assert whole[name] == best[f"validation/{name}"]
     assert whole["train_loss"] == [line["train/loss"] for line in lines if "train/loss" in line][-1]
     assert whole["images_per_second"] > 0
@@ -78,7 +78,7 @@ def test_a_run_leaves_all_that_later_modes_need(whole: dict[str, Any], at: Any) 
 
 def test_a_run_gone_on_with_is_the_run_in_one_go(whole: dict[str, Any], at: Any) -> None:
     first = result(launch(*at("parts"), "--config.train.steps=30"))
-    shutil.rmtree(Path(first["workdir"], "checkpoints", "30"))  # as if it had died between 22 and 30
+    shutil.rmtree(Path(first["workdir"], "checkpoints", "30"))  # as if the run had crashed between 22 and 30
     second = launch(*at("parts"), "--config.train.steps=60")
     assert f"going on with the run in {first['workdir']} from step 22" in second.stderr
     ours, theirs = without_speed(result(second)["workdir"]), without_speed(whole["workdir"])
@@ -124,7 +124,7 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
 
 
 def spoil(patch: pytest.MonkeyPatch, numbers: set[int]) -> None:
-    """Has the batches of these numbers, counted from 0, make NaN."""
+    """Makes the batches with these numbers, counted from 0, give NaN."""
     training_batches = loop.pipeline.training_batches
 
     @contextmanager
@@ -147,14 +147,14 @@ def test_past_a_nan_a_run_is_rewound_and_leaves_out_the_batches(
     said = capsys.readouterr().err
     assert "the loss of step 6 is nan" in said
     assert "back to the checkpoint of step 4, and the 2 batches since are left out (rewind 1 of 2)" in said
-    # Batch 8 is now step 7's, as 4 and 5 were left out, and with it batch 8 goes, and 6's and 7's stay.
+    # Batches 4 and 5 were left out, so step 7 has batch 8; now 8 is left out too, while 6 and 7 stay.
     assert "the loss of step 7 is nan" in said and "the 1 batches since are left out (rewind 2 of 2)" in said
     steps = [line["step"] for line in report.read_metrics(tmp_path / "run")]
     assert steps == [3, 6, 8, 8]
     spoil(monkeypatch, {5, 8, 9})
     with pytest.raises(UserError, match="training stopped, for all its 2 rewinds") as refused:
         train.run(config, TrainInvocation(tmp_path / "other"), page=False)
-    assert "on_nan=rewind" not in str(refused.value)  # as it is already
+    assert "on_nan=rewind" not in str(refused.value)  # the run has it already
 
 
 def test_a_training_opens_its_checkpoints_once(
@@ -225,7 +225,7 @@ def test_the_plateau_rule_ends_a_run_and_it_stays_ended(at: Any) -> None:
         *("--config.optimizer.learning_rate=1e-12", "--config.train.epochs=9", "--config.train.checkpoint_every=10"),
     )
     done = launch(*flags)
-    # The first evaluation is the best one; each after it, of the same weights, is a plateau.
+    # The first evaluation is the best; each later evaluation, with the same weights, is a plateau.
     assert result(done)["epoch"] == 4
     assert "the plateau rule ends training at step 88" in done.stderr
     lines = report.read_metrics(Path(result(done)["workdir"]))
@@ -303,7 +303,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(at: Any) -> None:
 def test_shuffled_labels_teach_nothing(tmp_path: Path, data_dir: Path) -> None:
     shuffled = tmp_path / "data"
     shutil.copytree(data_dir, shuffled)
-    shutil.rmtree(shuffled / "digits_72")  # the prepared squares: they are made anew
+    shutil.rmtree(shuffled / "digits_72")  # the prepared squares, which are then prepared again
     _shuffle_labels(shuffled / "digits" / "1.0.0")
     losses = {}
     for name, folder in (("shuffled", shuffled), ("true", data_dir)):
@@ -311,8 +311,8 @@ def test_shuffled_labels_teach_nothing(tmp_path: Path, data_dir: Path) -> None:
         result(launch("--config=configs/digits.py", *flags))
         lines = report.read_metrics(tmp_path / name)
         losses[name] = min(line["validation/loss"] for line in lines if "validation/loss" in line)
-    # The loss of guessing is ln 10. Errors would say less: a network that has learnt nothing still gives most pictures
-    # of a digit one class, so that its error leaves 90 % by tenths.
+    # The loss of guessing is ln 10. Errors would say less: a network that has learnt nothing may still give most
+    # pictures of a digit the same class, which moves its error by tenths from 90 %.
     assert losses["shuffled"] > np.log(10) - 0.02
     assert losses["true"] < 1
 

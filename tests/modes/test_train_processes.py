@@ -1,4 +1,4 @@
-"""Training in several processes, which hold a device each: the losses, checkpoints and results of one process."""
+"""Training in several processes with a device each: the same losses, checkpoints and results as in one process."""
 
 import json
 import shutil
@@ -18,14 +18,14 @@ from tests.conftest import ROOT, SMALL, Launched, launch, refusal, result
 
 pytestmark = pytest.mark.faults
 
-STEPS = 24  # with the end of an epoch, and its validation, among them
+STEPS = 24  # which include the end of an epoch and its validation
 RUN = (*SMALL, f"--config.train.steps={STEPS}", "--config.train.log_every=1", "--config.train.checkpoint_every=10")
 FOUR = ("--config.mesh.data=2", "--config.mesh.model=2")
 
 
 @pytest.fixture(scope="module")
 def alone(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of one process with two devices."""
+    """The run of a single process with two devices."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
     result(launch(*RUN, *processes.workdir_and_data(workdir, data_dir)))
     return workdir
@@ -33,7 +33,7 @@ def alone(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def of_two(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of two processes with one tower each, seen to have ended well."""
+    """The run of two processes with a tower each, after both have ended well."""
     workdir = tmp_path_factory.mktemp("two") / "run"
     first, second = processes.run(2, *RUN, *processes.workdir_and_data(workdir, data_dir))
     assert result(first)["step"] == STEPS
@@ -73,7 +73,7 @@ def test_process_0_alone_writes_and_each_part_is_digested(of_two: Path, alone: P
 
 
 def test_evaluation_counts_each_picture_once_whatever_the_batches(of_two: Path, data_dir: Path) -> None:
-    batch = "--config.evaluate.batch_size=100"  # of 360 pictures: the last batch is short, and the second half empty
+    batch = "--config.evaluate.batch_size=100"  # of 360 pictures: the last batch is short, and its second half is empty
     flags = ("--mode=evaluate", *processes.workdir_and_data(of_two, data_dir), batch)
     together = result(processes.run(2, *flags, "--config.mesh.data=2", "--config.mesh.model=1")[0])
     one = result(launch(*flags))
@@ -149,7 +149,7 @@ def test_what_cannot_be_is_said_by_all_in_a_sentence(
 
 @pytest.mark.slow
 def test_a_workdir_that_one_process_alone_sees_is_named_with_the_file(data_dir: Path, tmp_path: Path) -> None:
-    # Each process has a folder of its own under the same name, as hosts that share no disk have.
+    # Each process has its own folder under the same name, like hosts that share no disk.
     config = f"--config={ROOT / 'configs' / 'digits.py'}"
     flags = (*RUN, config, *processes.workdir_and_data(Path("/proc/self/cwd/run"), data_dir))
     joined = (f"--coordinator=127.0.0.1:{processes.free_port()}", "--processes=2")
