@@ -1,7 +1,4 @@
-"""Pictures as a network is to see them: made squares by all cores, a bounded number at once.
-
-No TensorFlow is needed for it.
-"""
+"""Pictures to batches for a network in use: all cores make squares, a bounded number ahead, without TensorFlow."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -22,16 +19,16 @@ from alexnet_jax.data.decode import decoder, squares, worker_processes
 from alexnet_jax.data.decode.squares import Picture, UnusablePicture
 from alexnet_jax.data.decode.worker_processes import bounded_map, lists
 
-PICTURES_A_TASK = 16  # pictures that one process or thread works on at a time
-FOR_PROCESSES = 256  # pictures; for fewer it takes longer to start processes than to decode
+PICTURES_A_TASK = 16  # that a process or thread gets at a time
+FOR_PROCESSES = 256  # pictures; for fewer, starting processes takes longer than decoding
 
 
 class Read(NamedTuple):
-    """A picture that was read, or could not be."""
+    """A picture that was read, or could not be read."""
 
     name: str
     square: UInt8[np.ndarray, "resize resize 3"] | None
-    reason: str  # why it could not be; empty where it could
+    reason: str  # why it could not be read; "" if it could
 
 
 class Rejected(NamedTuple):
@@ -43,26 +40,26 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True)
 class Some:
-    """Pictures that are ready for the devices at once."""
+    """A batch of pictures for the devices."""
 
-    batch: Batch  # with as many rows as all others; those beyond the names are empty
+    batch: Batch  # all batches have the same number of rows; rows beyond the names are empty
     names: list[str]
-    rejected: list[Rejected] = field(default_factory=list)  # that were met on the way
+    rejected: list[Rejected] = field(default_factory=list)  # pictures met since the last batch
 
 
 def decoders(count: int) -> AbstractContextManager[Executor]:
-    """What decodes so many pictures: processes, which a damaged file may kill, or threads where they are few."""
+    """The pool for so many pictures: processes, which a damaged file may kill, or threads for few pictures."""
     return worker_processes.processes() if count >= FOR_PROCESSES else ThreadPoolExecutor(worker_processes.cores())
 
 
 def batches(
     given: Sequence[Picture | Image.Image], data: ConfigDict, pool: Executor, whole: bool, size: int
 ) -> Iterator[Some]:
-    """Pictures in their order, `size` at a time; those that cannot be used are named beside the others.
+    """Batches of `size` pictures, in their order, with the pictures that cannot be used named beside them.
 
     Args:
       given, data, pool: see `read`.
-      whole: the whole square of each; otherwise its centre.
+      whole: whether to take the whole square of each picture, instead of its central crop.
     """
     side = data.resize if whole else data.crop
     first = centre_offset(data.resize, side)

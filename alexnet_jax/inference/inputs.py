@@ -1,4 +1,4 @@
-"""The pictures that a person gives: names of files and folders, a list on standard input, or pixels."""
+"""The pictures that a user gives: names of files and folders, a list on standard input, or pixels."""
 
 import os
 import sys
@@ -17,17 +17,17 @@ from alexnet_jax.messages import UserError, say
 
 STANDARD_INPUT = "-"
 Given = str | os.PathLike[str] | Image.Image | np.ndarray | jax.Array  # a picture, or an array of several
-HERE = Place("", "")  # of a folder's pictures, which are of no split and no class
+HERE = Place("", "")  # for a folder's pictures, which have no split and no class
 
 
 def pictures_of(names: Sequence[str]) -> list[Picture]:
-    """The pictures in the order of their names; a folder's by their paths.
+    """The pictures in the order of `names`; those in a folder are sorted by path.
 
-    A file is taken whatever it is called, and whether it is there is seen when it is read. In a folder and those in
-    it what preparing would leave out is left out: what is hidden, and what is no picture by its name.
+    A file is used whatever its name is; if it is missing, reading it will say so. In a folder, and below it, files are
+    left out that preparing would leave out: hidden files, and files that are no pictures by their names.
 
     Args:
-      names: of files and folders; '-': the lines of standard input are such names.
+      names: of files and folders; '-' stands for the lines of standard input, which are such names.
 
     Raises:
       UserError: no name is given, or a folder cannot be read or has no picture.
@@ -35,7 +35,7 @@ def pictures_of(names: Sequence[str]) -> list[Picture]:
     found = [picture for name in _with_listed(names) for picture in _pictures(name)]
     if not found:
         raise UserError(
-            "no picture is named; give files or folders behind the flags, or - for a list of them on standard input"
+            "no picture is named; give files or folders after the flags, or - for a list of them on standard input"
         )
     return found
 
@@ -75,7 +75,7 @@ def _pictures(name: str) -> Iterator[Picture]:
 
 
 def one_by_one(pictures: Given | Iterable[Given]) -> tuple[list[Picture | Image.Image], bool]:
-    """One by one, and whether it was one alone. Raises UserError for what is no picture."""
+    """The pictures in a list, and whether a single picture was given. Raises UserError for anything else."""
     if isinstance(pictures, str | os.PathLike | Image.Image):
         return [_one(pictures)], True
     if isinstance(pictures, np.ndarray | jax.Array) and pictures.ndim < 4:

@@ -1,4 +1,4 @@
-"""What crosses to the devices for one step: the one place that says what a batch holds."""
+"""What a batch holds: all that crosses to the devices for a step."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,18 +11,18 @@ from jaxtyping import PyTree
 
 @flax.struct.dataclass
 class Batch:
-    """Pictures, their labels, and what was drawn for each; every array's first axis is the examples.
+    """Pictures, their labels, and the values drawn for each; the first axis of each array is the examples.
 
-    PyTree: an array, on the host or on the devices, or what stands for it: a shape, a sharding.
+    A field holds an array on the host or the devices, or stands for it: then it holds its shape or sharding.
     """
 
     image: PyTree  # uint8 [b, crop, crop, 3], cropped and reflected; for ten views uint8 [b, resize, resize, 3]
     label: PyTree  # int32 [b]
     lighting: PyTree  # float32 [b, 3], added to every pixel, on 0..255
-    offset: PyTree  # int32 [b, 2], row and column of the first pixel of the part of the mean image to subtract
+    offset: PyTree  # int32 [b, 2], row and column where the part of the mean image to subtract begins
     reflected: PyTree  # bool [b], whether that part is mirrored left to right
-    scale: PyTree  # float32 [b], a factor at the end
-    mask: PyTree = None  # bool [b], False for padding; in evaluation, and where an epoch's short last batch is kept
+    scale: PyTree  # float32 [b], multiplies the picture at the end
+    mask: PyTree = None  # bool [b], False for padding; for evaluation, and if an epoch's short last batch is kept
 
 
 DTYPES: Mapping[str, type[np.generic]] = MappingProxyType(
@@ -39,7 +39,7 @@ DTYPES: Mapping[str, type[np.generic]] = MappingProxyType(
 
 
 def described(batch_size: int, side: int, masked: bool = False) -> Batch:
-    """The shapes and types of a batch of training, pictures of side x side, with no arrays."""
+    """The shapes and types of a training batch with pictures of side x side, without arrays."""
     shapes = {"image": (side, side, 3), "label": (), "lighting": (3,), "offset": (2,), "reflected": (), "scale": ()}
     shapes |= {"mask": ()} if masked else {}
     leaves = {name: jax.ShapeDtypeStruct((batch_size, *rest), DTYPES[name]) for name, rest in shapes.items()}
@@ -47,7 +47,7 @@ def described(batch_size: int, side: int, masked: bool = False) -> Batch:
 
 
 def nothing_drawn(batch_size: int, first: int) -> dict[str, np.ndarray]:
-    """The fields beside picture and label of a batch where nothing is random, cut from row and column `first` on."""
+    """The fields besides image and label, if nothing is random and each crop begins at row and column `first`."""
     return {
         "lighting": np.zeros((batch_size, 3), np.float32),
         "offset": np.full((batch_size, 2), first, np.int32),
@@ -57,5 +57,5 @@ def nothing_drawn(batch_size: int, first: int) -> dict[str, np.ndarray]:
 
 
 def without_draws(image: PyTree, first: int) -> Batch:
-    """The batch of pictures of which nothing is drawn and no label known, cut from row and column `first` on."""
+    """A batch of pictures without labels, if nothing is random and each crop begins at row and column `first`."""
     return Batch(image=image, label=np.zeros(len(image), np.int32), **nothing_drawn(len(image), first))

@@ -1,8 +1,8 @@
-"""What chance decides in an epoch: the order of the pictures, and each one's crop, reflection and lighting.
+"""The random numbers of an epoch: the order of the pictures, and each picture's crop, reflection and lighting.
 
-Randomness is stateless. The order depends on the seed and the epoch; what is drawn for a picture on
-the seed, the epoch and its number in the dataset. All is drawn by NumPy, for a whole epoch at once:
-by TensorFlow, picture by picture, the draws alone would take longer than a raw picture does.
+Randomness has no state. The order depends on the seed and the epoch; a picture's draws depend on the seed, the epoch
+and the picture's number in the dataset. NumPy draws for a whole epoch at once: TensorFlow, picture by picture, would
+take longer for the draws than for reading a raw picture.
 """
 
 from collections import deque
@@ -19,14 +19,14 @@ from alexnet_jax.data.prepared.statistics import Statistics
 def epoch_groups(
     lengths: Sequence[int], together: int, seed: int, epoch: int
 ) -> Iterator[tuple[tuple[int, ...], Int64[np.ndarray, " group"]]]:
-    """One epoch's order: the files shuffled, then the examples of every few of them.
+    """An epoch's order: the files are shuffled, and then the examples in each group of files.
 
     Args:
-      lengths: examples in each file.
-      together: at most so many examples in a group, but always one whole file.
+      lengths: the number of examples in each file.
+      together: the most examples in a group, which has one whole file at least.
 
     Yields:
-      Of each group its files, and its examples' numbers in the dataset in the order in which they are used.
+      For each group its files, and the numbers of its examples in the dataset, in the order of their use.
     """
     first = np.concatenate([[0], np.cumsum(lengths)])
     queue = deque(int(file) for file in np.random.default_rng((seed, epoch)).permutation(len(lengths)))
@@ -41,24 +41,24 @@ def epoch_groups(
 
 
 def lighting_matrix(statistics: Statistics, augment: ConfigDict) -> Float64[np.ndarray, "3 3"]:
-    """A column per principal axis of RGB, times what the config scales it by, on 0..255."""
+    """A column for each principal axis of RGB, scaled as the config says, on 0..255."""
     return statistics.lighting if augment.lighting == "eigenvalue" else statistics.root_lighting
 
 
 class Draws:
-    """What is drawn for the pictures of one epoch."""
+    """The values drawn for the pictures of an epoch."""
 
     def __init__(self, config: ConfigDict, lighting: Float64[np.ndarray, "3 3"], examples: int, epoch: int) -> None:
-        """Draws for all of them.
+        """Draws for all pictures.
 
         Args:
           lighting: see `lighting_matrix`.
-          examples: in the split.
+          examples: the number of pictures in the split.
         """
         augment, room = config.augment, config.data.resize - config.data.crop
         self._per_draw = augment.pictures_per_draw
         count = -(-examples // self._per_draw)
-        # Four words: no draw of an order has as many, and shorter keys are filled up with zeros.
+        # The key has four words, so it differs from the orders' keys, which are shorter and filled up with zeros.
         rng = np.random.default_rng((config.train.seed, epoch, 0, 1))
         places = max(1, room + 1 if augment.offsets_inclusive else room)  # 33 or the paper's 32
         offsets = rng.integers(0, places, (count, 2), np.int16)
@@ -72,17 +72,17 @@ class Draws:
         stddev = augment.lighting_stddev if is_lit else 0.0
         factors = stddev * rng.standard_normal((examples, 3), np.float32)
         axes = lighting.astype(np.float32)
-        # A sum of three, and no product of matrices: that one's rounding is the library's and its threads'.
+        # A sum of three terms: the rounding of a matrix product would depend on the library and its threads.
         self._lighting = factors[:, :1] * axes[:, 0] + factors[:, 1:2] * axes[:, 1] + factors[:, 2:] * axes[:, 2]
-        # The source scales a lit picture down, so that its pixels vary no more than before (convdata_jpeg.py:155-179).
+        # The 2012 code scales a lit picture down, so that its pixels vary no more (convdata_jpeg.py:155-179).
         self._scale = 1 / (1 + augment.lighting_stddev) if is_lit and augment.lighting == "root" else 1.0
 
     def of(self, numbers: Int64[np.ndarray, " batch"], positions: Int64[np.ndarray, " batch"]) -> dict[str, np.ndarray]:
-        """`offset`, `reflected`, `lighting` and `scale` of pictures, see `pipeline.training_batches`.
+        """The fields `offset`, `reflected`, `lighting` and `scale` of a `Batch`.
 
         Args:
-          numbers: in the dataset.
-          positions: in the epoch; neighbours there may share a crop and a reflection.
+          numbers: of the pictures in the dataset.
+          positions: of the pictures in the epoch; neighbours may share a crop and a reflection.
         """
         place = numbers if self._per_draw == 1 else positions // self._per_draw
         return {

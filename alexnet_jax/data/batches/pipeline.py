@@ -1,9 +1,8 @@
 """uint8 batches for training and evaluation, the same on every machine and mesh.
 
-A batch is a function of its step and of nothing else: the order of an epoch and all that is drawn
-in it (`epoch`) come from the seed, the epoch and the pictures' numbers. So the position in the data
-is the number of steps done. The pictures are cut out of the prepared files where they lie (`stored`),
-for several steps at a time (`prefetch`).
+A batch is a function of its step and nothing else: an epoch's order and draws (`epoch.py`) depend only on the seed, the
+epoch and the pictures' numbers. So the number of steps done gives the position in the data. Pictures are cut out of
+the prepared files (`stored_squares.py`), for several steps at a time (`prefetch.py`).
 """
 
 from collections.abc import Iterator
@@ -22,12 +21,12 @@ from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.data.prepared.stored_squares import StoredSquares
 from alexnet_jax.messages import UserError
 
-OF_EVALUATION = tuple(DTYPES)
-OF_TRAINING = tuple(name for name in DTYPES if name != "mask")
+FIELDS = tuple(DTYPES)
+FIELDS_WITHOUT_MASK = tuple(name for name in DTYPES if name != "mask")
 
 
 def steps_per_epoch(source: PreparedSet, config: ConfigDict) -> int:
-    """Batches of the training split: whole ones, and where it is kept a short last one. Raises UserError if none is."""
+    """The number of whole training batches, and the short last batch if it is kept. Raises UserError if it is 0."""
     examples, batch_size = source.examples(config.data.train_split), config.train.batch_size
     if config.data.short_batch == "keep":
         return -(-examples // batch_size)
@@ -47,17 +46,17 @@ def training_batches(
     last_step: int,
     rows: slice = slice(None),
 ) -> Prefetcher:
-    """The batches of steps `first_step` to `last_step` - 1; to be closed by the caller.
+    """The batches of steps `first_step` to `last_step` - 1; the caller closes the iterator.
 
     Args:
       config: the whole config.
-      rows: of each global batch, those that are wanted; the others are not decoded.
+      rows: the rows of each global batch that this process needs; the others are not decoded.
 
     Yields:
-      See `Batch`; with a mask where an epoch's short last batch is kept, which is filled up with its last picture.
+      Batches; with a mask if an epoch's short last batch is kept, which is filled up with its last picture.
 
     Raises:
-      UserError: a file or record of the prepared set is damaged or not there.
+      UserError: a file or record of the prepared set is damaged or missing.
     """
     data, seed = config.data, config.train.seed
     batches, keeps_short = steps_per_epoch(source, config), data.short_batch == "keep"
@@ -80,28 +79,28 @@ def training_batches(
         drawn = draws.of(numbers, positions)
         images = aligned((len(numbers), data.crop, data.crop, 3))
         labels = stored.cut(images, numbers, drawn["offset"], drawn["reflected"])
-        if config.augment.mean == "centre":  # the source subtracts it from every crop (convdata_jpeg.py:95)
+        if config.augment.mean == "centre":  # the 2012 code subtracts it from every crop (convdata_jpeg.py:95)
             drawn["offset"] = np.full_like(drawn["offset"], centre_offset(data.resize, data.crop))
             drawn["reflected"] = np.zeros_like(drawn["reflected"])
         return Batch(image=images, label=labels, mask=wished < len(order) if keeps_short else None, **drawn)
 
-    return Prefetcher(batch, first_step, last_step, (*OF_TRAINING, *(["mask"] if keeps_short else [])))
+    return Prefetcher(batch, first_step, last_step, FIELDS if keeps_short else FIELDS_WITHOUT_MASK)
 
 
 def evaluation_batches(
     source: PreparedSet, config: ConfigDict, split: str, whole: bool = False, rows: slice = slice(None)
 ) -> Prefetcher:
-    """Every picture of the split once; the last batch is padded. To be closed by the caller.
+    """Every picture of the split once; the last batch is padded. The caller closes the iterator.
 
     Args:
-      whole: the whole square of each picture instead of its central crop.
-      rows: of each global batch, those that are wanted; the others are not decoded.
+      whole: whether to take the whole square of each picture instead of its central crop.
+      rows: the rows of each global batch that this process needs; the others are not decoded.
 
     Yields:
-      See `Batch`; with no lighting, and with a mask.
+      Batches without lighting, and with a mask.
 
     Raises:
-      UserError: a file or record of the prepared set is damaged or not there; or a picture has no label.
+      UserError: a file or record of the prepared set is damaged or missing; or a picture has no label.
     """
     data, wanted = config.data, np.arange(config.evaluate.batch_size)[rows]
     size = len(wanted)
@@ -121,11 +120,11 @@ def evaluation_batches(
         padded = np.concatenate([labels, np.zeros(size - len(labels), np.int32)])
         return Batch(image=images, label=padded, mask=np.arange(size) < len(labels), **alike)
 
-    return Prefetcher(batch, 0, -(-examples // config.evaluate.batch_size), OF_EVALUATION)
+    return Prefetcher(batch, 0, -(-examples // config.evaluate.batch_size), FIELDS)
 
 
 def squares(source: PreparedSet, split: str) -> Iterator[UInt8[np.ndarray, "batch resize resize 3"]]:
-    """Every picture of the split once, whole, in small batches."""
+    """The square of every picture of the split once, in small batches."""
     stored, examples, size = StoredSquares(source, split), source.examples(split), 64
 
     def batch(number: int) -> Batch:
@@ -134,6 +133,6 @@ def squares(source: PreparedSet, split: str) -> Iterator[UInt8[np.ndarray, "batc
         labels = stored.cut(images, numbers, alike["offset"], alike["reflected"])
         return Batch(image=images, label=labels, **alike)
 
-    with Prefetcher(batch, 0, -(-examples // size), OF_TRAINING) as batches:
+    with Prefetcher(batch, 0, -(-examples // size), FIELDS_WITHOUT_MASK) as batches:
         for of_some in batches:
             yield of_some.image

@@ -1,4 +1,4 @@
-"""The statistics that a run keeps: of the split that it trains on."""
+"""The statistics of the split that a run trains on."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -13,13 +13,13 @@ from alexnet_jax.messages import UserError, say
 
 
 def training_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
-    """Those that a run keeps: as measured, with the mean that the config gives, if it does."""
+    """The statistics for a run: as measured, but with the config's mean, if it gives one."""
     found = measured_statistics(source, config)
     return found.with_mean(config.data.mean_rgb) if config.data.mean_rgb else found
 
 
 def measured_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
-    """The statistics of the config's training split; any but those that preparing took are computed when asked for."""
+    """The statistics of the config's training split, computed now and saved if preparing computed others."""
     data = config.data
     if load_summary(source.folder)["statistics"] == data.train_split:
         return _load(source.folder / STATISTICS, source.resize)
@@ -36,7 +36,7 @@ def measured_statistics(source: PreparedSet, config: ConfigDict) -> Statistics:
             result.save(folder / name)
             break
         except OSError:
-            continue  # data that cannot be written to has its statistics in the user's cache
+            continue  # if the data cannot be written to, the user's cache is used
     return result
 
 

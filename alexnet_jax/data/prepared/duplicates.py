@@ -1,4 +1,4 @@
-"""Pictures of equal content: found by a digest of each one's square, said and listed, and never dropped."""
+"""Finds pictures with equal squares, by digests; lists them, and keeps them all."""
 
 import hashlib
 import json
@@ -9,18 +9,18 @@ import numpy as np
 
 from alexnet_jax.data.sources import Source
 
-EQUAL = "equal.jsonl"  # in the prepared set: a line for each group of equal pictures
-BYTES = 8  # of a digest; zeros for a picture that is rejected
-NAMED = 3  # groups that the sentence names
+EQUAL = "equal.jsonl"  # in the prepared set, with a line for each group of equal pictures
+BYTES = 8  # of a digest, which is zeros for a rejected picture
+NAMED = 3  # groups, and pictures of each, that the message names
 
 
 def digests_name(split: str) -> str:
-    """The file in the folder where a set is made that has a digest of each picture of the split, in order."""
+    """The file with the digests of a split's pictures, in order, in the folder where a set is made."""
     return f"squares-of-{split}.digests"
 
 
 def digest(square: bytes | None) -> bytes:
-    """Of a stored square; of None, what equals nothing."""
+    """The digest of a stored square; zeros, which equal nothing, for None."""
     return bytes(BYTES) if square is None else hashlib.blake2b(square, digest_size=BYTES).digest()
 
 
@@ -28,7 +28,7 @@ def write_equal(folder: Path, source: Source) -> Iterator[str]:
     """Writes the groups of equal pictures into the folder, if there are any.
 
     Yields:
-      The sentence about them.
+      A message about them.
     """
     found = groups({name: np.fromfile(folder / digests_name(name), "<u8") for name in source.splits})
     if not found:
@@ -44,10 +44,10 @@ def write_equal(folder: Path, source: Source) -> Iterator[str]:
 
 
 def groups(digests: Mapping[str, np.ndarray]) -> list[Sequence[tuple[str, int]]]:
-    """Split and number of the pictures whose digests are equal, in order; zeros equal nothing.
+    """The groups of pictures with equal digests, each picture as its split and number, in order; zeros equal nothing.
 
     Args:
-      digests: uint64 [pictures] of each split.
+      digests: for each split uint64 [pictures].
     """
     every = np.concatenate(list(digests.values()))
     place = [(split, number) for split, values in digests.items() for number in range(len(values))]
@@ -59,7 +59,7 @@ def groups(digests: Mapping[str, np.ndarray]) -> list[Sequence[tuple[str, int]]]
 
 def _described(source: Source, split: str, number: int) -> dict[str, str]:
     of_split = source.splits[split]
-    if of_split.read is not None:  # whose pictures are known by their number alone
+    if of_split.read is not None:  # its pictures have only numbers
         return {"split": split, "file": f"{split}/{number}"}
     picture = of_split.listed[number]
     return {"split": split, "file": picture.name, "class": source.classes[picture.label]}

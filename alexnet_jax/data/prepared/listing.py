@@ -1,7 +1,7 @@
-"""The listing of a source: checked as a whole before a picture is decoded, said, kept, and compared.
+"""The listing of a source: checked before a picture is decoded, summarised, saved, and compared with another.
 
-Kept as JSON lines, one a picture, in a gzip file whose bytes are the same for the same listing; its digest
-is that of the lines. What was left out is no part of it.
+It is saved as JSON lines, one for each picture, in a gzip file with the same bytes for the same listing. Its digest is
+that of the lines. Files that were left out are not part of it.
 """
 
 import gzip
@@ -17,26 +17,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax.data.prepared.prepared_set import LISTING
+from alexnet_jax.data.prepared.prepared_set import SUMMARY
 from alexnet_jax.data.sources import Source
 from alexnet_jax.messages import UserError, say
 
-PICTURES = "listing.jsonl.gz"
+LISTING = "listing.jsonl.gz"
 LINES = 4096  # written and digested together
-REASONS = 6  # of what is left out, that are said one by one
-NAMED = 3  # pictures that a difference names
+REASONS = 6  # to leave files out, that have a line each
+NAMED = 3  # pictures or classes that a difference names for each change
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All that a source has, without its pixels."""
+    """A source's classes, splits and pictures, without pixels."""
 
     source: Source
     stamp: str  # changes when a picture does, also if its name and size stay
 
     @cached_property
     def digest(self) -> str:
-        """Of classes, splits, and each picture's name, label and size, in their order."""
+        """A digest of classes, splits, and each picture's name, label and size, in order."""
         digest = hashlib.blake2b(digest_size=16)
         for part in self.lines():
             digest.update(part)
@@ -44,7 +44,7 @@ class Listing:
 
     def save(self, folder: Path) -> None:
         """Writes the lines into the folder."""
-        with open(folder / PICTURES, "wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as file:
+        with open(folder / LISTING, "wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as file:
             for part in self.lines():
                 file.write(part)
 
@@ -61,35 +61,35 @@ class Listing:
             yield part.encode()
 
     def labels(self, split: str) -> np.ndarray:
-        """int64 [pictures], or of a set of TFDS as many as it has files, which say nothing of classes."""
+        """int64 [pictures]; for a set of TFDS zeros, one for each file."""
         return np.fromiter((picture.label for picture in self.source.splits[split].listed), np.int64)
 
 
 def list_whole(source: Source, stamp: str = "") -> Listing:
-    """The source's listing. Raises UserError if it cannot be prepared as it is."""
+    """Checks a source and returns its listing. Raises UserError if it cannot be prepared as it is."""
     for name in source.classes:
         _require_storable(name)
     if len(set(source.classes)) < len(source.classes):
         twice = Counter(source.classes).most_common(1)[0][0]
-        raise UserError(f"'{source.name}' has two classes of the name '{twice}'; rename one")
+        raise UserError(f"'{source.name}' has two classes with the name '{twice}'; rename one")
     for name, split in source.splits.items():
         path, names = "", set[str]()
         for picture in split.listed:
             if picture.path != path:
                 path, names = picture.path, set()
             if picture.name in names:
-                raise UserError(f"{path} holds '{picture.name}' twice (in {name}); get it anew, or remove one")
+                raise UserError(f"{path} holds '{picture.name}' twice (in {name}); get it again, or remove one")
             names.add(picture.name)
         if not split.count:
             raise UserError(
-                f"'{source.name}' has no picture in its split {name}; put some there, or, where that split is held out "
-                "of training, two pictures at least into a class"
+                f"'{source.name}' has no picture in its split {name}; put some there, or, if that split is held out "
+                "of training, put two pictures at least into a class"
             )
     return Listing(source, stamp)
 
 
 def _require_storable(name: str) -> None:
-    """Raises UserError if a class's name does not come back from a file of lines."""
+    """Raises UserError if a class's name cannot be a line of a file."""
     problem = ""
     if name.splitlines() != [name] or "\0" in name:
         problem = "has a line break in it, or nothing"
@@ -102,7 +102,7 @@ def _require_storable(name: str) -> None:
 
 
 def say_summary(listing: Listing) -> None:
-    """Says in about ten lines what there is and what is left out."""
+    """Reports in about ten lines what the listing has and what it leaves out."""
     source = listing.source
     say(f"{source.name}: {sum(s.count for s in source.splits.values()):,} pictures of {len(source.classes):,} classes")
     for name, split in source.splits.items():
@@ -125,19 +125,19 @@ def say_summary(listing: Listing) -> None:
 
 
 def left_out(source: Source) -> dict[str, int]:
-    """How many are left out, by reason."""
+    """The number of files left out, by reason."""
     return {one.reason: one.count for one in source.left_out}
 
 
 def save_summary(folder: Path, listing: Listing, stored: dict[str, list[int]], summed: str) -> None:
-    """Writes what became of the listing, and checks the account: what was met is stored, rejected or left out.
+    """Writes the summary of a preparation, after a check that each file is stored, rejected or left out.
 
     Args:
-      stored: of each split, pictures by label.
-      summed: the split that the set's statistics are of; '' where it has none.
+      stored: for each split, the numbers of pictures by label.
+      summed: the split of the set's statistics; '' if it has none.
 
     Raises:
-      UserError: the account is not even.
+      UserError: some files are not accounted for.
     """
     source = listing.source
     splits = {
@@ -148,7 +148,7 @@ def save_summary(folder: Path, listing: Listing, stored: dict[str, list[int]], s
     if source.met != left + sum(split.count for split in source.splits.values()):
         raise UserError(
             f"of {source.met} files that were found, {splits} and {left} left out are accounted for, which is not all; "
-            f"this is a fault of the program: please report it with {folder / PICTURES}"
+            f"this is a fault of the program: please report it with {folder / LISTING}"
         )
     summary = {
         "digest": listing.digest,
@@ -159,24 +159,24 @@ def save_summary(folder: Path, listing: Listing, stored: dict[str, list[int]], s
         "left_out": [vars(one) for one in source.left_out],
         "notes": source.notes,
     }
-    (folder / LISTING).write_text(json.dumps(summary, indent=1) + "\n")
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
 
 
 def load_summary(folder: Path) -> dict[str, Any]:
     """What `save_summary` wrote into a prepared set. Raises UserError if it cannot be read."""
     try:
-        known = json.loads((folder / LISTING).read_text())
+        known = json.loads((folder / SUMMARY).read_text())
         if not {"digest", "stamp", "statistics", "left_out"} <= known.keys():
             raise ValueError("it is no summary of a listing")
         return known
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder / LISTING} cannot be read ({error}); remove '{folder}' to prepare anew") from error
+        raise UserError(f"{folder / SUMMARY} cannot be read ({error}); remove '{folder}' to prepare anew") from error
 
 
 def difference(folder: Path, listing: Listing) -> str:
     """What has changed since the listing in the folder was written, in words."""
     try:
-        with gzip.open(folder / PICTURES, "rt") as file:
+        with gzip.open(folder / LISTING, "rt") as file:
             before, classes_before = _by_name_and_class(file)
     except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError):
         return "what was listed before cannot be read"

@@ -1,9 +1,8 @@
-"""A set in the making: its pictures in, squares and statistics out, by all cores, whatever cuts it off.
+"""Prepares a set: makes squares and statistics from the pictures of a source, and resumes where it was interrupted.
 
-The pictures are read in their source's order, made in all cores, and dealt out to files by a digest
-of their number, so that each file is a random part of the set. Every few hundred pictures the
-progress is written down; a run that was killed goes on from there. The finished folder appears by
-one renaming.
+All cores make squares, in the order of the source. A digest of a picture's number decides its file, so each file is a
+random part of the set. The progress is written every few hundred pictures, and a preparation that was killed resumes
+from there. The finished folder gets its name by one renaming.
 """
 
 import errno
@@ -41,6 +40,7 @@ from alexnet_jax.data.prepared.prepared_set import (
     digest_of,
     features,
     index_name,
+    plain_name,
     require_same,
     require_same_place,
     settings,
@@ -53,15 +53,15 @@ from alexnet_jax.locks import LOCK
 from alexnet_jax.messages import Advance, UserError, say
 from alexnet_jax.signals import Stop, Stopped, stop_signals
 
-CHUNK = 32  # pictures that one process works on at a time
-ROUND = 256  # pictures between two states on disk
-PER_FILE = 1024  # pictures in a file, about
-WHAT = {"crop": "the centre", "crop_down": "the centre", "squeeze": "the whole"}  # becomes the square
+CHUNK = 32  # pictures that a process gets at a time
+ROUND = 256  # pictures between two writes of the progress
+PER_FILE = 1024  # pictures in a record file, about
+STORED_PART = {"crop": "the centre", "crop_down": "the centre", "squeeze": "the whole"}  # in the description
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pictures of a split, and the squares that they became."""
+    """Pictures of a split, and their squares."""
 
     split: str
     pictures: list[Picture]
@@ -69,15 +69,15 @@ class Decoded:
 
 
 class Preparation:
-    """A set in the making: the folder where it grows, how far it is, and the sums for its statistics."""
+    """An unfinished set: the folder where it grows, its progress, and the sums for its statistics."""
 
     def __init__(self, listing: Listing, data: ConfigDict, work: Path, folder: Path) -> None:
-        """Touches nothing yet.
+        """Writes nothing yet.
 
         Args:
           data: the config's group.
-          work: where the set grows; nobody else's while this runs.
-          folder: where it lies in the end.
+          work: the folder where the set grows; this process holds its lock.
+          folder: its final place.
         """
         self._listing, self._source = listing, listing.source
         self._data, self._work, self._folder = data, work, folder
@@ -85,11 +85,11 @@ class Preparation:
         self._shards = self._shards_of(self._progress)
 
     def run(self) -> None:
-        """From where it stands to the finished folder.
+        """Prepares the set, from the progress on disk to the finished folder.
 
         Raises:
-          UserError: the disk is full, a file cannot be read, or too many pictures cannot be used; what is
-            done stays, to go on from.
+          UserError: the disk is full, a file cannot be read, or too many pictures cannot be used. The progress stays,
+            so that the same command resumes.
         """
         try:
             self._begin_or_resume()
@@ -99,7 +99,7 @@ class Preparation:
                         for split, decoded in groupby(self._decode(pool), key=attrgetter("split")):
                             self._write_split(split, decoded, stop)
                 except worker_processes.Died as error:
-                    if stop.name:  # a scheduler's signal goes to all processes
+                    if stop.name:  # the scheduler sent its signal to all processes
                         raise self._stopped_by_signal(stop.name) from error
                     raise
             self._require_enough(self._progress.pictures)
@@ -123,8 +123,7 @@ class Preparation:
             say(sentence)
 
     def _shards_of(self, progress: Progress) -> Shards:
-        name = "".join(c if c.isalnum() else "_" for c in self._data.name) + f"_{self._data.resize}"
-        return Shards(self._work, name, progress)
+        return Shards(self._work, f"{plain_name(self._data.name)}_{self._data.resize}", progress)
 
     def _begin_or_resume(self) -> None:
         if not self._resume():
@@ -134,7 +133,7 @@ class Preparation:
                 self._progress.begin_split(name, max(1, round(split.count / PER_FILE)))
 
     def _resume(self) -> bool:
-        """Takes up the progress on disk and cuts the files back to it, if there is any and it is whole."""
+        """Loads the progress on disk and cuts the files back to it. Returns whether there was usable progress."""
         if not is_begun(self._work):
             return False
         if begins_anew(self._work, self._data):
@@ -169,7 +168,7 @@ class Preparation:
         return True
 
     def _begin(self) -> None:
-        """Empties the folder, but for the settings."""
+        """Empties the folder, and writes the settings and the listing."""
         for path in self._work.iterdir():
             if path.name != LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -177,11 +176,11 @@ class Preparation:
         self._listing.save(self._work)
         self._progress.listing, self._progress.stamp = self._listing.digest, self._listing.stamp
         trained_on = self._data.train_split.partition("[")[0]
-        if trained_on in self._source.splits:  # and not several of them
+        if trained_on in self._source.splits:  # not so for a sum of splits
             self._progress.summed = trained_on
 
     def _decode(self, pool: ProcessPoolExecutor) -> Iterator[Decoded]:
-        """The pictures that are left, split by split in their order, made squares by all cores."""
+        """The squares of the pictures that are left, split by split and in order, made by all cores."""
         data = self._data
         for name, split in self._source.splits.items():
             if name in self._progress.finished:
@@ -198,7 +197,7 @@ class Preparation:
                 yield Decoded(name, chunk, made)
 
     def _write_split(self, split: str, decoded: Iterator[Decoded], stop: Stop) -> None:
-        """Writes down a split round by round, and the progress after each. Raises Stopped if a signal came."""
+        """Writes a split in rounds, with the progress after each. Raises Stopped after a signal."""
         progress, count = self._progress, self._source.splits[split].count
         done = progress.done[split]
         with Advance(f"preparing {split}", count, "pictures", done) as advance:
@@ -211,30 +210,30 @@ class Preparation:
                 self._require_enough(max(count, progress.pictures))
         if progress.done[split] != count:
             raise UserError(
-                f"{progress.done[split]} pictures came of '{self._data.name}', {split}, and {count} were listed; see "
-                "to it that nothing changes while they are prepared, and the same command begins anew"
+                f"{progress.done[split]} pictures came from '{self._data.name}', {split}, and {count} were listed; "
+                "make sure that nothing changes while they are prepared, and the same command begins anew"
             )
         progress.finished.append(split)
         progress.save(self._work, self._sums)
 
     def _write_round(self, split: str, of_round: list[Decoded]) -> None:
-        """Sums up a round's pictures, puts them at the end of their files, and lists those that are rejected."""
+        """Appends a round's squares to their files, adds up its sums, and lists its rejected pictures."""
         number, stored, rejected, digests = self._progress.done[split], [], [], bytearray()
         for decoded in of_round:
-            squares = decoded.squares
-            digests += b"".join(map(duplicates.digest, squares.stored))
-            for picture, square, reason in zip(decoded.pictures, squares.stored, squares.reasons, strict=True):
+            made = decoded.squares
+            digests += b"".join(map(duplicates.digest, made.stored))
+            for picture, square, reason in zip(decoded.pictures, made.stored, made.reasons, strict=True):
                 if square is None:
                     line = {"split": split, "file": picture.name, "in": picture.path, "reason": reason}
                     rejected.append(json.dumps(line) + "\n")
                 else:
                     stored.append((number, picture, square))
                 number += 1
-            for what, often in squares.notes.items():
+            for what, often in made.notes.items():
                 self._progress.notes[what] = self._progress.notes.get(what, 0) + often
             if split == self._progress.summed:
-                count = len(decoded.pictures) - squares.stored.count(None)
-                self._sums.add(count, squares.total, squares.products)
+                count = len(decoded.pictures) - made.stored.count(None)
+                self._sums.add(count, made.total, made.products)
         self._shards.append(split, stored)
         text = "".join(rejected).encode()
         with open(self._work / REJECTED, "ab") as file:
@@ -246,7 +245,7 @@ class Preparation:
         self._progress.done[split] = number
 
     def _require_enough(self, expected: int) -> None:
-        """Raises UserError if more pictures are rejected than may be of the `expected` ones."""
+        """Raises UserError if too many of `expected` pictures are rejected."""
         rejected, allowed = self._progress.rejected, self._data.max_rejected
         if rejected > allowed * expected:
             raise UserError(
@@ -256,11 +255,11 @@ class Preparation:
             )
 
     def _stored_by_class(self, split: str) -> list[int]:
-        """How many of each class are in the split's files, by label."""
+        """The number of pictures in the split's files, by label."""
         return np.bincount(self._shards.labels(split), minlength=len(self._source.classes)).tolist()
 
     def _require_no_class_is_lost(self, stored: dict[str, list[int]]) -> None:
-        """Raises UserError if a class has pictures to train on, and none that can be used."""
+        """Raises UserError if all training pictures of a class are rejected."""
         named = [part.partition("[")[0] for part in self._data.train_split.split("+")]
         splits = [name for name in named if name in stored and self._source.splits[name].read is None]
         if not splits:
@@ -274,7 +273,7 @@ class Preparation:
                 )
 
     def _finish(self, stored: dict[str, list[int]]) -> None:
-        """Names the files as TFDS does, adds its metadata, and puts the folder in its place."""
+        """Gives the files their final names, adds TFDS's metadata, and puts the folder in its place."""
         data, source, work = self._data, self._source, self._work
         infos = [self._shards.finish(split) for split in self._progress.examples]
         summed = self._progress.summed
@@ -286,20 +285,21 @@ class Preparation:
             say(sentence)
         if source.words:
             write_words(work, source.classes, source.words)
+        form = f"{STORED_PART[data.square]} of each picture as {data.resize}x{data.resize} pixels"
         tfds.folder_dataset.write_metadata(
             data_dir=work,
             features=features(data.resize, data.encoding, source.classes),
             split_infos=infos,
             version=VERSION,
             check_data=False,
-            description=f"{data.name}: {WHAT[data.square]} of each picture as {data.resize}x{data.resize} pixels.",
+            description=f"{data.name}: {form}.",
             supervised_keys=("image", "label"),
             disable_shuffling=False,
         )
         names = [*WITHOUT_CHECKSUM, *sorted(path.name for path in work.glob(index_name("*")))]
         (work / DIGESTS).write_text(json.dumps({name: digest_of(work / name) for name in names}, indent=1) + "\n")
         for path in work.iterdir():
-            with open(path, "rb") as file:  # so that the renaming comes last on disk too
+            with open(path, "rb") as file:  # so that the disk has the files before the renaming
                 os.fsync(file.fileno())
         _put_in_place(work, self._folder)
 
@@ -310,7 +310,7 @@ class Preparation:
 
     def _stopped_by(self, error: Exception) -> UserError:
         full = getattr(error, "errno", errno.ENOSPC) in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room on that disk" if full else "see to it that the files can be read and written"
+        remedy = "make room on that disk" if full else "make sure that the files can be read and written"
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         where = getattr(error, "filename", None) or self._work
         return UserError(
@@ -325,7 +325,7 @@ def _at_least(path: Path, length: int) -> bool:
 
 def _put_in_place(work: Path, folder: Path) -> None:
     """Gives the finished folder its final name. Raises OSError."""
-    if folder.exists():  # a set from another listing; if this process is killed between the renamings, it comes back
+    if folder.exists():  # an older set, which comes back if this process is killed between the renamings
         os.replace(folder, _replaced(folder))
     os.replace(work, folder)
     finish_interrupted(folder)
@@ -334,7 +334,7 @@ def _put_in_place(work: Path, folder: Path) -> None:
 def finish_interrupted(folder: Path) -> None:
     """Finishes what a preparation that was killed at its very end left undone; does nothing otherwise."""
     replaced = _replaced(folder)
-    with suppress(OSError):  # nothing was prepared in a place that cannot be written to
+    with suppress(OSError):  # nothing was prepared in a folder that cannot be written
         if replaced.exists() and not folder.exists():
             os.replace(replaced, folder)
         elif folder.exists():

@@ -1,4 +1,4 @@
-"""A prepared set on disk: its folder, what is in it, and whether it was made with the config's settings."""
+"""A prepared set on disk: where it lies, how to open it, and whether it was made with the config's settings."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError, say
 
 VERSION = "1.0.0"
-INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # of each record: where its picture begins, and its class
+INDEX = np.dtype([("offset", "<i8"), ("label", "<i8")])  # for each record: where its picture begins, and its label
 ACCEPTANCE = ("max_pixels", "accept_damaged", "colour_profiles")  # fields that decide which pictures are accepted
 STATISTICS, SETTINGS, REJECTED = "preprocessing.npz", "settings.json", "rejected.jsonl"
-ANEW = "remove the folder of the prepared set, and it is prepared anew"
-DIGESTS = "digests.json"  # of the files that have no checksum in them
+REMEDY = "remove the folder of the prepared set, and it is prepared anew"
+DIGESTS = "digests.json"  # for the files that have no checksum in them
 WITHOUT_CHECKSUM = ("dataset_info.json", "features.json", "classes.json", "settings.json", "listing.json")
-LISTING = "listing.json"  # its summary
-CLASSES = "classes.json"  # the names as they are; TFDS's own list loses spaces at their ends
+SUMMARY = "listing.json"  # of the listing, see `listing.save_summary`
+CLASSES = "classes.json"  # the exact names; TFDS's own list loses spaces at their ends
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class PreparedSet:
     name: str
     builder: tfds.core.DatasetBuilder
     classes: tuple[str, ...]  # names, by label
-    resize: int  # pixels of a side
+    resize: int  # the squares' side in pixels
     encoding: str  # jpeg or raw
-    digests: dict[str, str]  # of the files that have no checksums in them, by name
+    digests: dict[str, str]  # by file, for the files that have no checksums in them
     listing: str  # the digest of the listing that it was prepared from
 
     def examples(self, split: str) -> int:
-        """How many the split has. Raises UserError if there is no such split, or nothing in it."""
+        """The number of pictures in the split. Raises UserError if there is no such split, or it is empty."""
         try:
             examples = int(self.builder.info.splits[split].num_examples)
         except (KeyError, ValueError) as error:
@@ -55,12 +55,12 @@ class PreparedSet:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """The folder with its files."""
         return Path(self.builder.data_dir)
 
 
 def labels_of_split(prepared: PreparedSet, split: str) -> np.ndarray:
-    """int64 [pictures], those of a split of the prepared set, or of a slice of one, by its files' indices."""
+    """int64 [pictures], the labels of a split, or of a slice of a split, from the indices of its files."""
     labels = [np.zeros(0, np.int64)]
     for file in prepared.builder.info.splits[split].file_instructions:
         stop = None if file.take == -1 else file.skip + file.take
@@ -69,40 +69,40 @@ def labels_of_split(prepared: PreparedSet, split: str) -> np.ndarray:
 
 
 def index_of(prepared: PreparedSet, file: str) -> np.ndarray:
-    """INDEX [records] of a record file. Raises UserError if the index is not what was written."""
+    """The index of a record file, INDEX [records]. Raises UserError if it is damaged."""
     path = prepared.folder / index_name(file)
     _require_as_written(path, prepared.digests)
     return np.fromfile(path, INDEX)
 
 
 def _require_as_written(path: Path, digests: dict[str, str]) -> None:
-    """Raises UserError unless the file is there, and as its digest has it if that is known."""
+    """Raises UserError unless the file is there and has its digest."""
     try:
         digest = digest_of(path)
     except OSError as error:
-        raise UserError(f"'{path}' cannot be read ({error.strerror}); {ANEW}") from error
-    if digests.get(path.name, digest) != digest:
-        raise UserError(f"'{path}' is not what was written; {ANEW}")
+        raise UserError(f"'{path}' cannot be read ({error.strerror}); {REMEDY}") from error
+    if digests.get(path.name) != digest:
+        raise UserError(f"'{path}' is not what was written; {REMEDY}")
 
 
 def digest_of(path: Path) -> str:
-    """Of a file's bytes. Raises OSError."""
+    """The digest of a file's bytes. Raises OSError."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
 
 
 def index_name(file: str) -> str:
-    """The name of the file that says where in `file` each picture is: an INDEX for each record."""
+    """The name of the index of a record file: it has an INDEX for each record."""
     return f"index-of-{file.replace('.tfrecord', '')}"
 
 
 def labels_of(folder: Path, file: str) -> np.ndarray:
-    """int64 [records], those of a record file, by its index."""
+    """int64 [records], the labels in a record file, from its index."""
     return np.fromfile(folder / index_name(file), INDEX)["label"]
 
 
 def file_names(source: PreparedSet, split: str) -> Iterator[str]:
-    """Of the split's pictures, in the order in which they are stored."""
+    """The names of the split's pictures, in the order in which they are stored."""
     dataset = source.builder.as_dataset(
         split=split,
         decoders=tfds.decode.PartialDecoding({"file_name": True}),
@@ -113,7 +113,7 @@ def file_names(source: PreparedSet, split: str) -> Iterator[str]:
 
 
 def features(resize: int, encoding: str, classes: tuple[str, ...]) -> tfds.features.FeaturesDict:
-    """What a record holds."""
+    """TFDS's description of a record."""
     shape = (resize, resize, 3)
     image = (
         tfds.features.Image(shape=shape, encoding_format="jpeg")
@@ -125,7 +125,7 @@ def features(resize: int, encoding: str, classes: tuple[str, ...]) -> tfds.featu
 
 
 def _for_tfds(classes: tuple[str, ...]) -> list[str]:
-    """The names as TFDS can read them again: those with spaces at their ends in quotes."""
+    """The names in a form that TFDS can read again: names with spaces at their ends are put in quotes."""
     names = [name if name == name.strip() else json.dumps(name) for name in classes]
     return names if len(set(names)) == len(names) else [json.dumps([i, name]) for i, name in enumerate(classes)]
 
@@ -156,7 +156,7 @@ def _named_by_pictures(data: ConfigDict) -> Path | None:
         return None
     pictures = os.path.realpath(Path(data.manual_dir).expanduser())
     digest = hashlib.blake2b(os.fsencode(pictures), digest_size=4).hexdigest()
-    return root(data) / f"{_plain(Path(pictures).name)}-{digest}{_form(data)}" / VERSION
+    return root(data) / f"{plain_name(Path(pictures).name)}-{digest}{_form(data)}" / VERSION
 
 
 def _only_one_named_by_pictures(data: ConfigDict) -> Path | None:
@@ -169,7 +169,7 @@ def _only_one_named_by_pictures(data: ConfigDict) -> Path | None:
 
 def _named_by_set(data: ConfigDict) -> Path:
     """Rule: the set's name."""
-    return root(data) / f"{_plain(data.name)}{_form(data)}" / VERSION
+    return root(data) / f"{plain_name(data.name)}{_form(data)}" / VERSION
 
 
 def _in_cache(beside: Path) -> Path:
@@ -181,12 +181,13 @@ def _form(data: ConfigDict) -> str:
     return f"_{data.resize}" + ("" if data.square == "crop" else f"_{data.square}")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name for a file: anything but letters and digits becomes an underscore."""
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
 def settings(data: ConfigDict) -> dict[str, str | int | float]:
-    """What decides the bytes of a prepared set, by the names of the config's fields."""
+    """The config's fields that decide the bytes of a prepared set, by name."""
     wanted = {name: data[name] for name in ("name", "resize", "square", "encoding", *ACCEPTANCE)}
     if data.encoding == "jpeg":
         wanted["jpeg_quality"] = data.jpeg_quality
@@ -198,7 +199,7 @@ def settings(data: ConfigDict) -> dict[str, str | int | float]:
 
 
 def _found(folder: Path) -> dict[str, str | int | float]:
-    """The settings of what is in the folder. Raises UserError if they cannot be read."""
+    """The settings with which the set in the folder was made. Raises UserError if they cannot be read."""
     try:
         found = json.loads((folder / SETTINGS).read_text())
         if not isinstance(found, dict):
@@ -209,7 +210,7 @@ def _found(folder: Path) -> dict[str, str | int | float]:
 
 
 def begins_anew(folder: Path, data: ConfigDict) -> bool:
-    """Whether what was begun in the folder took its pictures by other rules, and is not gone on with; says so."""
+    """Whether the unfinished set in the folder accepted pictures by other rules; says so."""
     found = _found(folder)
     differ = [f"{k} was {found.get(k)!r} and is {data[k]!r}" for k in ACCEPTANCE if found.get(k) != data[k]]
     if differ:
@@ -218,9 +219,9 @@ def begins_anew(folder: Path, data: ConfigDict) -> bool:
 
 
 def require_same(folder: Path, data: ConfigDict) -> None:
-    """Raises UserError if what is in the folder was made, or begun, with other settings."""
+    """Raises UserError if the set in the folder, finished or not, was made with other settings."""
     found = _found(folder)
-    # Where tars or pictures lie may change; that they are the same is told by their listing.
+    # Pictures may have moved: the listing shows whether they are the same.
     apart = {"manual_dir", "name"} if folder.parent.name == data.name else {"manual_dir"}
     differ = [
         f"{k} {found[k]!r} there and {v!r} here"
@@ -228,20 +229,20 @@ def require_same(folder: Path, data: ConfigDict) -> None:
         if k not in apart and found.get(k, v) != v
     ]
     if differ:
-        raise _of_other_settings(folder, ", ".join(differ))
+        raise _other_settings(folder, ", ".join(differ))
 
 
 def require_same_place(folder: Path, data: ConfigDict) -> None:
-    """Raises UserError if what is in the folder was made, or begun, from pictures that lie elsewhere."""
+    """Raises UserError if the set in the folder, finished or not, was made from pictures that lie elsewhere."""
     theirs = str(_found(folder).get("manual_dir", ""))
     if data.manual_dir and theirs and os.path.realpath(theirs) != os.path.realpath(Path(data.manual_dir).expanduser()):
-        raise _of_other_settings(folder, f"manual_dir {theirs!r} there and {data.manual_dir!r} here")
+        raise _other_settings(folder, f"manual_dir {theirs!r} there and {data.manual_dir!r} here")
 
 
-def _of_other_settings(folder: Path, differ: str) -> UserError:
+def _other_settings(folder: Path, differ: str) -> UserError:
     final = folder.parent if folder.name in (VERSION, "incomplete") else folder
     return UserError(
-        f"'{folder}' was prepared with other settings: {differ}; give --config.data its own, or "
+        f"'{folder}' was prepared with other settings: {differ}; use these settings, or "
         f"--config.data.prepared_dir={final}_2 to prepare anew beside it"
     )
 
@@ -253,12 +254,12 @@ def open_set(folder: Path, data: ConfigDict) -> PreparedSet:
         digests = json.loads((folder / DIGESTS).read_text())
         for name in WITHOUT_CHECKSUM:
             _require_as_written(folder / name, digests)
-        listing = json.loads((folder / LISTING).read_text())["digest"]
+        listing = json.loads((folder / SUMMARY).read_text())["digest"]
         builder = tfds.builder_from_directory(folder)
         classes = tuple(json.loads((folder / CLASSES).read_text()))
     except UserError:
         raise
-    except Exception as error:  # TFDS raises many kinds
+    except Exception as error:  # TFDS raises many kinds for damaged files
         raise UserError(f"'{folder}' cannot be read ({error}); remove it to prepare anew") from error
     return PreparedSet(data.name, builder, classes, data.resize, data.encoding, digests, listing)
 

@@ -1,64 +1,59 @@
-"""How far the preparation of a set is, as it is written down every few hundred pictures."""
+"""The progress of a preparation, written to disk every few hundred pictures."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_jax.data.prepared.statistics import Sums, load_arrays
+from alexnet_jax.files import write_whole
 
 STATE = "state.json"
 
 
 @dataclass
 class Progress:
-    """How far a preparation is; what lies on disk beyond it does not count."""
+    """How far a preparation is; bytes on disk beyond it do not count."""
 
-    files: dict[str, list[int]] = field(default_factory=dict)  # of each split begun: each file's length in bytes
-    examples: dict[str, list[int]] = field(default_factory=dict)  # and the pictures in it
-    done: dict[str, int] = field(default_factory=dict)  # of each split: pictures of the source that are dealt with
-    finished: list[str] = field(default_factory=list)  # splits that are through
-    listing: str = ""  # digest of the list that the numbers count
-    stamp: str = ""  # of the times of the files that were listed
-    summed: str = ""  # the split that the sums are of; '': none
-    rejected: int = 0
+    files: dict[str, list[int]] = field(default_factory=dict)  # for each split begun: each file's length in bytes
+    examples: dict[str, list[int]] = field(default_factory=dict)  # and the number of pictures in each file
+    done: dict[str, int] = field(default_factory=dict)  # for each split: pictures stored or rejected
+    finished: list[str] = field(default_factory=list)  # splits
+    listing: str = ""  # digest of the listing
+    stamp: str = ""  # of the listing
+    summed: str = ""  # the split of the sums; '' for none
+    rejected: int = 0  # pictures
     rejected_bytes: int = 0  # of rejected.jsonl
-    notes: dict[str, int] = field(default_factory=dict)  # of those stored, how often each was made; see notes.py
+    notes: dict[str, int] = field(default_factory=dict)  # on stored pictures, how often; see `squares.py`
 
     @property
     def pictures(self) -> int:
-        """Of the source, of all splits, that are dealt with."""
+        """The number of pictures of the source, in all splits, that are stored or rejected."""
         return sum(self.done.values())
 
     def begin_split(self, split: str, files: int) -> None:
-        """Notes so many files of a split, with nothing in them."""
+        """Adds a split with `files` empty files."""
         self.files[split], self.examples[split], self.done[split] = [0] * files, [0] * files, 0
 
     def save(self, folder: Path, sums: Sums) -> None:
-        """The sums first, then what refers to them, by one renaming; then away with older sums."""
+        """Writes the sums, then the progress that refers to them, and then removes older sums."""
         newest = _sums_file(folder, self.pictures)
         with open(newest, "wb") as file:
             np.savez(file, count=sums.count, total=sums.total, products=sums.products)
-        unfinished = folder / f".{STATE}"
-        with open(unfinished, "w") as file:
-            file.write(json.dumps(vars(self)))
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut leaves an empty file under the name
-        os.replace(unfinished, folder / STATE)
+        write_whole(folder / STATE, json.dumps(vars(self)), fsync=True, one_writer=True)
         for path in _all_sums(folder):
             if path != newest:
                 path.unlink()
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether there is progress in the folder to go on from."""
+    """Whether the folder has progress to resume from."""
     return (folder / STATE).is_file()
 
 
 def load_progress(folder: Path) -> tuple[Progress, Sums | None]:
-    """What `Progress.save` wrote; no sums where a file of it is not there or is not whole."""
+    """What `Progress.save` wrote; None for the sums if a file is missing or damaged."""
     try:
         progress = Progress(**json.loads((folder / STATE).read_text()))
     except (OSError, ValueError, TypeError):
@@ -71,7 +66,7 @@ def load_progress(folder: Path) -> tuple[Progress, Sums | None]:
 
 
 def remove_progress(folder: Path) -> None:
-    """For a set that is finished."""
+    """Removes the files of a finished preparation."""
     for path in (*_all_sums(folder), folder / STATE):
         path.unlink()
 

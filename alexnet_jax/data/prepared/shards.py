@@ -1,4 +1,4 @@
-"""The record files of a set in the making: each a random part of a split, with an index beside it."""
+"""The record files of an unfinished set: each holds a random part of a split, and has an index beside it."""
 
 import hashlib
 import os
@@ -12,25 +12,25 @@ from alexnet_jax.data.prepared.prepared_set import INDEX, index_name, labels_of
 from alexnet_jax.data.prepared.progress import Progress
 from alexnet_jax.data.tensorflow import tf, tfds
 
-HEADER, FRAME = 12, 16  # bytes that TFRecord puts before a record, and adds to it in all
+HEADER, FRAME = 12, 16  # bytes that TFRecord adds to a record, before it and in all
 
 
 class Shards:
-    """The files in the folder where a set is made. Keeps the progress's `files` and `examples` up to date."""
+    """The record files in the folder where a set is made; keeps `files` and `examples` of the progress up to date."""
 
     def __init__(self, folder: Path, set_name: str, progress: Progress) -> None:
-        """Opens nothing.
+        """Opens no file.
 
         Args:
-          set_name: for the files' final names.
+          set_name: begins the files' final names.
         """
         self._folder, self._set_name, self._progress = folder, set_name, progress
 
     def append(self, split: str, stored: Sequence[tuple[int, Picture, bytes]]) -> None:
-        """Puts records at the end of their files.
+        """Appends records to their files.
 
         Args:
-          stored: of each picture its number in the split, which decides the file; the picture; and its square.
+          stored: for each picture its number in the split, which decides the file; the picture; and its square.
         """
         lengths = self._progress.files[split]
         by_file: dict[int, list[bytes]] = {}
@@ -42,7 +42,7 @@ class Shards:
             index.setdefault(which, []).append((start, picture.label))
             by_file.setdefault(which, []).append(record)
             lengths[which] += len(record) + FRAME
-        # TensorFlow's writer cannot append: it frames the records in a file of their own.
+        # TensorFlow's writer cannot append, so it writes a temporary file, whose parts are copied.
         framed = self._folder / ".round"
         with tf.io.TFRecordWriter(str(framed)) as writer:
             for records in by_file.values():
@@ -59,13 +59,13 @@ class Shards:
         framed.unlink()
 
     def labels(self, split: str) -> np.ndarray:
-        """int64 [pictures] of all that the split's files hold, file by file, under the names they have now."""
+        """int64 [pictures], the labels in the split's files, which have no final names yet."""
         examples = self._progress.examples[split]
         parts = [_part_name(split, number) for number, held in enumerate(examples) if held]
         return np.concatenate([np.zeros(0, np.int64), *(labels_of(self._folder, part) for part in parts)])
 
     def lengths(self) -> dict[Path, int]:
-        """How many bytes of each file the progress counts, an index's too."""
+        """The length in bytes of each file and index, by the progress."""
         found = {}
         for split, files in self._progress.files.items():
             for number, length in enumerate(files):
@@ -75,14 +75,14 @@ class Shards:
         return found
 
     def undo_names(self) -> None:
-        """Takes back the final names that a run, killed at its very end, gave."""
+        """Takes back final names, if the preparation was killed at its very end."""
         for split in self._progress.examples:
             for part, final in self._final_names(split).items():
                 if final.exists():
                     os.replace(final, part)
 
     def finish(self, split: str) -> tfds.core.SplitInfo:
-        """Gives the split's files the names that they have in TFDS's format, and says what TFDS is to know of it."""
+        """Gives the split's files their final names in TFDS's format, and returns TFDS's description of the split."""
         for part, final in self._final_names(split).items():
             os.replace(part, final)
         shard_lengths = [examples for examples in self._progress.examples[split] if examples]
@@ -94,7 +94,7 @@ class Shards:
         )
 
     def _final_names(self, split: str) -> dict[Path, Path]:
-        """Of each file that holds anything, its name now and its name in TFDS's format."""
+        """For each file that is not empty, its name now and its final name in TFDS's format."""
         full = [number for number, held in enumerate(self._progress.examples[split]) if held]
         template = self._template(split)
         names = {}
@@ -123,4 +123,4 @@ def _record(picture: Picture, square: bytes) -> bytes:
         "file_name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name])),
     }
     example = tf.train.Example(features=tf.train.Features(feature=feature))
-    return example.SerializeToString(deterministic=True)  # or each process orders the fields in its own way
+    return example.SerializeToString(deterministic=True)  # otherwise the order of the fields differs between processes

@@ -1,6 +1,5 @@
-"""What is known of a training set's pixels: the mean image and the covariance of RGB, from exact sums."""
+"""The statistics of a training set's pixels: the mean image and the covariance of RGB, from exact sums."""
 
-import os
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,50 +10,49 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, Integer, UInt8
 
 from alexnet_jax.data.decode import squares
+from alexnet_jax.files import whole
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is subtracted from a picture and what its lighting is drawn from."""
+    """The mean that is subtracted from a picture, and the covariance for its lighting."""
 
     mean_image: Float32[np.ndarray, "resize resize 3"]  # RGB from 0 to 255
-    rgb_covariance: Float64[np.ndarray, "3 3"]  # of all pixels, on 0 to 1
+    rgb_covariance: Float64[np.ndarray, "3 3"]  # of all pixels, with values from 0 to 1
 
     @property
     def lighting(self) -> Float64[np.ndarray, "3 3"]:
-        """Principal axes of RGB as columns, times eigenvalue, on 0..255 (section 4.1).
+        """The principal axes of RGB as columns, times their eigenvalues, on 0..255 (section 4.1).
 
-        The formula means something only with pixels from 0 to 1; the shift is then scaled to 0..255.
+        The formula makes sense only for pixels from 0 to 1; its result is scaled to 0..255.
         """
         values, axes = np.linalg.eigh(self.rgb_covariance)
         return axes * values * 255
 
     @property
     def root_lighting(self) -> Float64[np.ndarray, "3 3"]:
-        """The axes times the root of the eigenvalue on 0..255 (convdata_jpeg.py:155-179)."""
+        """The axes times the roots of their eigenvalues, on 0..255 (convdata_jpeg.py:155-179)."""
         values, axes = np.linalg.eigh(self.rgb_covariance)
         return axes * np.sqrt(np.maximum(values, 0)) * 255
 
     def with_mean(self, rgb: Sequence[float]) -> "Statistics":
-        """The same with these three numbers, on 0 to 255, in place of the mean image, everywhere alike."""
+        """The same, but every pixel of the mean image is `rgb`, from 0 to 255."""
         return replace(self, mean_image=np.tile(np.asarray(rgb, np.float32), (*self.mean_image.shape[:2], 1)))
 
     def save(self, path: Path) -> None:
-        """Writes the file as a whole or not at all."""
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(unfinished, "wb") as file:
+        """Writes the file as a whole or not at all. Raises OSError."""
+        with whole(path) as unfinished, open(unfinished, "wb") as file:
             np.savez(file, mean_image=self.mean_image, rgb_covariance=self.rgb_covariance)
-        os.replace(unfinished, path)
 
 
 def load_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """The arrays of these names in a .npz file.
+    """The arrays with these names in a .npz file.
 
     Raises:
-      ValueError: the file is not there, is not whole, or lacks one.
+      ValueError: the file is missing, damaged, or lacks an array.
     """
     try:
-        # np.load leaves a file open that it opens and finds damaged.
+        # np.load would leave a damaged file open that it opened itself.
         with open(path, "rb") as file, np.load(file) as arrays:
             return [arrays[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
@@ -62,10 +60,10 @@ def load_arrays(path: Path, *names: str) -> list[np.ndarray]:
 
 
 def load_statistics(path: Path, side: int) -> Statistics:
-    """What `Statistics.save` wrote, of squares of so many pixels a side.
+    """What `Statistics.save` wrote, for squares of `side` pixels a side.
 
     Raises:
-      ValueError: the file is not there, is not whole, or holds anything else.
+      ValueError: the file is missing or damaged, or holds something else.
     """
     mean, covariance = load_arrays(path, "mean_image", "rgb_covariance")
     for name, array, dtype, shape in (
@@ -73,8 +71,8 @@ def load_statistics(path: Path, side: int) -> Statistics:
         ("rgb_covariance", covariance, np.float64, (3, 3)),
     ):
         if array.dtype != dtype or array.shape != shape:
-            wanted, there = f"{np.dtype(dtype)} {shape}", f"{array.dtype} {array.shape}"
-            raise ValueError(f"{path} cannot be used: its {name} is {there} and should be {wanted}")
+            expected, found = f"{np.dtype(dtype)} {shape}", f"{array.dtype} {array.shape}"
+            raise ValueError(f"{path} cannot be used: its {name} is {found} and should be {expected}")
         if not np.isfinite(array).all():
             raise ValueError(f"{path} cannot be used: its {name} has numbers that are not finite")
     return Statistics(mean, covariance)
@@ -82,7 +80,7 @@ def load_statistics(path: Path, side: int) -> Statistics:
 
 @dataclass
 class Sums:
-    """Of uint8 pictures: how many, their sum by place, and the products of their channels; exact."""
+    """Exact sums over uint8 pictures: their number, their pixels by place, and the products of their channels."""
 
     count: int
     total: Int64[np.ndarray, "side side 3"]
@@ -90,11 +88,11 @@ class Sums:
 
     @classmethod
     def zero(cls, side: int) -> "Sums":
-        """Of no pictures."""
+        """The sums over no pictures."""
         return cls(0, np.zeros((side, side, 3), np.int64), np.zeros((3, 3)))
 
     def add(self, count: int, total: Integer[np.ndarray, "side side 3"], products: Float64[np.ndarray, "3 3"]) -> None:
-        """Takes the sums of `count` more pictures."""
+        """Adds the sums over `count` more pictures."""
         self.count += count
         self.total += total
         self.products += products

@@ -1,4 +1,4 @@
-"""The squares of a prepared set, cut out of its files where they lie in memory."""
+"""Cuts crops out of the files of a prepared set, which are mapped into memory."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -8,15 +8,15 @@ import numpy as np
 import simplejpeg
 from jaxtyping import Bool, Int32, Int64, Integer, UInt8
 
-from alexnet_jax.data.prepared.prepared_set import ANEW, PreparedSet, index_of
+from alexnet_jax.data.prepared.prepared_set import REMEDY, PreparedSet, index_of
 from alexnet_jax.data.tensorflow import tf
 from alexnet_jax.messages import UserError
 
-Part = tuple[str, int, int]  # of a file: its name, records to skip, records to take
+Part = tuple[str, int, int]  # a file's name, records to skip, and records to take
 
 
 class StoredSquares:
-    """The squares of a split, cut out of its files where they lie in memory."""
+    """The squares of a split."""
 
     def __init__(self, source: PreparedSet, split: str) -> None:
         """Opens nothing yet. Raises UserError if there is no such split."""
@@ -25,7 +25,7 @@ class StoredSquares:
         self._files: list[Part] = [
             (str(f.filename), f.skip, f.examples_in_shard - f.skip if f.take == -1 else f.take) for f in files
         ]
-        self.lengths = [take for _, _, take in self._files]  # examples of each file
+        self.lengths = [take for _, _, take in self._files]  # pictures in each file
         self._source, self._resize, self._encoding = source, source.resize, source.encoding
         self._first = np.concatenate([[0], np.cumsum(self.lengths)])
         self._checked: set[int] = set()
@@ -39,16 +39,19 @@ class StoredSquares:
         offset: Integer[np.ndarray, "batch 2"],
         reflected: Bool[np.ndarray, " batch"],
     ) -> Int32[np.ndarray, " wanted"]:
-        """Fills `images`, and returns their labels.
+        """Fills the first of `images` with crops.
 
         Args:
-          images: as many are filled as there are numbers.
-          numbers: of pictures in the split.
-          offset: row and column of the first pixel.
-          reflected: whether the picture is mirrored, left to right, after the cut.
+          images: the first ones are filled, one for each number.
+          numbers: the pictures' numbers in the split.
+          offset: the row and column of each crop's first pixel.
+          reflected: whether to mirror the crop, left to right.
+
+        Returns:
+          The labels.
 
         Raises:
-          UserError: a file is not there or a record of it is damaged; looked for when first used.
+          UserError: a file is missing or has a damaged record; each file is checked when it is first used.
         """
         size = images.shape[1]
         labels = np.empty(len(numbers), np.int32)
@@ -62,7 +65,7 @@ class StoredSquares:
             square = self._square(file, place, content[starts[place] : starts[place + 1]])
             crop = square[row : row + size, column : column + size]
             if reflected[i]:
-                for channel in range(3):  # a channel at a time is seven times faster than all at once
+                for channel in range(3):  # a channel at a time is seven times as fast as all at once
                     images[i, :, :, channel] = crop[:, ::-1, channel]
             else:
                 images[i] = crop
@@ -71,7 +74,7 @@ class StoredSquares:
     def _square(
         self, file: int, place: int, stored: UInt8[np.ndarray, " bytes"]
     ) -> UInt8[np.ndarray, "resize resize 3"]:
-        """A picture of its bytes and those that follow it in its record."""
+        """The square that begins `stored`, which holds the rest of its record, too."""
         side = self._resize
         if self._encoding == "raw":
             return stored[: side * side * 3].reshape(side, side, 3)
@@ -79,10 +82,10 @@ class StoredSquares:
             return simplejpeg.decode_jpeg(stored)
         except ValueError as error:
             name, skip, _ = self._files[file]
-            raise UserError(f"record {skip + place} of '{name}' cannot be decoded ({error}); {ANEW}") from error
+            raise UserError(f"record {skip + place} of '{name}' cannot be decoded ({error}); {REMEDY}") from error
 
     def _open(self, file: int) -> tuple[UInt8[np.ndarray, " bytes"], list[int], list[int]]:
-        """A file's bytes; where each of its pictures begins, and where the last one's record ends; the labels."""
+        """A file's bytes; where each of its pictures begins, and where the last record ends; and the labels."""
         name, skip, take = self._files[file]
         if file not in self._checked:
             damage = _damage_in(self._files[file])
@@ -96,18 +99,18 @@ class StoredSquares:
 
 
 def _damage_in(file: Part) -> str | None:
-    """What is wrong with the file, by the checksums of its records."""
+    """What is wrong with the file, by the checksums of its records; None if nothing is."""
     name, skip, take = file
     record = 0
     try:
         for _ in tf.data.TFRecordDataset(name):
             record += 1
     except tf.errors.NotFoundError:
-        return f"'{name}' of the prepared set is not there; {ANEW}"
+        return f"'{name}' of the prepared set is missing; {REMEDY}"
     except tf.errors.DataLossError:
-        return f"record {record} of '{name}' is damaged (counted from 0); {ANEW}"
+        return f"record {record} of '{name}' is damaged (counted from 0); {REMEDY}"
     except tf.errors.OpError as error:
-        return f"'{name}' of the prepared set cannot be read ({type(error).__name__}); {ANEW}"
+        return f"'{name}' of the prepared set cannot be read ({type(error).__name__}); {REMEDY}"
     if record < skip + take:
-        return f"'{name}' ends after {record} records and should have {skip + take} at least; {ANEW}"
+        return f"'{name}' ends after {record} records and should have {skip + take} at least; {REMEDY}"
     return None

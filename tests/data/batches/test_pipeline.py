@@ -166,7 +166,7 @@ def test_going_on_reads_no_file_of_earlier_groups(
         Path(name).unlink()
     step = -(-len(numbers) // 16)
     assert len(batches(source, config, step, 11)) == 11 - step
-    with pytest.raises(UserError, match="of the prepared set is not there") as refused:
+    with pytest.raises(UserError, match="of the prepared set is missing") as refused:
         batches(source, config, 0, 1)
     assert any(name in str(refused.value) for name in names)
 
