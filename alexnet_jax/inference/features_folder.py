@@ -5,8 +5,8 @@ Rows are written and read some at a time, so that memory does not grow with thei
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -36,35 +36,31 @@ class GrowingArray:
         Args:
           row: the shape of a row.
         """
-        self._file = open(path, "wb")
+        self.file = open(path, "wb")
         self._row, self._dtype, self._rows = row, np.dtype(dtype), 0
         self._length = self._write_header()
 
     def append(self, rows: np.ndarray) -> None:
         """Adds rows of the right shape. Raises OSError."""
         assert rows.shape[1:] == self._row, (rows.shape, self._row)
-        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+        self.file.write(np.ascontiguousarray(rows, self._dtype).data)
         self._rows += len(rows)
 
     def finish(self) -> None:
         """Writes the number of rows into the header, and closes the file. Raises OSError."""
-        self._file.seek(0)
+        self.file.seek(0)
         length = self._write_header()
         assert length == self._length  # NumPy leaves room for more digits
-        self.close()
-
-    def close(self) -> None:
-        """Closes the file. Raises OSError."""
-        self._file.close()
+        self.file.close()
 
     def _write_header(self) -> int:
         shape = (self._rows, *self._row)
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
-        return self._file.tell()
+        np.lib.format.write_array_header_1_0(self.file, header)
+        return self.file.tell()
 
 
-class FeaturesWriter:
+class FeaturesWriter(ExitStack):
     """Writes a folder of features; the end of its `with` closes the files."""
 
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, labelled: bool) -> None:
@@ -75,11 +71,14 @@ class FeaturesWriter:
           dtype: float32 or float16.
           labelled: whether labels.npy is written.
         """
-        self._folder, self._dtype = folder, np.dtype(dtype)
+        super().__init__()
+        self._folder, self._dtype, self.rows = folder, np.dtype(dtype), 0
         self._arrays = {stage: GrowingArray(folder / file_of(stage), row, dtype) for stage, row in shapes.items()}
         self._labels = GrowingArray(folder / LABELS, (), "int32") if labelled else None
         self._names = open(folder / NAMES, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
-        self.rows = 0
+        self._all = list(filter(None, (*self._arrays.values(), self._labels)))
+        for file in (*(array.file for array in self._all), self._names):
+            self.enter_context(file)
 
     def append(self, names: list[str], features: Mapping[str, np.ndarray], labels: np.ndarray | None) -> None:
         """Adds pictures.
@@ -105,26 +104,13 @@ class FeaturesWriter:
         self._names.writelines(f"{in_one_line(name)}\n" for name in names)
         self.rows += len(names)
 
-    def __enter__(self) -> "FeaturesWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for array in self._all_arrays():
-            array.close()
-        self._names.close()
-
-    def _all_arrays(self) -> list[GrowingArray]:
-        return [*self._arrays.values(), *([self._labels] if self._labels else [])]
-
     def finish(self, about: Mapping[str, Any]) -> None:
         """Completes the files, and writes features.json. Raises OSError.
 
         Args:
           about: what features.json says beside the number of rows.
         """
-        for array in self._all_arrays():
+        for array in self._all:
             array.finish()
         self._names.close()
         (self._folder / ABOUT).write_text(json.dumps({"rows": self.rows, **about}, indent=2) + "\n")

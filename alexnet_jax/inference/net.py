@@ -241,21 +241,11 @@ class Net:
         return {name: made[place].shape[1:] for name, place in zip(layers, places, strict=True)}
 
     def read(self, pictures: Sequence[Picture | Image.Image], pool: Executor, views: int, size: int) -> Iterator[Some]:
-        """Batches of pictures, resized and cropped; see `decode_pool.batches`.
-
-        Args:
-          pool: of threads or processes that decode.
-          views: 1 for centres, 10 for whole squares.
-          size: pictures in a batch.
-        """
+        """Batches of `size` pictures, resized and cropped to what the views need; see `decode_pool.batches`."""
         return decode_pool.batches(pictures, self.config.data, pool, views == VIEWS, size)
 
     def probabilities_of(self, batches: Iterable[Some], views: int) -> Iterator[tuple[Some, np.ndarray]]:
-        """Each batch with its probabilities, float32 [pictures, classes].
-
-        Args:
-          batches: centres for one view, whole squares for ten.
-        """
+        """Each batch, of centres or for ten views of whole squares, with its softmax, float32 [pictures, classes]."""
         function = partial(class_probabilities, self.recipe, self.mesh, views)
         for some, rows in self._computed(("probabilities", views), function, batches):
             yield some, rows[: len(some.names), : len(self.classes)]
@@ -263,14 +253,11 @@ class Net:
     def features_of(
         self, batches: Iterable[Some], layers: Sequence[str], mean: bool = False
     ) -> Iterator[tuple[Some, dict[str, np.ndarray]]]:
-        """Each batch with its features by stage, float32 [pictures, ...]; see `features`.
+        """Each batch of centres with its features by stage, float32 [pictures, ...].
 
         Args:
-          batches: centres.
+          layers: see `features`; raises UserError for an unknown stage.
           mean: whether maps are averaged over their positions.
-
-        Raises:
-          UserError: the network has no such stage.
         """
         places = {name: place_of(self.recipe.architecture, name) for name in layers}
         wanted = tuple(sorted(set(places.values())))
@@ -298,11 +285,7 @@ class Net:
     def _computed(
         self, key: tuple[object, ...], function: Callable[..., object], batches: Iterable[Some]
     ) -> Iterator[tuple[Some, Any]]:
-        """Each batch with what the function computes from it, on the host.
-
-        Args:
-          key: what tells the function from others; it is compiled once for each key and shape.
-        """
+        """Each batch with the function's result on the host. The function is compiled once for each key and shape."""
         if key not in self._programs:
             options = towers.compiler_options(self.mesh, self.recipe.dtype)
             self._programs[key] = jax.jit(function, compiler_options=options)

@@ -19,7 +19,7 @@ from alexnet_jax.data.prepared.statistics import Statistics
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import IMPORTED, ImportInvocation
 from alexnet_jax.network.architecture import LRN, Architecture, MaxPool
-from alexnet_jax.runs.create import require_free, write_run
+from alexnet_jax.runs.create import require_empty, write_run
 from alexnet_jax.weights import caffe_export, caffe_import, caffe_settings, class_names, pytorch, safetensors_run
 from alexnet_jax.weights.axis_order import Arrays, MapsFirstLayer, from_maps_first, layer_rows, maps_first_shape
 
@@ -46,7 +46,7 @@ def run(config: ConfigDict | None, invocation: ImportInvocation) -> dict[str, An
         raise UserError("--weights is missing; give the file of the weights")
     if invocation.mean and invocation.format != "caffe":
         raise UserError(f"--mean is only for --format=caffe; leave it out with --format={invocation.format}")
-    require_free(invocation.workdir)
+    require_empty(invocation.workdir)
     path = _absolute(invocation.weights)
     read = {"caffe": _read_caffe, "torchvision": _read_torchvision, "safetensors": _read_own}[invocation.format]
     imported = read(config, path, invocation)

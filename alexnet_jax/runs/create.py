@@ -16,7 +16,7 @@ from alexnet_jax.runs.folder import create_run, require_writable, run_exists
 from alexnet_jax.training.step import state_of
 
 
-def require_free(workdir: Path) -> None:
+def require_empty(workdir: Path) -> None:
     """Raises UserError unless the folder is empty or can be made."""
     if run_exists(workdir):
         raise UserError(f"--workdir={workdir} holds a run already; name a new folder")
