@@ -3,10 +3,7 @@
 This imports no TensorFlow, so that the processes that prepare a dataset start fast and stay small.
 """
 
-import errno
 import io
-import os
-import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +15,7 @@ from PIL import Image
 from alexnet_jax.data.decode import worker_processes
 from alexnet_jax.data.decode.decoder import LARGE_FILE, Rules, Square, rgb, square, square_of
 from alexnet_jax.data.decode.headers import UnusablePicture
+from alexnet_jax.data.decode.picture import Picture
 
 __all__ = [
     "Picture",
@@ -33,35 +31,6 @@ __all__ = [
 
 PROFILE, BROKEN_PROFILE, DIM = "profile", "broken profile", "dim "  # notes; a label follows the last
 NAMED = 5  # in a warning, at most
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An encoded picture: its bytes, or where they lie."""
-
-    name: str  # of its file, in the dataset
-    label: int
-    path: str = ""  # the file that holds it
-    offset: int = 0  # of its first byte there
-    size: int = -1  # in bytes; -1: to the file's end
-    data: bytes | None = None
-
-    def read(self) -> bytes:
-        """The bytes. Raises OSError."""
-        if self.data is not None:
-            return self.data
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(self.offset)
-            return file.read(self.size)
-
-    def length(self) -> int:
-        """The number of bytes. Raises OSError, also for anything but a regular file: a pipe may have no end."""
-        if self.data is not None or self.size >= 0:
-            return self.size if self.data is None else len(self.data)
-        status = os.stat(self.path)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", self.path)
-        return status.st_size - self.offset
 
 
 @dataclass(frozen=True)

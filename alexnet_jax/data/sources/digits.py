@@ -24,4 +24,4 @@ def _files(data: ConfigDict) -> Files | None:
     return tfds_builder.prepared_files(data)
 
 
-DIGITS = Kind("digits", open_digits, _class_names, _files, known_classes={"digits": 10}, is_written_when_listed=True)
+KIND = Kind("digits", open_digits, _class_names, _files, known_classes={"digits": 10}, is_written_when_listed=True)

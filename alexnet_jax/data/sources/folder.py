@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.decode.picture import Picture
 from alexnet_jax.data.sources import kaggle_labels
 from alexnet_jax.data.sources.source import Kind, Source, Tally, files_in_manual_dir, manual_dir, split_of
 from alexnet_jax.data.sources.splits import (
@@ -331,7 +331,7 @@ def _class_names(data: ConfigDict) -> tuple[str, ...]:
     return open_folder(data).classes
 
 
-FOLDER = Kind(
+KIND = Kind(
     "folder",
     open_folder,
     _class_names,

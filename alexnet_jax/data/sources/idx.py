@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.decode.picture import Picture
 from alexnet_jax.data.sources.source import Files, Kind, Source, Split, files_in_manual_dir, manual_dir, split_of
 from alexnet_jax.messages import UserError
 
@@ -142,4 +142,4 @@ def _files(data: ConfigDict) -> Files | None:
     return files_in_manual_dir(data, NAMES)
 
 
-IDX = Kind("idx", open_idx, class_names, _files, is_named_by_folder=True)
+KIND = Kind("idx", open_idx, class_names, _files, is_named_by_folder=True)

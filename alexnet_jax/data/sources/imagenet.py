@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.decode.picture import Picture
 from alexnet_jax.data.sources.source import (
     Files,
     Kind,
@@ -157,4 +157,4 @@ def _files(data: ConfigDict) -> Files | None:
     return files_in_manual_dir(data, (TRAIN_TAR, VALIDATION_TAR))
 
 
-IMAGENET = Kind("imagenet2012", open_imagenet, _class_names, _files, known_classes={"imagenet2012": 1000})
+KIND = Kind("imagenet2012", open_imagenet, _class_names, _files, known_classes={"imagenet2012": 1000})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.decode.picture import Picture
 from alexnet_jax.messages import Advance, UserError
 
 EXAMPLES = 3  # names that are kept for each reason to leave files out

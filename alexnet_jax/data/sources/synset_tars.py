@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.decode.picture import Picture
 from alexnet_jax.data.sources.source import Kind, Source, Split, Tally, files_in_manual_dir, manual_dir, split_of
 from alexnet_jax.data.sources.splits import entries, held_out, is_litter, leave_by_name, split_folders, split_named
 from alexnet_jax.data.sources.tars import files_in
@@ -259,4 +259,4 @@ def _class_names(data: ConfigDict) -> tuple[str, ...]:
     return open_synset_tars(data).classes
 
 
-SYNSET_TARS = Kind("synset_tars", open_synset_tars, _class_names, files_in_manual_dir, has_own_splits=False)
+KIND = Kind("synset_tars", open_synset_tars, _class_names, files_in_manual_dir, has_own_splits=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.decode.squares import Picture
+from alexnet_jax.data.decode.picture import Picture
 from alexnet_jax.data.sources.source import Files, LeftOut, Source, Split, root
 from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError, say

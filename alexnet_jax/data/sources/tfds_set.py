@@ -31,4 +31,4 @@ def _files(data: ConfigDict) -> Files | None:
     return tfds_builder.prepared_files(data)
 
 
-TFDS_SET = Kind("", open_tfds_set, _class_names, _files, known_classes={"cifar10": 10})
+KIND = Kind("", open_tfds_set, _class_names, _files, known_classes={"cifar10": 10})
