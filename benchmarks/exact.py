@@ -164,7 +164,11 @@ def main() -> None:
     mesh, processor = (towers.mesh_of(jax.devices(of)[:1], 1, 1) for of in (None, "cpu"))
     widths: Any = {"kernels": (10, 24, 40, 40, 24), "units": (400, 400), "classes": 100} if quick else {}
     recipe, without_dropout = (
-        Recipe(architecture=architecture.alexnet(**widths, dropout=architecture.Dropout(rate, rescales=False)))
+        Recipe(
+            architecture=architecture.alexnet(
+                architecture.AlexNetOptions(**widths, dropout=architecture.Dropout(rate, rescales=False))
+            )
+        )
         for rate in (0.5, 0.0)
     )
     steps, size = (3, 8) if quick else (10, 32)

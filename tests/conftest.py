@@ -45,12 +45,14 @@ ROOT = Path(__file__).parent.parent
 # Two kinds of small network: NARROW for any of the paper's configs, SMALL for the digits.
 NARROW_KERNELS, NARROW_UNITS, NARROW_CLASSES = (8, 12, 16, 16, 12), (24, 20), 7
 NARROW = architecture.alexnet(
-    kernels=NARROW_KERNELS,
-    units=NARROW_UNITS,
-    classes=NARROW_CLASSES,
-    input_size=64,
-    weight_stddev=0.05,
-    hidden_bias=0.1,
+    architecture.AlexNetOptions(
+        kernels=NARROW_KERNELS,
+        units=NARROW_UNITS,
+        classes=NARROW_CLASSES,
+        input_size=64,
+        weight_stddev=0.05,
+        hidden_bias=0.1,
+    )
 )
 # The digits with a network that compiles in seconds: for what is not about learning. As flags, and as a config.
 SMALL_KERNELS, SMALL_UNITS = (8, 16, 16, 16, 8), (16, 16)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +43,10 @@ def check_batches(config: ConfigDict, slices: int) -> None:
 
 
 def number_of_classes(config: ConfigDict, in_data: int = 2) -> int:
-    """How many classes the network tells apart: `model.classes`, or as many as the data has if that is 0.
+    """The number of classes that the network tells apart: `model.classes`, or the data's if that is 0.
 
     Args:
-      in_data: the classes in the data; the default does where the number changes nothing.
+      in_data: the number of classes in the data; leave it out where the number changes nothing.
     """
     return config.model.classes or in_data
 
@@ -63,58 +62,34 @@ def network_of(config: ConfigDict, classes: int) -> architecture.Architecture:
 
 
 def _network(config: ConfigDict, classes: int) -> architecture.Architecture:
-    model = config.model
-    activation = architecture.ReLU() if model.activation == "relu" else architecture.Tanh()
-    alpha = model.lrn_alpha / model.lrn_n if model.lrn_alpha_over_n else model.lrn_alpha
-    lrn = architecture.LRN(model.lrn_n, model.lrn_k, alpha, model.lrn_beta, model.lrn_across_towers)
-    norm = (lrn,) if model.lrn else ()
-    if model.network == "alexnet":
-        net = _alexnet(config, classes, activation, norm)
-    else:
-        of_locals = partial(cifar_networks.conv_local, local_stddev=model.middle_stddev or model.weight_stddev)
-        make = of_locals if model.network == "conv_local" else cifar_networks.four_layers
-        net = make(
-            kernels=tuple(model.kernels),
-            classes=classes,
-            input_size=config.data.crop,
-            weight_stddev=model.weight_stddev,
-            first_stddev=model.first_stddev or None,
-            hidden_bias=model.hidden_bias,
-            activation=activation,
-            norm=norm,
-            ties=model.pool_ties,
-        )
-    return changes.starting_by_fan_in(net) if model.start == "fan_in" else net
+    net = _alexnet(config, classes) if config.model.network == "alexnet" else _cifar_network(config, classes)
+    return changes.starting_by_fan_in(net) if config.model.start == "fan_in" else net
 
 
-def _alexnet(
-    config: ConfigDict,
-    classes: int,
-    activation: architecture.ReLU | architecture.Tanh,
-    norm: tuple[architecture.LRN, ...],
-) -> architecture.Architecture:
+def _alexnet(config: ConfigDict, classes: int) -> architecture.Architecture:
     model = config.model
-    net = architecture.alexnet(
-        kernels=tuple(model.kernels),
-        units=tuple(model.units),
+    options = architecture.AlexNetOptions(
+        kernels=model.kernels,
+        units=model.units,
         classes=classes,
         input_size=config.data.crop,
         towers=model.towers,
-        first_padding=(model.first_padding[0], model.first_padding[1]),
-        padding=tuple(model.padding),
+        first_padding=model.first_padding,
+        padding=model.padding,
         weight_stddev=model.weight_stddev,
-        first_stddev=model.first_stddev or None,
+        first_stddev=model.first_stddev,
         middle_stddev=model.middle_stddev or model.weight_stddev,
-        dense_stddev=model.dense_stddev or None,
+        dense_stddev=model.dense_stddev,
         hidden_bias=model.hidden_bias,
-        activation=activation,
-        norm=norm,
+        activation=_activation(model),
+        norm=_norm(model),
         within_map=(architecture.WithinMapNorm(),) if model.within_map_norm else (),
         pool=architecture.MaxPool(model.pool_window, model.pool_stride, model.pool_rounding, model.pool_ties),
         pool_before_activation=model.pool_before_activation,
         pool_before_norm=model.pool_before_norm,
         dropout=architecture.Dropout(model.dropout, rescales=model.dropout_scaling == "training"),
     )
+    net = architecture.alexnet(options)
     if model.sixth_convolution:
         net = changes.with_sixth_convolution(net, model.sixth_convolution)
     if model.removed:
@@ -124,6 +99,35 @@ def _alexnet(
     if not model.cross_connections:
         net = changes.without_cross_connections(net)
     return changes.with_dropout_of_inputs(net) if model.dropout_place == "inputs" else net
+
+
+def _cifar_network(config: ConfigDict, classes: int) -> architecture.Architecture:
+    model = config.model
+    options = cifar_networks.CifarOptions(
+        kernels=model.kernels,
+        input_size=config.data.crop,
+        classes=classes,
+        weight_stddev=model.weight_stddev,
+        first_stddev=model.first_stddev,
+        local_stddev=model.middle_stddev or model.weight_stddev,
+        hidden_bias=model.hidden_bias,
+        activation=_activation(model),
+        norm=_norm(model),
+        ties=model.pool_ties,
+    )
+    is_local = model.network == "conv_local"
+    return cifar_networks.conv_local(options) if is_local else cifar_networks.four_layers(options)
+
+
+def _activation(model: ConfigDict) -> architecture.ReLU | architecture.Tanh:
+    return architecture.ReLU() if model.activation == "relu" else architecture.Tanh()
+
+
+def _norm(model: ConfigDict) -> tuple[architecture.LRN, ...]:
+    if not model.lrn:
+        return ()
+    alpha = model.lrn_alpha / model.lrn_n if model.lrn_alpha_over_n else model.lrn_alpha
+    return (architecture.LRN(model.lrn_n, model.lrn_k, alpha, model.lrn_beta, model.lrn_across_towers),)
 
 
 def last_step_of(config: ConfigDict, steps_per_epoch: int) -> int:

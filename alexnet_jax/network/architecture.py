@@ -1,7 +1,7 @@
 """What the network is: frozen dataclasses and arithmetic on them, with no JAX.
 
-The paper's network is `alexnet()`. What its experiments change, and what its authors' released
-code of 2012 changes, are arguments of it and functions from one network to the next (`changes`).
+The paper's network is `alexnet()`. Its `AlexNetOptions`, and functions from one network to the next
+(`changes`), make the networks of the paper's experiments and of its authors' code of 2012.
 
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
 Networks", NIPS 2012, sections 3 to 5. Widths are of the whole layer; with two towers each tower
@@ -130,64 +130,60 @@ class Architecture:
         return self.classes + self.classes % 2
 
 
-def alexnet(
-    *,
-    kernels: tuple[int, ...] = (96, 256, 384, 384, 256),
-    units: tuple[int, ...] = (4096, 4096),
-    classes: int = 1000,
-    input_size: int = 224,
-    towers: int = 2,
-    first_padding: tuple[int, int] = (0, 3),
-    padding: tuple[int, ...] = (2, 1, 1, 1),
-    weight_stddev: float = 0.01,
-    first_stddev: float | None = None,
-    middle_stddev: float = 0.01,
-    dense_stddev: float | None = None,
-    hidden_bias: float = 1.0,
-    activation: ReLU | Tanh = ReLU(),
-    norm: tuple[LRN, ...] = (LRN(),),
-    within_map: tuple[WithinMapNorm, ...] = (),
-    pool: MaxPool = MaxPool(),
-    pool_before_activation: bool = False,
-    pool_before_norm: bool = False,
-    dropout: Dropout = Dropout(),
-) -> Architecture:
-    """The paper's table of layers; with other widths, the same network made smaller.
+@dataclass(frozen=True)
+class AlexNetOptions:
+    """What varies between the networks of the paper, of its authors' source, of Caffe and of torchvision.
 
-    Args:
-      kernels: of conv1 to conv5, both towers together.
-      units: of fc6 and fc7, both towers together.
-      first_padding: zeros before and after the picture, pixels; 3 after it: the source rounds up (layer.py:1004).
-      padding: zeros on every side of what conv2 to conv5 read, pixels.
-      weight_stddev: of the initial weights (section 5).
-      middle_stddev: of those of conv3, conv4 and conv5; the source has 0.03 (layers-145.cfg:143,172,200).
-      first_stddev, dense_stddev: of conv1's; of fc6's and fc7's, where Caffe has 0.005. As weight_stddev if None.
-      hidden_bias: initial biases of conv2, conv4, conv5, fc6 and fc7 (section 5); 0 elsewhere.
-      norm: the response normalisation of layers 1 and 2, or none.
-      within_map: a second normalisation in layer 2, or none.
-      pool_before_activation: the source's order of layer 1 (layers-145.cfg:9-63).
-      pool_before_norm: layers 1 and 2 pool before they normalise, as Caffe's reference network.
+    The defaults are the paper's. Standard deviations are those of the initial weights (section 5).
     """
-    one, std, mid, wide = hidden_bias, weight_stddev, middle_stddev, dense_stddev or weight_stddev
-    (k1, k2, k3, k4, k5), (p2, p3, p4, p5) = kernels, padding
-    (u6, u7), act = units, activation
-    norm_and_pool: tuple[Operation, ...] = (pool, *norm) if pool_before_norm else (*norm, pool)
-    then1 = (*norm_and_pool, act) if pool_before_activation else (act, *norm_and_pool)
-    norms: tuple[Operation, ...] = (*norm, *within_map)
-    then2 = (act, pool, *norms) if pool_before_norm else (act, *norms, pool)
+
+    kernels: tuple[int, ...] = (96, 256, 384, 384, 256)  # in conv1 to conv5, both towers together
+    units: tuple[int, ...] = (4096, 4096)  # in fc6 and fc7, both towers together
+    classes: int = 1000
+    input_size: int = 224  # height and width of the picture, pixels
+    towers: int = 2
+    # Zeros before and after the picture, pixels; 3 after it, as the source rounds sizes up (layer.py:1004).
+    first_padding: tuple[int, int] = (0, 3)
+    padding: tuple[int, ...] = (2, 1, 1, 1)  # zeros on every side of the input of conv2 to conv5, pixels
+    weight_stddev: float = 0.01
+    first_stddev: float = 0.0  # in conv1; 0: weight_stddev
+    middle_stddev: float = 0.01  # in conv3, conv4 and conv5; the source has 0.03 (layers-145.cfg:143,172,200)
+    dense_stddev: float = 0.0  # in fc6 and fc7; 0: weight_stddev; Caffe has 0.005
+    hidden_bias: float = 1.0  # initial biases of conv2, conv4, conv5, fc6 and fc7 (section 5); 0 elsewhere
+    activation: ReLU | Tanh = ReLU()
+    norm: tuple[LRN, ...] = (LRN(),)  # in layers 1 and 2; (): none
+    within_map: tuple[WithinMapNorm, ...] = ()  # a second normalisation, in layer 2
+    pool: MaxPool = MaxPool()
+    pool_before_activation: bool = False  # True: the source's order of layer 1 (layers-145.cfg:9-63)
+    pool_before_norm: bool = False  # True: layers 1 and 2 pool, then normalise, as Caffe's reference network does
+    dropout: Dropout = Dropout()
+
+
+def alexnet(options: AlexNetOptions = AlexNetOptions()) -> Architecture:
+    """The paper's table of layers; with other widths, the same network made smaller."""
+    k1, k2, k3, k4, k5 = options.kernels
+    p2, p3, p4, p5 = options.padding
+    u6, u7 = options.units
+    one, std, mid = options.hidden_bias, options.weight_stddev, options.middle_stddev
+    first, wide = options.first_stddev or std, options.dense_stddev or std
+    act, pool, norm, dropout = options.activation, options.pool, options.norm, options.dropout
+    norm_and_pool: tuple[Operation, ...] = (pool, *norm) if options.pool_before_norm else (*norm, pool)
+    then1 = (*norm_and_pool, act) if options.pool_before_activation else (act, *norm_and_pool)
+    norms: tuple[Operation, ...] = (*norm, *options.within_map)
+    then2 = (act, pool, *norms) if options.pool_before_norm else (act, *norms, pool)
     return Architecture(
-        input_size,
-        towers,
+        options.input_size,
+        options.towers,
         (
             #     name   kernels size stride padding reads bias weights then
-            Conv("conv1", k1, 11, 4, first_padding, "image", 0.0, first_stddev or std, then1),
+            Conv("conv1", k1, 11, 4, options.first_padding, "image", 0.0, first, then1),
             Conv("conv2", k2, 5, 1, (p2, p2), "own", one, std, then2),
             Conv("conv3", k3, 3, 1, (p3, p3), "both", 0.0, mid, (act,)),
             Conv("conv4", k4, 3, 1, (p4, p4), "own", one, mid, (act,)),
             Conv("conv5", k5, 3, 1, (p5, p5), "own", one, mid, (act, pool)),
             Dense("fc6", u6, "both", one, wide, (act, dropout)),
             Dense("fc7", u7, "both", one, wide, (act, dropout)),
-            Dense("fc8", classes, "both", 0.0, std, ()),
+            Dense("fc8", options.classes, "both", 0.0, std, ()),
         ),
     )
 

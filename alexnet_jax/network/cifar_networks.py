@@ -1,80 +1,67 @@
-"""The small networks for CIFAR-10: that of Figure 1, and that of section 3.3. One tower, no dropout."""
+"""The small networks for CIFAR-10, those of Figure 1 and of section 3.3. They have one tower and no dropout."""
 
-from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dense, Local, MaxPool, ReLU, Tanh, Ties
+from dataclasses import dataclass
+
+from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dense, Local, MaxPool, Operation, ReLU, Tanh, Ties
 
 
-def four_layers(
-    *,
-    kernels: tuple[int, ...] = (32, 32, 64),
-    classes: int = 10,
-    input_size: int = 32,
-    weight_stddev: float = 0.01,
-    first_stddev: float | None = None,
-    hidden_bias: float = 1.0,
-    activation: ReLU | Tanh = ReLU(),
-    norm: tuple[LRN, ...] = (),
-    ties: Ties = "first",
-) -> Architecture:
-    """The small network of Figure 1: three convolutions and the classes, in one tower.
+@dataclass(frozen=True)
+class CifarOptions:
+    """What varies in the two networks. Standard deviations are those of the initial weights."""
 
-    The paper says that it has four layers and no more; 5x5 kernels and pooling of 3 by 2, sizes
-    rounded up, are those of its authors' networks for the same 32x32 pictures.
+    kernels: tuple[int, ...]  # in each layer but the last
+    input_size: int  # height and width of the picture, pixels
+    classes: int = 10
+    weight_stddev: float = 0.01
+    first_stddev: float = 0.0  # in conv1; 0: weight_stddev
+    local_stddev: float = 0.04  # in the locally connected layers
+    hidden_bias: float = 0.0  # initial biases of the layers between the first and the last; 0 in those two
+    activation: ReLU | Tanh = ReLU()
+    norm: tuple[LRN, ...] = ()  # between the activation and the pooling
+    ties: Ties = "first"  # see `MaxPool`
 
-    Args:
-      weight_stddev: of the initial weights, as in the large network (section 5).
-      first_stddev: of those of conv1, as weight_stddev if None.
-      hidden_bias: initial biases of the hidden layers after the first, as there; 0 elsewhere.
-      ties: see `MaxPool`.
+    @property
+    def pooled(self) -> tuple[Operation, ...]:
+        """What follows a layer that pools."""
+        return (self.activation, *self.norm, MaxPool(rounding="up", ties=self.ties))
+
+
+def four_layers(options: CifarOptions) -> Architecture:
+    """The network of Figure 1: three convolutions and the classes.
+
+    The paper says no more than that it has four layers. Kernels of 5x5, pooling over 3x3 positions at a stride of 2,
+    and sizes rounded up are those of its authors' networks for the same 32x32 pictures.
     """
-    std, then = weight_stddev, (activation, *norm, MaxPool(rounding="up", ties=ties))
-    first, *later = kernels
+    k1, k2, k3 = options.kernels
+    one, std, pooled = options.hidden_bias, options.weight_stddev, options.pooled
     return Architecture(
-        input_size,
+        options.input_size,
         1,
         (
-            Conv("conv1", first, 5, 1, (2, 2), "image", 0.0, first_stddev or std, then),
-            *(Conv(f"conv{i}", width, 5, 1, (2, 2), "own", hidden_bias, std, then) for i, width in enumerate(later, 2)),
-            Dense("fc4", classes, "both", 0.0, std, ()),
+            Conv("conv1", k1, 5, 1, (2, 2), "image", 0.0, options.first_stddev or std, pooled),
+            Conv("conv2", k2, 5, 1, (2, 2), "own", one, std, pooled),
+            Conv("conv3", k3, 5, 1, (2, 2), "own", one, std, pooled),
+            Dense("fc4", options.classes, "both", 0.0, std, ()),
         ),
     )
 
 
-def conv_local(
-    *,
-    kernels: tuple[int, ...] = (64, 64, 32, 32),
-    classes: int = 10,
-    input_size: int = 24,
-    weight_stddev: float = 0.01,
-    first_stddev: float | None = None,
-    local_stddev: float = 0.04,
-    hidden_bias: float = 0.0,
-    activation: ReLU | Tanh = ReLU(),
-    norm: tuple[LRN, ...] = (),
-    ties: Ties = "first",
-) -> Architecture:
-    """Section 3.3's network: two convolutions, two locally connected layers, and the classes.
+def conv_local(options: CifarOptions) -> Architecture:
+    """The network of section 3.3: two convolutions, two locally connected layers, and the classes.
 
-    The paper names its authors' files for it, layers-conv-local-13pct.cfg without response normalisation and
-    layers-conv-local-11pct.cfg with it, between ReLU and pooling.
-
-    Args:
-      weight_stddev: of the initial weights of conv2 and fc5.
-      first_stddev: of those of conv1, as weight_stddev if None.
-      local_stddev: of those of local3 and local4.
-      hidden_bias: initial biases of conv2, local3 and local4; 0 elsewhere.
-      norm: after the ReLUs of conv1 and conv2, or none.
-      ties: see `MaxPool`.
+    The paper names its authors' files for it: layers-conv-local-13pct.cfg without response normalisation, and
+    layers-conv-local-11pct.cfg with it.
     """
-    std, pooled = weight_stddev, (activation, *norm, MaxPool(rounding="up", ties=ties))
-    first, second, third, fourth = kernels
+    k1, k2, k3, k4 = options.kernels
+    one, std, pooled, activation = options.hidden_bias, options.weight_stddev, options.pooled, (options.activation,)
     return Architecture(
-        input_size,
+        options.input_size,
         1,
         (
-            Conv("conv1", first, 5, 1, (2, 2), "image", 0.0, first_stddev or std, pooled),
-            Conv("conv2", second, 5, 1, (2, 2), "own", hidden_bias, std, pooled),
-            Local("local3", third, 3, 1, (1, 1), "own", hidden_bias, local_stddev, (activation,)),
-            Local("local4", fourth, 3, 1, (1, 1), "own", hidden_bias, local_stddev, (activation,)),
-            Dense("fc5", classes, "both", 0.0, std, ()),
+            Conv("conv1", k1, 5, 1, (2, 2), "image", 0.0, options.first_stddev or std, pooled),
+            Conv("conv2", k2, 5, 1, (2, 2), "own", one, std, pooled),
+            Local("local3", k3, 3, 1, (1, 1), "own", one, options.local_stddev, activation),
+            Local("local4", k4, 3, 1, (1, 1), "own", one, options.local_stddev, activation),
+            Dense("fc5", options.classes, "both", 0.0, std, ()),
         ),
     )

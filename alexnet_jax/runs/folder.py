@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.config import (
+    config_of,
     config_to_json,
     differences,
     load_saved,
@@ -47,7 +48,7 @@ class Run:
     @property
     def classes_in_data(self) -> int:
         """How many classes the data has; the network may tell more apart (`model.classes`)."""
-        return len(self.classes) or self.config["model"]["classes"]
+        return len(self.classes) or number_of_classes(config_of(self.config))
 
 
 def open_run(workdir: Path) -> Run:
@@ -60,7 +61,7 @@ def open_run(workdir: Path) -> Run:
     try:
         path = workdir / "classes.txt"
         classes = tuple(path.read_text(encoding="utf-8").split("\n")[:-1]) if path.exists() else ()
-        if not classes and not saved["model"]["classes"]:
+        if not number_of_classes(config_of(saved), len(classes)):
             raise ValueError("classes.txt names no classes, and config.json gives no number of classes")
         listing = (workdir / LISTING).read_text(errors="replace").strip() if (workdir / LISTING).exists() else ""
         statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
@@ -76,7 +77,7 @@ def open_run(workdir: Path) -> Run:
 
 def own_recipe(run: Run) -> Recipe:
     """The run's own network, by its config and its classes."""
-    saved = ConfigDict(run.config)
+    saved = config_of(run.config)
     return recipe_of(saved, number_of_classes(saved, len(run.classes)), steps_per_epoch=1)
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.network.architecture import Architecture, Conv, Dense, Dropout, alexnet
+from alexnet_jax.network.architecture import AlexNetOptions, Architecture, Conv, Dense, Dropout, alexnet
 from alexnet_jax.weights.axis_order import MapsFirstLayer
 
 TORCHVISION = tuple(f"features.{i}" for i in (0, 3, 6, 8, 10)) + tuple(f"classifier.{i}" for i in (1, 4, 6))
@@ -104,7 +104,7 @@ def state_dict(net: Architecture, layers: Sequence[MapsFirstLayer]) -> dict[str,
 
 def is_torchvisions(net: Architecture) -> bool:
     """Whether the network, at any widths, computes at test time what `torchvision.models.alexnet` computes."""
-    theirs = alexnet(towers=1, first_padding=(2, 2), norm=(), dropout=Dropout(rescales=True))
+    theirs = alexnet(AlexNetOptions(towers=1, first_padding=(2, 2), norm=(), dropout=Dropout(rescales=True)))
     return net.towers == 1 and [_at_test(layer) for layer in net.layers] == [_at_test(layer) for layer in theirs.layers]
 
 

@@ -18,8 +18,10 @@ from alexnet_jax.training.step import Recipe, TrainState, create_state, loss_and
 from tests.conftest import launch, random_batch, result
 
 ONEDNN = "xla_cpu_experimental_onednn_custom_call"
-NARROW = architecture.alexnet(  # without dropout, whose draws depend on the type
-    kernels=(16, 32, 48, 48, 32), units=(64, 64), classes=10, input_size=96, dropout=architecture.Dropout(0.0)
+NARROW = architecture.alexnet(
+    architecture.AlexNetOptions(  # without dropout, whose draws depend on the type
+        kernels=(16, 32, 48, 48, 32), units=(64, 64), classes=10, input_size=96, dropout=architecture.Dropout(0.0)
+    )
 )
 
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 
 import alexnet_jax
+from alexnet_jax.config.config import config_of
 from alexnet_jax.data.batches import pipeline
 from alexnet_jax.data.prepared import prepare
 from alexnet_jax.devices import towers
@@ -101,7 +101,7 @@ def test_all_meshes_give_the_same(workdir: Path, net: Net, data: int, model: int
 @pytest.mark.parametrize("views", [1, 10])
 def test_probabilities_are_those_that_evaluation_counts(workdir: Path, data_dir: Path, views: int) -> None:
     run = open_run(workdir)
-    config = ConfigDict(run.config)
+    config = config_of(run.config)
     config.evaluate.views = views
     config.mesh.data, config.mesh.model = 1, 2
     source = prepare.open_or_prepare(config)

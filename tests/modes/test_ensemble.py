@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from alexnet_jax.config.config import check_config, network_of
+from alexnet_jax.config.config import check_config, config_of, network_of
 from alexnet_jax.devices import towers
 from alexnet_jax.loop import finetune
 from alexnet_jax.messages import UserError
@@ -42,7 +42,7 @@ def ensemble(workdir: Path, *folders: Path) -> dict[str, Any]:
 def saved_probabilities(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """A run's softmax for the centre views, float32 [examples, classes], and the labels."""
     found = open_run(folder)
-    config = ConfigDict(found.config)
+    config = config_of(found.config)
     rows, labels = zip(*evaluate.outputs(evaluate.open_network(found, config)), strict=True)
     return np.concatenate(rows), np.concatenate(labels)
 
@@ -64,7 +64,7 @@ def test_an_ensemble_is_the_mean_of_saved_probabilities(trained: dict[str, Path]
 
 
 def test_an_ensemble_of_one_is_that_one(trained: dict[str, Path], tmp_path: Path) -> None:
-    config = ConfigDict(open_run(trained["two"]).config)
+    config = config_of(open_run(trained["two"]).config)
     alone = evaluate.run(config, EvaluateInvocation(trained["two"]))
     result = ensemble(tmp_path, trained["two"])
     for name in ("examples", "top1_error", "top5_error"):

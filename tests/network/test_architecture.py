@@ -96,7 +96,7 @@ def test_the_config_is_the_table() -> None:
 
 
 def test_odd_classes_are_padded_but_not_counted() -> None:
-    net = architecture.alexnet(classes=21_841)
+    net = architecture.alexnet(architecture.AlexNetOptions(classes=21_841))
     assert net.padded_classes == 21_842
     assert architecture.table(net)[-1].parameters == 4097 * 21_841
 
@@ -104,12 +104,12 @@ def test_odd_classes_are_padded_but_not_counted() -> None:
 @pytest.mark.parametrize(("size", "layer"), [(7, "conv1"), (15, "pool1"), (30, "pool2")])
 def test_a_picture_too_small_is_refused(size: int, layer: str) -> None:
     with pytest.raises(ValueError, match=f"{layer} gets"):
-        architecture.table(architecture.alexnet(input_size=size))
+        architecture.table(architecture.alexnet(architecture.AlexNetOptions(input_size=size)))
 
 
 def test_towers_must_share_every_layer() -> None:
     with pytest.raises(ValueError, match="conv2 has 255 outputs"):
-        architecture.alexnet(kernels=(96, 255, 384, 384, 256))
+        architecture.alexnet(architecture.AlexNetOptions(kernels=(96, 255, 384, 384, 256)))
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,16 @@ def test_towers_must_share_every_layer() -> None:
         (ALEXNET, (1, 1), 128),
         pytest.param(ALEXNET, (1, 2), 256, marks=pytest.mark.slow),
         pytest.param(ALEXNET, (2, 1), 128, marks=pytest.mark.slow),
-        pytest.param(architecture.alexnet(norm=()), (1, 1), 256, marks=pytest.mark.slow),
+        pytest.param(architecture.alexnet(architecture.AlexNetOptions(norm=())), (1, 1), 256, marks=pytest.mark.slow),
         pytest.param(network_of(alexnet.get_config("caffe"), 1000), (1, 1), 128, marks=pytest.mark.slow),
         pytest.param(network_of(alexnet.get_config("caffe"), 1000), (1, 2), 256, marks=pytest.mark.slow),
         pytest.param(network_of(alexnet.get_config("caffenet"), 1000), (1, 2), 256, marks=pytest.mark.slow),
         pytest.param(network_of(alexnet.get_config("torchvision"), 1000), (1, 1), 256, marks=pytest.mark.slow),
         pytest.param(
-            architecture.alexnet(kernels=(48, 128, 192, 192, 256), towers=1), (1, 1), 512, marks=pytest.mark.slow
+            architecture.alexnet(architecture.AlexNetOptions(kernels=(48, 128, 192, 192, 256), towers=1)),
+            (1, 1),
+            512,
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -18,7 +18,9 @@ from alexnet_jax.training import optimizer
 from alexnet_jax.weights.axis_order import to_maps_first
 from configs import cifar10
 
-NARROW = cifar_networks.conv_local(kernels=(4, 4, 3, 2), classes=5, input_size=12, first_stddev=0.1, weight_stddev=0.1)
+NARROW = cifar_networks.conv_local(
+    cifar_networks.CifarOptions(kernels=(4, 4, 3, 2), classes=5, input_size=12, first_stddev=0.1, weight_stddev=0.1)
+)
 
 
 def locally_connected(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:

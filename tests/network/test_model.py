@@ -41,7 +41,9 @@ def pictures(count: int = 2, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("towers", [1, 2])
 def test_logits_are_the_papers_formulas(towers: int) -> None:
     net = architecture.alexnet(
-        kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=64, towers=towers, weight_stddev=0.05
+        architecture.AlexNetOptions(
+            kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=64, towers=towers, weight_stddev=0.05
+        )
     )
     with jax.enable_x64(True):
         params = initialised(net, "float64")
@@ -114,7 +116,9 @@ def test_dropout_depends_on_step_layer_tower_and_example_only() -> None:
 def test_at_test_hidden_outputs_are_halved() -> None:
     params = initialised(NARROW)
     undropped = architecture.alexnet(
-        kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=64, dropout=architecture.Dropout(0.0)
+        architecture.AlexNetOptions(
+            kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=64, dropout=architecture.Dropout(0.0)
+        )
     )
     zero_bias = {**params, "fc7": {**params["fc7"], "bias": jnp.zeros(20)}}
     halved, whole = (logits(net, zero_bias, pictures()) for net in (NARROW, undropped))

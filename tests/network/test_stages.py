@@ -24,13 +24,18 @@ def test_a_layer_alone_is_its_last_stage_but_dropout() -> None:
 
 def test_other_networks_have_their_own() -> None:
     source = architecture.alexnet(
-        activation=architecture.Tanh(), within_map=(architecture.WithinMapNorm(),), pool_before_activation=True
+        architecture.AlexNetOptions(
+            activation=architecture.Tanh(), within_map=(architecture.WithinMapNorm(),), pool_before_activation=True
+        )
     )
     assert name_of(source, "conv1") == "conv1/tanh"
     assert name_of(source, "conv2/within_map_norm") == "conv2/within_map_norm"
     without = changes.without_layer(architecture.ALEXNET, "conv2")
     assert name_of(without, "conv1") == "conv1/pool2"
-    assert name_of(cifar_networks.four_layers(), "fc4") == "fc4/sums"
+    assert (
+        name_of(cifar_networks.four_layers(cifar_networks.CifarOptions((32, 32, 64), input_size=32)), "fc4")
+        == "fc4/sums"
+    )
 
 
 @pytest.mark.parametrize("name", ["fc9", "conv2", "conv1/pool3", "fc8/relu", "", "conv1/"])

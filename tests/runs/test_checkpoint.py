@@ -229,7 +229,10 @@ def test_a_checkpoint_of_another_network_is_not_called_damaged(
 ) -> None:
     saved(tmp_path, {1: None}, state)
     wider = replace(
-        RECIPE, architecture=architecture.alexnet(kernels=(8, 12, 16, 16, 12), units=(24, 22), classes=7, input_size=64)
+        RECIPE,
+        architecture=architecture.alexnet(
+            architecture.AlexNetOptions(kernels=(8, 12, 16, 16, 12), units=(24, 22), classes=7, input_size=64)
+        ),
     )
     with pytest.raises(
         UserError,

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from alexnet_jax.messages import UserError
-from alexnet_jax.network.architecture import Architecture, alexnet
+from alexnet_jax.network.architecture import AlexNetOptions, Architecture, alexnet
 from alexnet_jax.weights import axis_order
 from alexnet_jax.weights.axis_order import MapsFirstLayer
 from tests import reference
 from tests.weights.maps_first import maps_first
 
-NET = alexnet(kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=99)  # 2x2 positions before fc6
+NET = alexnet(
+    AlexNetOptions(kernels=(8, 12, 16, 16, 12), units=(24, 20), classes=7, input_size=99)
+)  # 2x2 positions before fc6
 
 
 def random_foreign(net: Architecture) -> list[MapsFirstLayer]:
