@@ -27,6 +27,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.data.batches.training_statistics import training_statistics
 from alexnet_jax.data.decode import squares, worker_processes
 from alexnet_jax.data.decode.squares import Picture
@@ -62,7 +63,7 @@ def plain(paths: list[str]) -> int:
         image = image.resize(
             (round(image.width * 256 / shorter), round(image.height * 256 / shorter)), Image.Resampling.BILINEAR
         )
-        left, top = (image.width - 256) // 2, (image.height - 256) // 2
+        left, top = centre_offset(image.width, 256), centre_offset(image.height, 256)
         squares.to_jpeg(image.crop((left, top, left + 256, top + 256)), 95)
     return len(paths)
 

@@ -78,7 +78,7 @@ def by_pillow(path: Path, side: int) -> np.ndarray:
     image = Image.open(path).convert("RGB")
     factor = SQUARE / min(image.size)
     image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BILINEAR)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
+    left, top = centre_offset(image.width, side), centre_offset(image.height, side)
     return np.array(image.crop((left, top, left + side, top + side)))
 
 

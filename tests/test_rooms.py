@@ -1,7 +1,7 @@
 """Imports run downwards only, and no file or function is longer than a person reads at once."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -97,6 +97,45 @@ def test_every_program_that_may_hold_a_convolution_takes_the_compiler_options() 
         "partial(_new_state, recipe)",
         "partial(probabilities, recipe, params, mean_image)",
     ]
+
+
+def functions_with(holds: Callable[[ast.AST], bool]) -> set[str]:
+    """FILE:FUNCTION for each function of the package with such a node in it; FILE: alone for one outside functions."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for node in filter(holds, ast.walk(tree)):
+            names = [one.name for one in functions if any(node is inner for inner in ast.walk(one))]
+            found.add(f"{path.relative_to(PACKAGE)}:{'.'.join(names)}")
+    return found
+
+
+def reads_model_classes(node: ast.AST) -> bool:
+    """`model.classes`, or the same of a dictionary: `["model"]["classes"]`, `.get("classes")`."""
+    if isinstance(node, ast.Attribute) and node.attr == "classes":
+        return ast.unparse(node.value).split(".")[-1] == "model"
+    if isinstance(node, ast.Subscript):
+        return ast.unparse(node).endswith("['model']['classes']")
+    return isinstance(node, ast.Call) and ast.unparse(node).endswith(".get('classes')")
+
+
+def halves_the_room(node: ast.AST) -> bool:
+    """`(a - b) // 2` of two sizes, or `room // 2`."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv) and ast.unparse(node.right) == "2"):
+        return False
+    left = node.left
+    if isinstance(left, ast.BinOp) and isinstance(left.op, ast.Sub):
+        return not isinstance(left.right, ast.Constant)
+    return ast.unparse(left) == "room"
+
+
+def test_the_number_of_classes_is_decided_in_one_function() -> None:
+    assert functions_with(reads_model_classes) == {"config/config.py:number_of_classes"}
+
+
+def test_where_the_centre_of_a_square_begins_is_computed_in_one_function() -> None:
+    assert functions_with(halves_the_room) == {"data/__init__.py:centre_offset"}
 
 
 def test_nothing_in_the_package_imports_the_checkout() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.config.config import network_of
+from alexnet_jax.config.config import network_of, number_of_classes
 from alexnet_jax.data import sources
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
@@ -19,10 +19,12 @@ MESHES = {1: ((1, 1), (2, 1)), 2: ((1, 1), (1, 2))}  # data x model, by the towe
 
 def classes(config: ConfigDict) -> int:
     """The config's number of classes, or the dataset's; neither needs prepared data."""
-    if config.model.classes:
-        return config.model.classes
     name = config.data.name
-    return sources.kind_of(name).known_classes.get(name) or len(sources.class_names(config.data))
+    return (
+        number_of_classes(config, in_data=0)
+        or sources.kind_of(name).known_classes.get(name)
+        or len(sources.class_names(config.data))
+    )
 
 
 def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from alexnet_jax.network.architecture import (
     Tanh,
     WithinMapNorm,
 )
+from alexnet_jax.network.max_pool import max_pool
 from alexnet_jax.network.stages import Stage, stages
 
 Params = Mapping[str, Mapping[str, Array]]  # {layer: {kernel, bias}}
@@ -249,5 +250,5 @@ def _apply(operation: Operation, x: Float[Array, "batch *positions maps"]) -> Fl
         case WithinMapNorm():
             return ops.within_map_norm(x, operation)
         case MaxPool():
-            return ops.max_pool(x, operation.window, operation.stride, operation.rounding, operation.ties)
+            return max_pool(x, operation.window, operation.stride, operation.rounding, operation.ties)
     raise TypeError(f"{operation} is no operation on one tower's array")

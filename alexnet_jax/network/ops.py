@@ -5,19 +5,18 @@ the type of the arrays.
 """
 
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int8, Int32, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int32, Key, UInt8
 
-from alexnet_jax.network.architecture import LRN, Rounding, Ties, WithinMapNorm
+from alexnet_jax.network.architecture import LRN, WithinMapNorm
 
 Maps = Float[Array, "batch height width maps"]
-Pooled = Float[Array, "batch rows columns maps"]
 AnyArray = TypeVar("AnyArray", bound=Array)
 
 
@@ -179,120 +178,6 @@ def within_map_norm(x: Maps, norm: WithinMapNorm) -> Maps:
 
 def _power(x: Maps, exponent: float) -> Maps:
     return x * jnp.sqrt(x) if exponent == 1.5 else x**exponent  # a square root costs less than a power
-
-
-def max_pool(x: Maps, window: int, stride: int, rounding: Rounding = "down", ties: Ties = "first") -> Pooled:
-    """Maximum of every window x window positions, `stride` apart, without padding (section 3.4).
-
-    With sizes rounded up a last window takes what there is.
-
-    Args:
-      ties: where positions of a window tie, the first of them has the gradient, or each has the whole of it.
-    """
-    pooling = _Pooling(x.shape[1], x.shape[2], window, stride, rounding == "up")
-    return _max_pool_of_ties(x, pooling) if ties == "all" else _max_pool(x, pooling)
-
-
-class _Pooling(NamedTuple):
-    """What is known of a pooling when it is compiled."""
-
-    height: int  # of what it reads
-    width: int
-    window: int
-    stride: int
-    hangs_over: bool  # a last window takes what there is
-
-
-def _maxima(x: Maps, pooling: _Pooling) -> Pooled:
-    height, width, window, stride, hangs_over = pooling
-    over = [-(size - window) % stride if hangs_over else 0 for size in (height, width)]
-    padding = [(0, 0), (0, over[0]), (0, over[1]), (0, 0)]
-    maxima: Pooled = lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), padding)
-    return maxima
-
-
-_max_pool = jax.custom_vjp(_maxima, nondiff_argnums=(1,))
-_max_pool_of_ties = jax.custom_vjp(_maxima, nondiff_argnums=(1,))
-
-
-def _with_windows(x: Maps, maxima: Pooled, pooling: _Pooling) -> Float[Array, "batch reached across maps"]:
-    """What all windows reach, with -inf where the last ones hang over the edge."""
-    rows, columns = ((size - 1) * pooling.stride + pooling.window for size in maxima.shape[1:3])
-    over = max(0, rows - pooling.height), max(0, columns - pooling.width)
-    return lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), [(0, 0, 0), (0, over[0], 0), (0, over[1], 0), (0, 0, 0)])
-
-
-def _at(padded: Maps, i: int, j: int, maxima: Pooled, stride: int) -> Pooled:
-    """Of each window the position in its row i and column j."""
-    last = [start + (size - 1) * stride + 1 for start, size in zip((i, j), maxima.shape[1:3], strict=True)]
-    return padded[:, i : last[0] : stride, j : last[1] : stride]
-
-
-def _pooled(x: Maps, pooling: _Pooling) -> tuple[Pooled, Int8[Array, "batch rows columns maps"]]:
-    """The maxima, and what the gradient needs: the place of each in its window."""
-    window = pooling.window
-    maxima = _max_pool(x, pooling)
-    padded = _with_windows(x, maxima, pooling)
-    place = jnp.full(maxima.shape, -1, jnp.int8)
-    for i in reversed(range(window)):
-        for j in reversed(range(window)):
-            here = _at(padded, i, j, maxima, pooling.stride) == maxima
-            place = jnp.where(here, jnp.int8(window * i + j), place)
-    return maxima, place
-
-
-def _pooled_gradient(pooling: _Pooling, place: Int8[Array, "batch rows columns maps"], gradient: Pooled) -> tuple[Maps]:
-    """Each position gathers from the few windows that it lies in, where XLA's own gradient scatters."""
-    height, width, window, stride, _ = pooling
-    earlier = (window - 1) // stride  # how many windows before the last one a position may lie in, along an axis
-    blocks = -(-height // stride), -(-width // stride)  # of stride x stride positions
-    edges = [
-        (0, 0, 0),
-        *((earlier, max(0, n - m), 0) for n, m in zip(blocks, place.shape[1:3], strict=True)),
-        (0, 0, 0),
-    ]
-    place, gradient = lax.pad(place, jnp.int8(-1), edges), lax.pad(gradient, jnp.zeros((), gradient.dtype), edges)
-    row = jnp.arange(stride, dtype=jnp.int8).reshape(1, 1, stride, 1, 1, 1)  # within a block
-    column = jnp.arange(stride, dtype=jnp.int8).reshape(1, 1, 1, 1, stride, 1)
-    sums = jnp.zeros((), gradient.dtype)
-    for i in range(earlier + 1):
-        for j in range(earlier + 1):
-            top, left = earlier - i, earlier - j
-            there = place[:, top : top + blocks[0], None, left : left + blocks[1], None]
-            passed = gradient[:, top : top + blocks[0], None, left : left + blocks[1], None]
-            within_row, within_column = row + i * stride, column + j * stride
-            here = (there == window * within_row + within_column) & (within_column < window)
-            sums = sums + jnp.where(here, passed, 0)
-    whole = sums.reshape(place.shape[0], blocks[0] * stride, blocks[1] * stride, place.shape[3])
-    return (whole[:, :height, :width],)
-
-
-_max_pool.defvjp(_pooled, _pooled_gradient)
-
-
-def _pooled_with_ties(x: Maps, pooling: _Pooling) -> tuple[Pooled, tuple[Maps, Pooled]]:
-    maxima = _max_pool_of_ties(x, pooling)
-    return maxima, (x, maxima)
-
-
-def _gradient_with_ties(pooling: _Pooling, kept: tuple[Maps, Pooled], gradient: Pooled) -> tuple[Maps]:
-    """Each position has the gradient of every window whose maximum it equals."""
-    x, maxima = kept
-    height, width, window, stride, _ = pooling
-    padded = _with_windows(x, maxima, pooling)
-    sums = jnp.zeros(padded.shape, gradient.dtype)
-    for i in range(window):
-        for j in range(window):
-            share = jnp.where(_at(padded, i, j, maxima, stride) == maxima, gradient, 0)
-            between = [
-                (start, size - start - (count - 1) * stride - 1, stride - 1)
-                for start, size, count in zip((i, j), padded.shape[1:3], maxima.shape[1:3], strict=True)
-            ]
-            sums = sums + lax.pad(share, jnp.zeros((), gradient.dtype), [(0, 0, 0), *between, (0, 0, 0)])
-    return (sums[:, :height, :width],)
-
-
-_max_pool_of_ties.defvjp(_pooled_with_ties, _gradient_with_ties)
 
 
 def dropout(

@@ -1,6 +1,6 @@
 """Ten views of a picture, cut on the device, and the mean of their softmax (section 4.1)."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -8,24 +8,28 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
+from alexnet_jax.data import centre_offset
 from alexnet_jax.network import loss, ops
 from alexnet_jax.network.architecture import Conv
 from alexnet_jax.network.model import AlexNet, Made, Params, Parts
 from alexnet_jax.network.stages import place_of_dense, place_of_pooling, stages
 
+MapsOfSquares = list[Float[Array, "2 pictures rows columns maps"]]  # for each tower on this device
 Starts = Int[Array, "2 2"]  # row and column of a view of the picture, and of one of its mirror image
 
 VIEWS = 10  # of a picture: four corners, the centre, and their reflections
 
 
-def starts(room: int) -> Int[np.ndarray, "5 2 2"]:
-    """First row and column of five views of a picture and of five of its mirror image.
+def starts(side: int, size: int) -> Int[np.ndarray, "5 2 2"]:
+    """First row and column of five views of a picture, and of five views of its mirror image.
 
     Args:
-      room: pixels by which the square is larger than a view.
+      side: height and width of the square that views are cut from, pixels.
+      size: height and width of a view.
     """
-    corners = [(0, 0), (0, room), (room, 0), (room, room), (room // 2, room // 2)]
-    return np.asarray([((row, column), (row, room - column)) for row, column in corners], np.int32)
+    last, middle = side - size, centre_offset(side, size)
+    corners = [(0, 0), (0, last), (last, 0), (last, last), (middle, middle)]
+    return np.asarray([((row, column), (row, last - column)) for row, column in corners], np.int32)
 
 
 def log_mean_softmax(
@@ -39,87 +43,119 @@ def log_mean_softmax(
 ) -> Float[Array, "batch local_classes"]:
     """The logarithm of the mean of the softmax over ten views.
 
-    The convolutions see a view and its mirror image at a time, for memory's sake; the dense layers all ten, as
-    their weights are many and read once then.
+    The convolutions get a view and its mirror image at a time, to save memory. The dense layers get all ten views at
+    once, so that their many weights are read once.
 
     Args:
       scale: multiplies a picture after the mean is subtracted.
-      channel_scale: multiplies red, green and blue then; None: nothing does.
-      centre_mean: subtract the centre of the mean image from every view, and not the part under it.
+      channel_scale: multiplies red, green and blue after that; None: nothing does.
+      centre_mean: whether the centre of the mean image is subtracted from every view, in place of the part under it.
     """
-    size = net.architecture.input_size
-    every = stages(net.architecture)
+    views = _views(net, params, images, scale, mean_image, centre_mean, channel_scale)
     pooling, dense = place_of_pooling(net.architecture), place_of_dense(net.architecture)
-    room = images.shape[1] - size
-    factor = ops.pixel_factors(scale, channel_scale, mean_image.dtype)
-    square = images.astype(mean_image.dtype)
-    if not centre_mean:
-        square = square - mean_image[None]
-    square = square * factor
-    # A mirrored view is a view of the mirrored picture; both are made once, and views are only cut from them.
-    both = lax.optimization_barrier(jnp.stack([square, square[:, :, ::-1]]))
-
-    def through(first: int, last: int, parts: Parts) -> Made:
-        made = net.apply({"params": params}, every[first:last], parts, method=AlexNet.through)
-        assert isinstance(made, list)
-        return made
-
-    def first_maps(x: Float[Array, "batch height width 3"]) -> Made:
-        return through(0, pooling, [x.astype(net.dtype)])
-
-    def of_each_view(start: Starts) -> Made:
-        x = _cut(both, start, size, size)
-        if centre_mean:
-            centre = lax.dynamic_slice(mean_image, (room // 2, room // 2, 0), (size, size, 3))
-            x = x - jnp.tile(factor, (2, 1, 1, 1)) * centre[None]
-        return first_maps(x)
-
+    places = starts(images.shape[1], net.architecture.input_size)
     conv = net.architecture.layers[0]
     assert isinstance(conv, Conv)
-    whole_strides = not conv.padding[0] and not (starts(room) % conv.stride).any()
-    first_layer = _on_the_square(conv, size, both, first_maps) if whole_strides and not centre_mean else of_each_view
+    whole_strides = not conv.padding[0] and not (places % conv.stride).any()
+    shared = views.first_maps_of_squares() if whole_strides and not centre_mean else None
 
     def last_maps(start: Starts) -> Made:
-        return through(pooling, dense, first_layer(start))
+        first = views.first_maps_of_view(start) if shared is None else views.first_maps_cut_from(shared, start)
+        return views.through(pooling, dense, first)
 
-    parts = [x.reshape(-1, *x.shape[2:]) for x in lax.map(last_maps, jnp.asarray(starts(room)))]
-    logits = jnp.concatenate(through(dense, len(every), parts), axis=-1)
+    parts = [x.reshape(-1, *x.shape[2:]) for x in lax.map(last_maps, jnp.asarray(places))]
+    logits = jnp.concatenate(views.through(dense, None, parts), axis=-1)
     by_view = loss.log_probabilities(logits, net.architecture.classes, net.axis).reshape(VIEWS, len(images), -1)
     return jax.scipy.special.logsumexp(by_view, axis=0) - jnp.log(float(VIEWS))
 
 
-def _on_the_square(
-    conv: Conv,
-    size: int,
-    both: Float[Array, "2 batch resize resize 3"],
-    first_maps: Callable[[Float[Array, "batch height width 3"]], Made],
-) -> Callable[[Starts], Made]:
-    """The first layer's maps of a view, cut out of those of the square and of its mirror image.
+@dataclass(frozen=True)
+class _Views:
+    """A batch whose views go through the network.
 
-    For views that lie whole strides apart, and a first layer with no zeros before the picture.
+    Attributes:
+      both: the scaled squares, and their mirror images: a mirrored view is a view of the mirrored picture.
+      factor: what multiplied the pixels.
+      centre: the centre of the mean image, which is still to be subtracted; None: the mean is subtracted already.
     """
-    maps = [x.reshape(*both.shape[:2], *x.shape[1:]) for x in first_maps(both.reshape(-1, *both.shape[2:]))]
-    side = (size + conv.padding[1] - conv.size) // conv.stride + 1
-    # The kernel's last places read zeros beside a view, where the square has pixels: they are computed anew.
-    edge = size - ((size - conv.size) // conv.stride + 1) * conv.stride
-    strips = [(edge, size), (size, edge)] if edge + conv.padding[1] >= conv.size else []
 
-    def of_view(start: Starts) -> Made:
+    net: AlexNet
+    params: Params
+    both: Float[Array, "2 batch resize resize 3"]
+    factor: Float[Array, "batch 1 1 channels"]
+    centre: Float[Array, "size size 3"] | None
+
+    def through(self, first: int, last: int | None, parts: Parts) -> Made:
+        """What the network's stages from `first` up to `last` make of `parts`."""
+        some = stages(self.net.architecture)[first:last]
+        made = self.net.apply({"params": self.params}, some, parts, method=AlexNet.through)
+        assert isinstance(made, list)
+        return made
+
+    def first_maps(self, x: Float[Array, "batch height width 3"]) -> Made:
+        """The first layer's maps before they are pooled."""
+        return self.through(0, place_of_pooling(self.net.architecture), [x.astype(self.net.dtype)])
+
+    def first_maps_of_view(self, start: Starts) -> Made:
+        """The first layer's maps of a view and of its mirror image, one batch behind the other."""
+        size = self.net.architecture.input_size
+        x = _cut(self.both, start, size, size)
+        if self.centre is not None:
+            x = x - jnp.tile(self.factor, (2, 1, 1, 1)) * self.centre[None]
+        return self.first_maps(x)
+
+    def first_maps_of_squares(self) -> MapsOfSquares:
+        """The first layer's maps of the whole squares."""
+        maps = self.first_maps(self.both.reshape(-1, *self.both.shape[2:]))
+        return [x.reshape(*self.both.shape[:2], *x.shape[1:]) for x in maps]
+
+    def first_maps_cut_from(self, maps: MapsOfSquares, start: Starts) -> Made:
+        """As `first_maps_of_view`, cut out of the maps of the squares.
+
+        Views must lie whole strides apart, and the first layer must have no zeros before the picture.
+        """
+        size, conv = self.net.architecture.input_size, self.net.architecture.layers[0]
+        assert isinstance(conv, Conv)
+        side = (size + conv.padding[1] - conv.size) // conv.stride + 1
+        # The kernel's last places read zeros beside a view, where the square has pixels: they are computed anew.
+        edge = size - ((size - conv.size) // conv.stride + 1) * conv.stride
+        strips = [(edge, size), (size, edge)] if edge + conv.padding[1] >= conv.size else []
         parts = [_cut(x, start // conv.stride, side, side) for x in maps]
         for height, width in strips:
-            made = first_maps(_cut(both, start + jnp.asarray([[size - height, size - width]]), height, width))
+            made = self.first_maps(_cut(self.both, start + jnp.asarray([[size - height, size - width]]), height, width))
             parts = [
                 lax.dynamic_update_slice(x, strip, (0, side - strip.shape[1], side - strip.shape[2], 0))
                 for x, strip in zip(parts, made, strict=True)
             ]
         return parts
 
-    return of_view
+
+def _views(
+    net: AlexNet,
+    params: Params,
+    images: UInt8[Array, "batch resize resize 3"],
+    scale: Float[Array, " batch"],
+    mean_image: Float[Array, "resize resize 3"],
+    centre_mean: bool,
+    channel_scale: tuple[float, float, float] | None,
+) -> _Views:
+    factor = ops.pixel_factors(scale, channel_scale, mean_image.dtype)
+    square, centre = images.astype(mean_image.dtype), None
+    if centre_mean:
+        size = net.architecture.input_size
+        first = centre_offset(images.shape[1], size)
+        centre = mean_image[first : first + size, first : first + size]
+    else:
+        square = square - mean_image[None]
+    square = square * factor
+    # The barrier makes both squares once; views are then only cut from them.
+    both = lax.optimization_barrier(jnp.stack([square, square[:, :, ::-1]]))
+    return _Views(net, params, both, factor, centre)
 
 
 def _cut(
     both: Float[Array, "2 batch rows columns maps"], start: Starts, height: int, width: int
 ) -> Float[Array, "two_batches {height} {width} maps"]:
-    """A part of each of the two, each from a row and column of its own, one batch behind the other."""
+    """A part of the squares, and a part of their mirror images from its own row and column, one after the other."""
     shape = (both.shape[1], height, width, both.shape[-1])
     return jnp.concatenate([lax.dynamic_slice(x, (0, *at, 0), shape) for x, at in zip(both, start, strict=True)])

@@ -11,6 +11,7 @@ from jax.test_util import check_grads
 
 from alexnet_jax.network import architecture, ops
 from alexnet_jax.network.architecture import LRN
+from alexnet_jax.network.max_pool import max_pool
 from tests import reference
 from tests.conftest import random_batch
 
@@ -45,9 +46,9 @@ def test_lrn_at_the_edges_of_a_tower_by_hand() -> None:
 def test_pool_is_the_maximum_of_every_window(rng: np.random.Generator) -> None:
     x = rng.normal(size=(2, 13, 13, 4))
     np.testing.assert_array_equal(
-        ops.max_pool(jnp.asarray(x, jnp.float32), 3, 2), reference.max_pool(x.astype(np.float32), 3, 2)
+        max_pool(jnp.asarray(x, jnp.float32), 3, 2), reference.max_pool(x.astype(np.float32), 3, 2)
     )
-    assert ops.max_pool(jnp.zeros((1, 55, 55, 1)), 3, 2).shape == (1, 27, 27, 1)
+    assert max_pool(jnp.zeros((1, 55, 55, 1)), 3, 2).shape == (1, 27, 27, 1)
 
 
 def plain_lrn(a: jax.Array, lrn: LRN) -> jax.Array:
@@ -85,13 +86,13 @@ def test_pools_own_gradient_is_xlas(
     x = jnp.asarray(rng.normal(size=(2, size, size, 3)), jnp.float32)
     pooled = plain(x)
     weights = jnp.asarray(rng.integers(1, 9, pooled.shape), jnp.float32)  # whole numbers: sums in any order are alike
-    np.testing.assert_array_equal(ops.max_pool(x, window, stride, rounding), pooled)
-    ours = jax.grad(lambda x: (ops.max_pool(x, window, stride, rounding) * weights).sum())(x)
+    np.testing.assert_array_equal(max_pool(x, window, stride, rounding), pooled)
+    ours = jax.grad(lambda x: (max_pool(x, window, stride, rounding) * weights).sum())(x)
     np.testing.assert_array_equal(ours, jax.grad(lambda x: (plain(x) * weights).sum())(x))
 
 
 def test_of_positions_that_tie_the_first_has_the_gradient() -> None:
-    gradient = jax.grad(lambda x: ops.max_pool(x, 3, 2).sum())(jnp.zeros((1, 5, 5, 1)))
+    gradient = jax.grad(lambda x: max_pool(x, 3, 2).sum())(jnp.zeros((1, 5, 5, 1)))
     first = np.zeros((5, 5))
     first[:3:2, :3:2] = 1
     np.testing.assert_array_equal(gradient[0, :, :, 0], first)
@@ -131,7 +132,7 @@ def test_dropout_zeroes_half_and_rescales_nothing() -> None:
     ("function", "shape"),
     [
         (lambda x: ops.local_response_norm(x, STRONG), (2, 2, 2, 12)),
-        (lambda x: ops.max_pool(x, 3, 2), (2, 7, 7, 3)),
+        (lambda x: max_pool(x, 3, 2), (2, 7, 7, 3)),
         (lambda x: ops.convolve(x, jnp.linspace(-1, 1, 5 * 5 * 3 * 2).reshape(5, 5, 3, 2), 1, (2, 2)), (1, 6, 6, 3)),
         (lambda x: ops.dropout(x, 0.5, jax.random.split(jax.random.key(1), 4)), (4, 9)),
     ],

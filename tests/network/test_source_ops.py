@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.config.config import network_of
 from alexnet_jax.network import ops
 from alexnet_jax.network.architecture import Architecture, Conv, Dense, MaxPool, Rounding, WithinMapNorm
+from alexnet_jax.network.max_pool import max_pool
 from alexnet_jax.network.model import AlexNet
 from configs import alexnet, alexnet_2012
 from tests.conftest import narrowed
@@ -84,7 +85,7 @@ def test_within_map_normalisation_with_another_exponent() -> None:
 @pytest.mark.parametrize("rounding", ["up", "down"])
 def test_pooling_by_rounding(window: int, stride: int, side: int, rounding: Rounding) -> None:
     a = np.random.default_rng(2).normal(-50, 1, (2, side, side, 3))  # below 0: a zero at the edge would win
-    mine = ops.max_pool(jnp.asarray(a, jnp.float32), window, stride, rounding)
+    mine = max_pool(jnp.asarray(a, jnp.float32), window, stride, rounding)
     np.testing.assert_allclose(mine, pooled(a, window, stride, rounding), rtol=1e-6)
 
 
@@ -107,10 +108,10 @@ def test_of_positions_that_tie_each_has_the_gradient(window: int, stride: int, s
             expected[b, row, column, c] += weights[b, i, j, c]
     assert ties > maxima.size / 8
     x = jnp.asarray(a, jnp.float32)
-    np.testing.assert_array_equal(ops.max_pool(x, window, stride, rounding, "all"), maxima)
-    mine = jax.grad(lambda x: (ops.max_pool(x, window, stride, rounding, "all") * weights).sum())(x)
+    np.testing.assert_array_equal(max_pool(x, window, stride, rounding, "all"), maxima)
+    mine = jax.grad(lambda x: (max_pool(x, window, stride, rounding, "all") * weights).sum())(x)
     np.testing.assert_array_equal(mine, expected)
-    first = jax.grad(lambda x: (ops.max_pool(x, window, stride, rounding) * weights).sum())(x)
+    first = jax.grad(lambda x: (max_pool(x, window, stride, rounding) * weights).sum())(x)
     assert first.sum() == weights.sum() < expected.sum()
 
 

@@ -92,7 +92,7 @@ def test_places_of_the_views(room: int) -> None:
     square = np.arange(side * side).reshape(side, side)
     cut = [
         [picture[row : row + 224, column : column + 224] for picture, (row, column) in zip(pair, start, strict=True)]
-        for start in views.starts(room)
+        for start in views.starts(side, 224)
         for pair in [(square, square[:, ::-1])]
     ]
     corners = [square[row : row + 224, column : column + 224] for row in (0, room) for column in (0, room)]
