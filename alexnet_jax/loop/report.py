@@ -58,7 +58,7 @@ class Report:
         self._drawn = time.monotonic()
 
     def _is_kept(self, line: Line) -> bool:
-        """Whether the line is from before the run stands where it does; later lines come again."""
+        """Whether the line stays in the file: the run goes on from `first_step`, and later lines come again."""
         return line["step"] <= (self._last_validation if "validation/loss" in line else self._first_step)
 
     def start(self) -> None:
