@@ -1,7 +1,7 @@
 """The loss and error of guessing, and the warnings about a run that does no better."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Int64
@@ -25,21 +25,22 @@ class Baselines:
         self._classes, self._names, self._stall_steps = classes, source.classes, config.train.stall_steps
         self._loss = entropy(np.bincount(labels_of_split(source, config.data.train_split)))
         self._counts = np.bincount(labels_of_split(source, config.evaluate.split))
-        self._stalled = False  # whether the warning was given
+        self._stalled = False  # whether the warning about a stall was given
         self._times = 0  # validations in a row with the error of one answer
 
-    def may_have_stalled(self, step: int, loss: float, is_last: bool) -> bool:
-        """Whether `stall_warning` has to look: the loss is that of guessing, late or at the last step."""
-        late = 0 < self._stall_steps <= step
-        return not self._stalled and (late or is_last) and abs(loss / self._loss - 1) < NEAR
-
-    def stall_warning(self, step: int, loss: float, dead: Mapping[str, float]) -> str:
-        """The warning about a stall; in a run too short to tell, about layers without a unit that is alive, if any.
+    def stall_warning(
+        self, step: int, loss: float, is_last: bool, dead_units: Callable[[], Mapping[str, float]]
+    ) -> str:
+        """The warning about a loss that is still that of guessing, late or at the last step; else ''.
 
         Args:
-          dead: the share of units that are zero on a whole batch, for each layer with ReLUs.
+          dead_units: computes the share of units that are zero on a whole batch, for each layer with ReLUs.
         """
-        if not 0 < self._stall_steps <= step:
+        is_late = 0 < self._stall_steps <= step
+        if self._stalled or not (is_late or is_last) or abs(loss / self._loss - 1) >= NEAR:
+            return ""
+        dead = dead_units()
+        if not is_late:  # too early to speak of a stall, unless whole layers are dead
             all_dead = ", ".join(name for name, share in dead.items() if share == 1)
             return (
                 f"WARNING: all units of {all_dead} are zero on a whole batch, so nothing is learnt; raise "

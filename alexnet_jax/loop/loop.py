@@ -202,12 +202,14 @@ class Training:
         means, images_per_second = self._meter.take()
         batch_size = self._config.train.batch_size
         report.training(self.step, means, self._meter.learning_rate, images_per_second, batch_size)
+
+        def dead_shares() -> dict[str, float]:
+            shares = towers.on_host(self._dead_units(self._state.params, batch, self._mean_image))
+            return {name: float(share) for name, share in shares.items()}
+
         is_last = self.step == self._setup.last_step
-        if self._baselines.may_have_stalled(self.step, means["loss"], is_last):
-            dead = towers.on_host(self._dead_units(self._state.params, batch, self._mean_image))
-            shares = {name: float(share) for name, share in dead.items()}
-            if warning := self._baselines.stall_warning(self.step, means["loss"], shares):
-                report.say(warning)
+        if warning := self._baselines.stall_warning(self.step, means["loss"], is_last, dead_shares):
+            report.say(warning)
             self._meter.pause()
 
     def _validate(self, report: Report | SilentReport, agreement: Agreement, time_is_up: bool = False) -> bool:
