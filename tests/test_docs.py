@@ -144,7 +144,7 @@ def test_the_rows_are_those_of_the_table(row: list[str]) -> None:
     named = [name for found in times if found for name in [found[3] or ""] * int(found[1] or 1)]
     assert tuple(named) == one.members
     assert f"{one.data}, {one.split}, {one.views}" == where
-    assert (base != "", base.strip("`").removeprefix("none")) == (one.relative, one.base)
+    assert (base.strip("`").removeprefix("none") if base else None) == one.base
     assert log == (one.log[0] if one.log else "")
     for file in files.split(", "):
         config = {"alexnet.py": alexnet, "alexnet_2012.py": alexnet_2012, "cifar10.py": cifar10}[file]

@@ -104,12 +104,12 @@ def test_a_result_goes_to_its_row_and_column() -> None:
 
 def test_what_is_no_row_is_shown_apart_and_a_terminal_has_room_for_all() -> None:
     own = Measured(("photos",), "folder", "validation", 1, 1.7, 0.0, "holiday")
-    others = table.of_other_data([own, own, Measured(("alexnet",), "imagenet2012", "validation", 10, 40.5, 18.0)])
+    others = table.other_results([own, own, Measured(("alexnet",), "imagenet2012", "validation", 10, 40.5, 18.0)])
     assert others == [own]
     few = Measured(("photos",), "folder", "validation", 1, 1.7, None, "holiday", other_pictures=True)
     assert table.terminal([few], [few])[-1].endswith("folder, validation, 1 view, newest, other pictures 1.7 / -")
     base = Measured(("alexnet",), "imagenet2012", "validation", 10, 40.5, 18.0, other_pictures=True)
-    assert table.of_other_data([base]) == [base]  # it may have been trained on some of them: no row of the paper
+    assert table.other_results([base]) == [base]  # it may have been trained on some of them: no row of the paper
     lines = table.terminal([own], others)
     assert max(map(len, lines)) <= 100
     assert lines[-1].split() == "holiday (photos) folder, validation, 1 view, newest 1.7 / 0.0".split()
