@@ -7,17 +7,17 @@ from typing import Any
 from alexnet_jax.messages import UserError
 
 MODES = {  # name, which is the file's (but see FILES): what it does; README's table is this one
-    "train": "a new run, or a run gone on with from its newest checkpoint",
-    "prepare": "the dataset and its mean image and RGB covariance, ready for training",
+    "train": "a new run, or a run resumed from its newest checkpoint",
+    "prepare": "the dataset made ready for training, with its mean image and RGB covariance",
     "evaluate": "loss and errors of a run's best or newest checkpoint on a whole split",
     "predict": "the likeliest classes of pictures, by a run's network",
-    "features": "what layers of a run's network make of pictures, as arrays in a folder",
-    "neighbours": "the training pictures that a run's network finds nearest to pictures",
+    "features": "the outputs of a run's layers for pictures, as arrays in a folder",
+    "neighbours": "the training pictures nearest to given pictures, by a run's features",
     "describe": "the network layer by layer: shapes, parameters, neurons, FLOPs, memory",
-    "figures": "a figure of the paper or of a run's own, or a run on one page",
-    "table": "the paper's tables with published errors and those of the runs there are",
+    "figures": "a figure of the paper or of a run, or a run on one page",
+    "table": "the paper's tables, with published errors and the errors of your runs",
     "communication": "what crosses between the devices in one step, compiled and predicted",
-    "import": "a run from weights of Caffe or torchvision, or of this program",
+    "import": "a run made from weights of Caffe, torchvision or this program",
     "export": "a run's weights for PyTorch or Caffe, as safetensors, or as a StableHLO program",
 }
 FILES = {"import": "import_"}  # `import` is a keyword in Python
