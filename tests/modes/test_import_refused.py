@@ -132,6 +132,7 @@ def test_own_files_with_another_config_or_other_tensors_inside_are_refused(tmp_p
     refuse("config.model.kernels", config={**said["config"], "model": model})
     optimizer = {name: value for name, value in said["config"]["optimizer"].items() if name != "learning_rate"}
     refuse("config.optimizer.learning_rate is missing", config={**said["config"], "optimizer": optimizer})
+    refuse("config.optimizer is no field", config={**said["config"], "optimizer": {}})
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
