@@ -19,12 +19,7 @@ MESHES = {1: ((1, 1), (2, 1)), 2: ((1, 1), (1, 2))}  # data x model, by the towe
 
 def classes(config: ConfigDict) -> int:
     """The config's number of classes, or the dataset's; neither needs prepared data."""
-    name = config.data.name
-    return (
-        number_of_classes(config, in_data=0)
-        or sources.kind_of(name).known_classes.get(name)
-        or len(sources.class_names(config.data))
-    )
+    return number_of_classes(config, in_data=0) or sources.number_of_classes(config.data)
 
 
 def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:

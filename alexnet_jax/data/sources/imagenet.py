@@ -19,11 +19,14 @@ from alexnet_jax.data.sources.source import (
 )
 from alexnet_jax.data.sources.splits import is_litter, leave_by_name
 from alexnet_jax.data.sources.tars import Member, files_in
+from alexnet_jax.data.sources.tfds_set import class_names, open_prepared, prepared_files
+from alexnet_jax.data.tensorflow import tfds
 from alexnet_jax.messages import UserError
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 TRAIN, VALIDATION = 1_281_167, 50_000  # pictures, as the organisers state
 UNLABELLED = ("test",)  # its labels were never published
+VALIDATION_LABELS = "datasets/imagenet2012/validation_labels.txt"  # in TFDS: a synset for each picture's number
 
 
 def open_imagenet(data: ConfigDict) -> Source:
@@ -33,16 +36,14 @@ def open_imagenet(data: ConfigDict) -> Source:
       UserError: a tar is missing or damaged, holds a file that is none of its pictures, or lacks more pictures than
         config.data.max_missing allows.
     """
-    from alexnet_jax.data.sources import tfds_builder
-
-    if tfds_builder.is_prepared(data):
-        return tfds_builder.open_prepared(data, UNLABELLED)
+    if prepared_files(data):
+        return open_prepared(data, UNLABELLED)
     folder = Path(data.manual_dir).expanduser() if data.manual_dir else Path(os.devnull)
     _require_tars(folder, data)
-    classes = tfds_builder.class_names(data)
+    classes = class_names(data)
     labels = {synset: label for label, synset in enumerate(classes)}
     tally = Tally()
-    synsets = tfds_builder.validation_synsets()
+    synsets = Path(tfds.core.tfds_path(VALIDATION_LABELS)).read_text().split()
     validation, notes = _validation(folder / VALIDATION_TAR, labels, synsets, tally, data.max_missing)
     train, more = _train(folder / TRAIN_TAR, labels, tally, data.max_missing)
     splits = {"train": split_of(train), "validation": split_of(validation)}
@@ -143,18 +144,8 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _class_names(data: ConfigDict) -> tuple[str, ...]:
-    from alexnet_jax.data.sources import tfds_builder
-
-    return tfds_builder.class_names(data)
-
-
 def _files(data: ConfigDict) -> Files | None:
-    from alexnet_jax.data.sources import tfds_builder
-
-    if prepared := tfds_builder.prepared_files(data):
-        return prepared
-    return files_in_manual_dir(data, (TRAIN_TAR, VALIDATION_TAR))
+    return prepared_files(data) or files_in_manual_dir(data, (TRAIN_TAR, VALIDATION_TAR))
 
 
-KIND = Kind("imagenet2012", open_imagenet, _class_names, _files, known_classes={"imagenet2012": 1000})
+KIND = Kind("imagenet2012", open_imagenet, class_names, _files)

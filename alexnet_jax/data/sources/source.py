@@ -1,8 +1,8 @@
 """What a source and a kind of source are, and where their files lie."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -111,7 +111,6 @@ class Kind:
       open: lists the source. Raises UserError, or OSError, if its files are missing or damaged.
       class_names: the classes, without listing the pictures if that is possible. Raises UserError.
       files: the files that the set is prepared from; None if they are missing.
-      known_classes: the number of classes of a set, by its name, where that is known without its files.
       has_own_splits: whether it says which pictures are for validation; otherwise config.data.validation_fraction does.
       has_listing_stamp: whether its listing is stamped (`Source.stamp`), because listing it is as quick as `stamp`.
       is_named_by_folder: whether a prepared set has the name of config.data.manual_dir, and not that of the set.
@@ -123,7 +122,6 @@ class Kind:
     open: Callable[[ConfigDict], Source]
     class_names: Callable[[ConfigDict], tuple[str, ...]]
     files: Callable[[ConfigDict], Files | None]
-    known_classes: Mapping[str, int] = field(default_factory=dict)
     has_own_splits: bool = True
     has_listing_stamp: bool = False
     is_named_by_folder: bool = False
