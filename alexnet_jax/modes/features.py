@@ -80,7 +80,7 @@ def _require_room(folder: Path, invocation: FeaturesInvocation, numbers: int) ->
 def _write(
     net: Net, batches: Iterator[Some], layers: tuple[str, ...], invocation: FeaturesInvocation, writer: FeaturesWriter
 ) -> None:
-    say(f"{', '.join(layers)} by the checkpoint of step {net.step} of {net.workdir}")
+    say(f"{', '.join(layers)} with the checkpoint of step {net.step} of {net.workdir}")
     for some, made in net.features_of(batches, layers, invocation.reduce == "mean"):
         writer.append(some.names, made, some.batch.label[: len(some.names)])
 
