@@ -21,7 +21,7 @@ HEAD = (
     "| what | images/s, median (lowest-highest) | PyTorch's best | PyTorch's best, eager | ratio "
     "| of the product's rate | compile, s | GB a device |"
 )
-USE_HEAD = "| pictures a second | float32 | PyTorch's best | ratio | bfloat16 | PyTorch's best | ratio |"
+PREDICTION_HEAD = "| pictures a second | float32 | PyTorch's best | ratio | bfloat16 | PyTorch's best | ratio |"
 INPUT = {"prepare": "prepared", "jpeg": "fed from JPEG", "raw": "fed raw", "dataloader": "fed by PyTorch's DataLoader"}
 
 
@@ -56,52 +56,56 @@ def _against_torch(result: dict[str, Any]) -> str:
 
 def of_record(record: dict[str, Any]) -> str:
     """A paragraph that names the machine, and the tables of its measurements."""
-    runs = record["results"]
-    steps = [run for run in runs if run["arguments"][0].endswith("step.py")]
-    lines = [f"{_heading(record, [run['result'] for run in steps if 'result' in run])}", "", HEAD]
-    of_use = [run["result"] for run in steps if "result" in run and _is_of_use(run["result"])]
-    lines += ["|---|" + "---:|" * 7, *(_row(run) for run in steps if run.get("result") not in of_use)]
-    if of_use:
-        lines += ["", USE_HEAD, "|---|" + "---:|" * 6, *_rows_of_use(of_use)]
-    fed = [run["result"] for run in runs if run["arguments"][0].endswith("input.py") and "result" in run]
-    if fed:
-        rates = {text: fed[0].get(f"{name}_images_per_second") for name, text in INPUT.items()}
+    measured = _results(record, "step.py")
+    predictions = [result for result in measured if _is_prediction(result)]
+    steps = [run for run in record["results"] if run["arguments"][0].endswith("step.py")]
+    lines = [_heading(record, measured), "", HEAD, "|---|" + "---:|" * 7]
+    lines += [_row(run) for run in steps if run.get("result") not in predictions]
+    if predictions:
+        lines += ["", PREDICTION_HEAD, "|---|" + "---:|" * 6, *_prediction_rows(predictions)]
+    for fed in _results(record, "input.py")[:1]:
+        rates = {text: fed.get(f"{name}_images_per_second") for name, text in INPUT.items()}
         listed = ", ".join(f"{text} {_number(rate)}" for text, rate in rates.items() if rate)
         lines += ["", f"Pictures a second: {listed}."]
-    started = [run["result"] for run in runs if run["arguments"][0].endswith("program.py") and "result" in run]
-    if started:
-        one = started[0]
+    for started in _results(record, "program.py")[:1]:
+        lines += ["", *_about_starting(started)]
+    for waited in _results(record, "latency.py")[:1]:
+        forms = ", ".join(f"{ms:.0f} ms ({name})" for name, ms in waited["peer"].items())
         lines += [
             "",
-            f"From the command to the first step: {one['cold_seconds']:.0f} s, or {one['warm_seconds']:.0f} s if the "
-            f"programs were compiled before. Training on pictures reaches {one['jpeg_ratio']:.2f} (JPEG) and "
-            f"{one['raw_ratio']:.2f} (raw) of the rate of the step alone.",
-        ]
-        if "answer_seconds" in one:  # earlier records have none
-            lines += [
-                f"On that machine a plain `import tensorflow`, with Keras, takes {one['tensorflow_seconds']:.1f} s; "
-                f"the whole start with compiled programs {one['warm_seconds']:.1f} s; describing the network "
-                f"{one['describe_seconds']:.1f} s; from a fresh Python, `alexnet_jax.load` and the classes of one "
-                f"picture {one['answer_seconds']:.1f} s."
-            ]
-    waited = [run["result"] for run in runs if run["arguments"][0].endswith("latency.py") and "result" in run]
-    if waited:
-        one = waited[0]
-        forms = ", ".join(f"{ms:.0f} ms ({name})" for name, ms in one["peer"].items())
-        lines += [
-            "",
-            f"One picture from its file to its classes, after the first picture: {one['ours']:.0f} ms. PyTorch without "
-            f"`torch.compile` takes {forms}.",
+            f"One picture from its file to its classes, after the first picture: {waited['ours']:.0f} ms. PyTorch "
+            f"without `torch.compile` takes {forms}.",
         ]
     return "\n".join(lines)
 
 
-def _is_of_use(result: dict[str, Any]) -> bool:
+def _results(record: dict[str, Any], program: str) -> list[dict[str, Any]]:
+    """The results of a program's runs that succeeded."""
+    return [run["result"] for run in record["results"] if run["arguments"][0].endswith(program) and "result" in run]
+
+
+def _about_starting(result: dict[str, Any]) -> list[str]:
+    lines = [
+        f"From the command to the first step: {result['cold_seconds']:.0f} s, or {result['warm_seconds']:.0f} s if the "
+        f"programs were compiled before. Training on pictures reaches {result['jpeg_ratio']:.2f} (JPEG) and "
+        f"{result['raw_ratio']:.2f} (raw) of the rate of the step alone."
+    ]
+    if "answer_seconds" in result:  # earlier records have none
+        lines.append(
+            f"On that machine a plain `import tensorflow`, with Keras, takes {result['tensorflow_seconds']:.1f} s; "
+            f"the whole start with compiled programs {result['warm_seconds']:.1f} s; describing the network "
+            f"{result['describe_seconds']:.1f} s; from a fresh Python, `alexnet_jax.load` and the classes of one "
+            f"picture {result['answer_seconds']:.1f} s."
+        )
+    return lines
+
+
+def _is_prediction(result: dict[str, Any]) -> bool:
     """Whether the result belongs into the table of predictions: those on one device of a processor."""
     return result["mode"] != "train" and result["mesh"] == "1x1" and result["device"]["platform"] == "cpu"
 
 
-def _rows_of_use(results: list[dict[str, Any]]) -> list[str]:
+def _prediction_rows(results: list[dict[str, Any]]) -> list[str]:
     """A row for each mode and batch, with both types side by side."""
     found = {(result["mode"], result["batch"], result["dtype"]): result for result in results}
     rows = []
