@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from alexnet_jax.figures import drawing
 from alexnet_jax.figures.drawing import Place, plain
 from alexnet_jax.loop import report
+from alexnet_jax.loop.curves import Points, points_by_epoch
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs.folder import Run
 from alexnet_jax.training.step import TOP_K
@@ -24,14 +25,14 @@ class Curves:
     """A run's numbers by epoch.
 
     Attributes:
-      classes: of its pictures.
-      points: by name (see NAMES), (epoch, number) pairs in the order of the steps.
+      classes: the number of classes of the pictures.
+      points: (epoch, number) pairs in the order of the steps, by the names in NAMES.
     """
 
     name: str
     workdir: Path
     classes: int
-    points: dict[str, list[tuple[float, float]]]
+    points: dict[str, Points]
 
     @property
     def best(self) -> tuple[float, float] | None:
@@ -41,18 +42,14 @@ class Curves:
 
 
 def of_run(run: Run) -> Curves:
-    """What metrics.jsonl of a run holds. Raises UserError if it holds nothing."""
+    """A run's numbers, from its metrics.jsonl. Raises UserError if it has none."""
     lines = report.read_metrics(run.workdir)
     with_epochs = [line for line in lines if line.get("epoch")]
     if not with_epochs:
         raise UserError(f"the run in {run.workdir} has no numbers yet (metrics.jsonl); train it first, or leave it out")
     steps_per_epoch = with_epochs[-1]["step"] / with_epochs[-1]["epoch"]
-    points: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
-    for line in lines:
-        for name in NAMES:
-            if name in line:
-                points[name].append((line["step"] / steps_per_epoch, line[name]))
-    return Curves(run.workdir.name, run.workdir, run.classes_in_data, points)
+    points = points_by_epoch(lines, steps_per_epoch)
+    return Curves(run.workdir.name, run.workdir, run.classes_in_data, {name: points[name] for name in NAMES})
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
@@ -117,7 +114,7 @@ def _drawn(runs: Sequence[Curves], names: Sequence[str]) -> Figure:
     return figure
 
 
-def _plot(axes: Axes, points: list[tuple[float, float]], label: str, scale: float = 1, **style: Any) -> None:
+def _plot(axes: Axes, points: Points, label: str, scale: float = 1, **style: Any) -> None:
     if points:
         epochs, numbers = zip(*points, strict=True)
         marker = "." if len(points) < 40 and style["linewidth"] > 1 else ""

@@ -5,23 +5,18 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TextIO
 
 import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax.files import write_whole
+from alexnet_jax.loop.curves import Line, draw_curves
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.training.step import TOP_K
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-Line = dict[str, float]
 SERIES = ("train", "validation")  # before the slash in a number's name
-MARKED = 50  # validations at most whose points are drawn; more would form a band
 NAMED = 3  # numbers of unreadable lines in the message about them
 DRAWN_EVERY = 60  # seconds at least between two drawings of the curves
 
@@ -234,57 +229,6 @@ def _line_of(text: bytes) -> Line:
     if any("/" in name and name.partition("/")[0] not in SERIES for name in line):
         raise ValueError("a series is unknown")
     return line
-
-
-def draw_curves(lines: list[Line], steps_per_epoch: int, path: Path, classes: int, best: int | None) -> None:
-    """Loss and errors by epoch, where the learning rate drops, and the best checkpoint, as a picture.
-
-    Args:
-      classes: that are told apart; of five or fewer there is no top-5 error.
-      best: the step of the best checkpoint.
-    """
-    from matplotlib.figure import Figure  # a quarter of a second, which no first step waits for
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    losses, errors = figure.subplots(1, 2)
-
-    def plot(axes: "Axes", name: str, label: str, scale: float = 1.0, **style: Any) -> None:
-        points = [(line["step"] / steps_per_epoch, line[name] * scale) for line in lines if name in line]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, **style)
-
-    marker = "." if sum("validation/loss" in line for line in lines) <= MARKED else ""
-    plot(losses, "train/loss", "training", color="tab:gray", linewidth=1)
-    plot(losses, "validation/loss", "validation", color="tab:blue", marker=marker)
-    plot(errors, "train/top1_error", "top-1, training", 100, color="tab:gray", linewidth=1)
-    plot(errors, "validation/top1_error", "top-1, validation", 100, color="tab:red", marker=marker)
-    if classes > TOP_K:
-        plot(errors, "validation/top5_error", "top-5, validation", 100, color="tab:orange", marker=marker)
-    drops = [step / steps_per_epoch for step in drops_of(lines)]
-    for axes, name, label, scale in (
-        (losses, "validation/loss", "loss (nats)", 1),
-        (errors, "validation/top1_error", "error (%)", 100),
-    ):
-        for number, drop in enumerate(drops):
-            axes.axvline(drop, color="black", linewidth=0.8, linestyle=":", label="" if number else "lower rate")
-        for line in lines:
-            if line["step"] == best and name in line:
-                place = best / steps_per_epoch, line[name] * scale
-                axes.plot(*place, "*", color="black", markersize=11, label=f"best checkpoint, step {best}")
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-    figure.suptitle(path.parent.name)
-    figure.savefig(path, dpi=120)
-
-
-def drops_of(lines: list[Line]) -> list[int]:
-    """The steps of the last reports before one with a lower learning rate; the rate drops after such a step."""
-    rates = [(int(line["step"]), line["learning_rate"]) for line in lines if "learning_rate" in line]
-    return [step for (step, before), (_, rate) in pairwise(rates) if rate < before]
 
 
 def _duration(seconds: float) -> str:
