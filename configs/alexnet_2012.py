@@ -1,14 +1,14 @@
-"""The 2012 source: the same network as its authors' released code and run logs have it.
+"""The same network as in its authors' released code and logs of 2012, called the source.
 
     python launch.py --config=configs/alexnet_2012.py --config.data.manual_dir=DIR
 
 Run 145 of the logs: 40.66 % top-1 and 18.21 % top-5 error with ten views on ILSVRC-2012 after 91
-epochs. docs/paper_and_source.md goes through every difference from configs/alexnet.py. Nobody has
-run this configuration to its end here yet.
+epochs. docs/paper_and_source.md lists every difference from configs/alexnet.py. Nobody has trained
+this configuration to its end here yet.
 
     python launch.py --config=configs/alexnet_2012.py:VARIANT
 
-is another run of the logs, with its own widths, paddings and schedule: RUNS below.
+trains another run of the logs, with its own widths, paddings and schedule. They are RUNS below.
 """
 
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ from ml_collections import ConfigDict
 
 from configs import alexnet, variants
 
-SOURCE = {  # what all runs share, and where in the released code it is
+SOURCE = {  # what all runs share, and its place in the released code
     "model.middle_stddev": 0.03,  # layers-145.cfg:143,172,200
     "model.lrn_alpha_over_n": True,  # layer.py:1183
     "model.within_map_norm": True,  # layers-145.cfg:107-117
     "model.pool_before_activation": True,  # layers-145.cfg:9-63
-    "model.pool_ties": "all",  # cuda-convnet's undoing of a pooling: wherever a picture equals the maximum
+    "model.pool_ties": "all",  # cuda-convnet passes the gradient to every position that equals the maximum
     "data.order": "fixed",  # convdata_jpeg.py:108
     "data.short_batch": "keep",  # layer.cu:337
     "augment.offsets_inclusive": True,  # convdata_jpeg.py:239
@@ -35,23 +35,23 @@ SOURCE = {  # what all runs share, and where in the released code it is
     "train.init_checkpoint": "newest",  # initw.py
     "evaluate.checkpoint": "newest",  # the logs' errors are those of the last state
 }
-BATCH = 1024  # pictures in a batch of the logs, a file; gradient descent takes 128 of them at a time
-# Batches in a pass. Those of the two releases are the numbers of their pictures by that, which no log gives.
+BATCH = 1024  # pictures in a batch as the logs count, which is a file; a training step takes 128 of them
+# Batches in a pass. No log gives them for the two releases: they are the releases' pictures over BATCH.
 FALL_2009, FALL_2011, ILSVRC_2012 = 8_800, 13_870, 1_281_167 / BATCH
 
-When = int | str  # of a log: 25, or as in "2.1600"
+When = int | str  # a time in a log: 25, or "2.1600"
 Rates = tuple[tuple[When, str, float], ...]
 
 
 def passes(when: When, batches: float = 0.0) -> float:
-    """The passes over the training set that are done where a line of the logs stands.
+    """The passes over the training set that are complete at a line of a log.
 
-    The program prints the epoch, counted from 1, a dot, and the batch (convnet.py:120): no decimal. "2.1600" is the
-    second pass, at its batch 1,600. A whole number means after so many passes, as the program's own --epochs does.
+    The source's program prints the epoch, counted from 1, a dot, and the batch (convnet.py:120). That is no decimal
+    number: "2.1600" is batch 1,600 of the second pass. A whole number means after so many passes, as in --epochs.
 
     Args:
       when: a whole number of passes, or "EPOCH.BATCH".
-      batches: in a pass; where there is a batch.
+      batches: in a pass; needed for EPOCH.BATCH.
     """
     if isinstance(when, int):
         return float(when)
@@ -61,19 +61,19 @@ def passes(when: When, batches: float = 0.0) -> float:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the logs: its name there, its length, its learning rates, and what else is its own."""
+    """A run of the logs: its name there, its length, its learning rates, and its other differences from SOURCE."""
 
     log: str
     end: When
-    rates: Rates  # (when, parameters, rate); of lines that name a parameter the last one reached holds
+    rates: Rates  # (when, parameters, rate); for each parameter the last line reached that names it holds
     batches: float = ILSVRC_2012  # in a pass
     lighting_until: int = 0  # passes; 0: to the end
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-# The rate of the biases starts at 0.02 and is not divided with the weights'; where a file that was left of a run has
-# 0.002 at its end, it was lowered at some drop, which a copy of run 147's file of epochs 23 to 51 shows was none before
-# 51. conv6 had 0.002 from its first file on. A rate of 0 is no update at all.
+# The biases' rate starts at 0.02 and does not drop with the weights'. Where the last file of a run has 0.002, the rate
+# dropped with one of theirs: not before epoch 51, as a copy of run 147's file for epochs 23 to 51 shows. conv6 had
+# 0.002 from its first file on. A rate of 0 means no update at all.
 RUNS = {
     "": Run(
         log="145",
@@ -139,9 +139,9 @@ RUNS = {
             ("2.1600", "*/kernel", 1e-3),
         ),
         changes={
-            "data.validation_fraction": 0.01,  # it saw batches beyond half of the release
+            "data.validation_fraction": 0.01,  # it read batches beyond half of the release
             "train.init_after": "configs/alexnet_2012.py",
-            "train.init_except": "conv6, fc6, fc7, fc8",  # layers-146-2009.cfg:284-325 has no initWFunc there
+            "train.init_except": "conv6, fc6, fc7, fc8",  # layers-146-2009.cfg:284-325 has no initWFunc for them
         },
     ),
     "fall2011": Run(
@@ -158,7 +158,7 @@ RUNS = {
             "model.bottleneck": 2048,  # layers-146-2011.cfg:344-374
             "data.validation_fraction": 0.01,
             "train.init_after": "configs/alexnet_2012.py:fall2009",
-            "train.init_except": "fc6, fc7, bottleneck, fc8",  # nor layers-146-2011.cfg:288-374
+            "train.init_except": "fc6, fc7, bottleneck, fc8",  # the same in layers-146-2011.cfg:288-374
         },
     ),
     "star": Run(
@@ -173,7 +173,7 @@ RUNS = {
             *((22, "*/kernel", 1e-4), (22, "conv1/*", 0.0)),
             *((42, "*/kernel", 1e-5), (42, "conv1/*", 0.0)),
         ),
-        changes={"train.init_after": "configs/alexnet_2012.py:fall2011"},  # and all but fc8, as variants.py has it
+        changes={"train.init_after": "configs/alexnet_2012.py:fall2011"},  # all layers but fc8, as in variants.py
     ),
     "no_cross": Run(
         log="150",

@@ -1,31 +1,32 @@
-"""CIFAR-10: how fast four layers learn with ReLUs and with tanh (Figure 1), and section 3.3's network.
+"""CIFAR-10: how fast four layers learn with ReLUs and with tanh (Figure 1), and the network of section 3.3.
 
     python launch.py --config=configs/cifar10.py --mode=figures --figure=1
 
-trains both at every learning rate of a small grid, takes the fastest of each, draws their training
-error by epoch and prints the ratio of the epochs to 25 %. The paper's answer is six. One run alone
-is --config=configs/cifar10.py:relu or :tanh. Where CIFAR-10 is not at hand,
+trains both at every learning rate of a small grid, takes the fastest of each, draws the training
+error by epoch, and prints the ratio of their epochs to 25 % error. The paper's ratio is six.
+--config=configs/cifar10.py:relu or :tanh trains one network alone. If you do not have CIFAR-10,
 --config.data.name=digits --config.evaluate.split=validation makes the same comparison on real
-handwritten digits; docs/paper.md says by how much ReLUs are ahead there. The paper's comparison on CIFAR-10
-has not been run here yet.
+handwritten digits; docs/paper.md says how far ReLUs are ahead on them. Nobody has made the paper's
+comparison on CIFAR-10 here yet.
 
-Known of the paper's network (section 3.1 and the figure): four layers, no regularisation of any
-kind, the learning rate of each chosen by itself. Unknown: everything else. The layers here have
-the form of the authors' small networks for the same pictures: three 5x5 convolutions of 32, 32 and
-64 kernels, each with pooling of 3 by 2, then the ten classes. Initial weights and biases and the
-batch are those of the large network: N(0, 0.01), ones in the hidden layers after the first
-("providing the ReLUs with positive inputs", section 5), and 128. The result hangs on the ones:
-tanh has less than half its slope there, and without them (--config.model.hidden_bias=0.0) tanh is
-ahead on the digits.
+The paper says (section 3.1 and the figure) that the network has four layers and no regularisation,
+and that each learning rate was chosen on its own. It says no more. The layers here have the form of
+the authors' small networks for the same pictures: three 5x5 convolutions with 32, 32 and 64
+kernels, each with pooling over 3x3 positions at a stride of 2, then the ten classes. Initial weights
+and biases and the batch are those of the large network: N(0, 0.01), ones in the hidden layers after
+the first ("providing the ReLUs with positive inputs", section 5), and 128. The result depends on the
+ones: they put tanh where it has less than half its slope. Without them
+(--config.model.hidden_bias=0.0) tanh is ahead on the digits.
 
     python launch.py --config=configs/cifar10.py:no_lrn
     python launch.py --config=configs/cifar10.py:lrn
 
-are the network without and with response normalisation: 13 % and 11 % in section 3.3, which names
-its authors' files for it, layers-conv-local-13pct.cfg and -11pct.cfg. Its layers, initial weights,
-rates, decay, crops and reflections are here; their program tests on the nine crops of a grid, which
-is --config.evaluate.views=10 here at best. Its rates end by hand, and the epochs are those that the
-second file tells of. Nobody has run this configuration to its end here yet.
+train the network of section 3.3 without and with response normalisation; the paper has 13 % and
+11 % error. It names its authors' files, layers-conv-local-13pct.cfg and -11pct.cfg. The layers,
+initial weights, rates, decay, crops and reflections here are theirs. Their program tests on the nine
+crops of a grid; the nearest here is --config.evaluate.views=10. They lowered the rates by hand; the
+epochs here are those that the second file reports. Nobody has trained this configuration to its end
+here yet.
 """
 
 from ml_collections import ConfigDict
@@ -37,7 +38,7 @@ NORMS = {"lrn": "section 3.3: 11 % with response normalisation", "no_lrn": "sect
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The paper's fields with those of Figure 1, or of section 3.3. Raises ValueError if there is no such variant."""
+    """The paper's fields, changed for Figure 1 or for section 3.3. Raises ValueError if there is no such variant."""
     variants.require("cifar10", variant, {**ACTIVATIONS, **NORMS})
     config = alexnet.get_config()
     config.name = variants.name("cifar10", variant)
@@ -45,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.name = "cifar10"
     config.data.resize = 32
     config.data.crop = 32
-    config.data.encoding = "raw"  # small enough, and the pictures stay as they are
+    config.data.encoding = "raw"  # the set is small, and the pictures stay as they are
     config.augment.lighting_stddev = 0.0
     config.train.checkpoint_every = 0
     config.evaluate.split = "test"
@@ -65,13 +66,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.learning_rate = 0.001
     config.schedule.kind = "constant"
     config.train.epochs = 40.0
-    config.train.log_every = 39  # a tenth of an epoch of CIFAR-10: a point of the curve
+    config.train.log_every = 39  # a tenth of an epoch of CIFAR-10; each report is a point of the curve
     config.train.stall_steps = 0
     return config
 
 
 def _section_3_3(config: ConfigDict, lrn: bool) -> None:
-    """What layers-conv-local-13pct.cfg and -11pct.cfg say, and the parameters beside them."""
+    """Sets what layers-conv-local-13pct.cfg, -11pct.cfg and the files of parameters beside them have."""
     config.model.network = "conv_local"
     config.model.kernels = (64, 64, 32, 32)
     config.model.hidden_bias = 0.0
@@ -84,7 +85,7 @@ def _section_3_3(config: ConfigDict, lrn: bool) -> None:
     config.model.lrn_alpha_over_n = True
     config.model.pool_ties = "all"
 
-    config.data.crop = 24  # positions 0 to 8
+    config.data.crop = 24  # so a crop has 9 positions, 0 to 8
     config.data.order = "fixed"
     config.data.short_batch = "keep"
     config.augment.offsets_inclusive = True

@@ -1,9 +1,9 @@
-"""Real handwritten digits, which ship inside scikit-learn: the same code path made small.
+"""Real handwritten digits, which come with scikit-learn: the same network and code, made small.
 
     python launch.py --config=configs/digits.py
 
-The whole network, two towers on two devices, with fewer kernels and smaller pictures. Expect 0.5
-to 3 % top-1 error (0.8 and 1.1 % were seen) in half a minute to a minute on two CPU cores.
+trains the whole network, two towers on two devices, with fewer kernels and smaller pictures. Expect
+0.5 to 3 % top-1 error (0.8 and 1.1 % were measured) in half a minute to a minute on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from configs import alexnet
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The paper's fields with what a small network needs. Raises ValueError for any variant."""
+    """The paper's fields, changed for a small network. Raises ValueError for any variant."""
     if variant:
         raise ValueError(f"configs/digits.py has no variant '{variant}'; leave ':{variant}' out")
     config = alexnet.get_config()
@@ -20,12 +20,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.name = "digits"
     config.data.resize = 72
     config.data.crop = 64
-    config.data.encoding = "raw"  # so small that it costs nothing
-    config.augment.reflections = False  # a mirrored digit is another sign
+    config.data.encoding = "raw"  # the set is small
+    config.augment.reflections = False  # a mirrored digit is no digit
 
     config.model.kernels = (24, 64, 96, 96, 64)
     config.model.units = (256, 256)
-    # The paper's 0.01 and 1 suit units that sum thousands of inputs; these sum hundreds.
+    # The paper's 0.01 and 1 suit units with thousands of inputs; these have hundreds.
     config.model.weight_stddev = 0.05
     config.model.hidden_bias = 0.1
 

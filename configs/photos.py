@@ -1,23 +1,22 @@
-"""Pictures of your own, in a folder for each class: from a dozen of them to a hundred thousand.
+"""Your own pictures, in a folder for each class: from a dozen to a hundred thousand pictures.
 
     python launch.py --config=configs/photos.py --config.data.manual_dir=photos
 
-learns them from nothing, with a network like that of configs/digits.py on 112x112 pixels. How long does not hang on
-their number alone: 60 passes over them, but never fewer than 6,000 steps nor more than 200,000, and the drops of the
-rate stretch or shrink with it. So up to 800 pictures take two to three minutes on two free CPU cores, 3,000 seven, and
-100,000 an hour; the pictures that are kept for validation are looked at every 200 steps or so. A picture becomes a
-square as a whole, squeezed, as what matters may lie at its edge.
+trains a network like that of configs/digits.py from random weights, on 112x112 pixels. It makes 60 passes over the
+pictures, but at least 6,000 steps and at most 200,000; the drops of the learning rate stretch or shrink with them. Up
+to 800 pictures take two to three minutes on two free CPU cores, 3,000 pictures seven minutes, and 100,000 an hour.
+Validation comes about every 200 steps. The whole picture is squeezed into a square, since its edges may matter.
 
     python launch.py --config=configs/photos.py --config.data.manual_dir=photos --config.train.init_from=runs/alexnet
 
-fine-tunes the network of another run, one that was trained here or imported, with its preprocessing: its layers are
-taken but for the last, whose outputs are other classes. The rates are those with which the authors fine-tuned in 2012
-(layer-params-146-2012-2011.cfg): small below, large in fc8, all of them a tenth towards the end; for 30 passes,
-between 200 steps and 20,000. On 718 digits, from a small network that had learnt the others, one epoch came to less
-error than a network starting anew reached. `:caffe`, `:caffenet` and `:torchvision` name those networks where
-the run is not at hand yet.
+fine-tunes the network of another run, which was trained here or imported, with that run's preprocessing. It takes all
+layers but the last, whose outputs are other classes. The learning rates are those of the authors' fine-tuning in 2012
+(layer-params-146-2012-2011.cfg): small in the lower layers, large in fc8, and a tenth of that towards the end. It makes
+30 passes, at least 200 steps and at most 20,000. On 718 digits, from a small network that had learnt the others, one
+epoch gave less error than a network from random weights reached. `:caffe`, `:caffenet` and `:torchvision` name
+those networks if you do not have the run yet.
 
-The run lies in runs/ under the pictures' folder's name. Expected errors: docs/pictures.md.
+The run's folder is in runs/ and has the name of the pictures' folder. Expected errors: docs/pictures.md.
 """
 
 from pathlib import Path
@@ -30,15 +29,15 @@ from alexnet_jax.messages import UserError
 from configs import alexnet
 
 VARIANTS = ("caffe", "caffenet", "torchvision")
-_DROP = 20.0  # epochs, before the rates of fine-tuning are a tenth
+_DROP = 20.0  # epochs, after which the rates of fine-tuning are a tenth
 
 
 def get_config(variant: str = "", init_from: str = "") -> ConfigDict:
-    """What few pictures need.
+    """The paper's fields, changed for few pictures.
 
     Args:
-      variant: of configs/alexnet.py, the network that is fine-tuned.
-      init_from: the folder of the run whose network is fine-tuned; '' with no variant: none, a small one is trained.
+      variant: a variant of configs/alexnet.py, the network to fine-tune.
+      init_from: the folder of the run to fine-tune; '' without a variant: train a small network.
 
     Raises:
       ValueError: there is no such variant.
@@ -48,8 +47,8 @@ def get_config(variant: str = "", init_from: str = "") -> ConfigDict:
     config = alexnet.get_config(variant)
     config.name = "photos"
     config.data.name = "folder"
-    config.data.max_rejected = 0.1  # a few broken files, of few pictures
-    config.train.checkpoint_every = 0  # by the minutes alone
+    config.data.max_rejected = 0.1  # among few pictures, a few broken files are a large share
+    config.train.checkpoint_every = 0  # train.checkpoint_minutes alone decides
     config.evaluate.batch_size = 32
     if variant or init_from:
         _fine_tune(config, variant, init_from)
@@ -67,29 +66,30 @@ def _from_nothing(config: ConfigDict) -> None:
     config.data.crop = 112
     config.model.kernels = (24, 64, 96, 96, 64)
     config.model.units = (256, 256)
-    config.model.weight_stddev = 0.05  # the paper's 0.01 and 1 suit units that sum thousands of inputs; these sum
-    config.model.hidden_bias = 0.1  # hundreds, as those of configs/digits.py
+    # The paper's 0.01 and 1 suit units with thousands of inputs; these have hundreds, as in configs/digits.py.
+    config.model.weight_stddev = 0.05
+    config.model.hidden_bias = 0.1
     config.optimizer.learning_rate = 0.002
     config.schedule.kind = "steps"
     config.schedule.boundaries = (40.0, 52.5)
     config.train.epochs = 60.0
     config.train.least_steps = 6000
     config.train.most_steps = 200_000
-    config.train.batch_size = 8  # a dozen pictures less those for validation
+    config.train.batch_size = 8  # fits a dozen pictures without those for validation
     config.train.log_every = 200
-    config.train.stall_steps = 2500  # ten classes may wait for 1,500
+    config.train.stall_steps = 2500  # with ten classes the loss may not fall for 1,500
     config.evaluate.least_steps = 200
 
 
 def _fine_tune(config: ConfigDict, variant: str, init_from: str) -> None:
-    config.optimizer.learning_rate = 0.01  # said by schedule.rates below
+    config.optimizer.learning_rate = 0.01  # replaced by schedule.rates
     config.schedule.kind = "listed"
     config.schedule.rates = tuple(
         (epoch, what, factor * rate)
         for epoch, factor in ((0.0, 1.0), (_DROP, 0.1))
         for what, rate in (("*", 0.001), ("conv1/*", 0.0001), ("fc8/*", 0.01))
     )
-    if not init_from:  # of a run that is named, whatever it is of, the layers that fit are taken
+    if not init_from:  # a named run may have any config: the layers that fit are taken
         config.train.init_after = f"configs/alexnet.py{':' if variant else ''}{variant}"
     config.train.init_except = "fc8"
     config.train.epochs = 30.0
@@ -102,7 +102,7 @@ def _fine_tune(config: ConfigDict, variant: str, init_from: str) -> None:
 
 
 def _take_network(config: ConfigDict, init_from: str) -> None:
-    """The run's own network and preprocessing, if there is a run; training says so where there is none."""
+    """Takes the run's own network and preprocessing; if there is no run, training reports that."""
     try:
         theirs = config_of(load_saved(Path(init_from).expanduser().absolute()))
     except UserError:

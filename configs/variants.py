@@ -1,4 +1,4 @@
-"""The rows of the paper, one line each: what it is, and what it changes in `configs/alexnet.py`."""
+"""The rows of the paper: a line that describes each, and what it changes in `configs/alexnet.py`."""
 
 import difflib
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 @dataclass(frozen=True)
 class Variant:
-    """A row: one line for a person, and the fields that differ from the base, by dotted name."""
+    """A row: a line for a person, and the fields that differ from the base, by dotted name."""
 
     what: str
     changes: dict[str, Any] = field(default_factory=dict)
@@ -20,8 +20,8 @@ _ILSVRC_2010 = {**_SYNSET_TARS, "model.classes": 1000}
 _STAR = {"model.sixth_convolution": 256}
 _EPOCH = 5004  # whole batches of 256 in the 1,281,167 pictures of ILSVRC-2012
 
-# What Caffe's two networks share, by models/bvlc_alexnet/train_val.prototxt and solver.prototxt. Biases have twice the
-# weights' rate there, and do not decay. Its steps become epochs.
+# What Caffe's two networks share, from models/bvlc_alexnet/train_val.prototxt and solver.prototxt. Their biases learn
+# at twice the weights' rate and do not decay. Caffe counts steps, which become epochs here.
 _CAFFE = {
     "model.first_padding": (0, 0),
     "model.dense_stddev": 0.005,
@@ -31,7 +31,7 @@ _CAFFE = {
     "model.lrn_across_towers": True,
     "data.square": "squeeze",
     "data.crop": 227,
-    "augment.offsets_inclusive": True,  # 30 positions each way, of 227 pixels in 256
+    "augment.offsets_inclusive": True,  # a crop of 227 pixels has 30 positions each way in 256
     "augment.lighting_stddev": 0.0,
     "optimizer.decay_biases": False,
     "schedule.kind": "listed",
@@ -42,8 +42,8 @@ _CAFFE = {
     ),
     "train.batch_size": 256,
 }
-# torchvision's network and its reference recipe. That has crops of random size and shape, which are not here, and a
-# rate outside the velocity, so that its drops take hold at once.
+# torchvision's network and its reference recipe. The recipe has crops of random size and shape, which this program
+# lacks, and multiplies the velocity by the rate, so that a drop of the rate takes effect at once.
 _TORCHVISION = {
     "model.towers": 1,
     "model.kernels": (64, 192, 384, 256, 256),
@@ -102,7 +102,7 @@ VARIANTS = {
     ),
     "star": Variant(
         "Table 2, CNN*: a sixth convolution, pretrained on Fall 2011 and fine-tuned on ILSVRC-2012",
-        # The rate of fine-tuning is unsaid in the paper; the source's is 0.001 too, but on conv1.
+        # The paper does not give the rate of fine-tuning; the source has 0.001 in all layers but conv1.
         {
             **_STAR,
             "train.init_after": "configs/alexnet.py:fall2011",
@@ -127,12 +127,12 @@ VARIANTS = {
 
 
 def name(base: str, variant: str) -> str:
-    """How a run of the variant is called in its config."""
+    """A run's name in its config."""
     return f"{base}:{variant}" if variant else base
 
 
 def apply(config: ConfigDict, base: str, variant: str) -> None:
-    """Makes the variant's changes. Raises ValueError, with the list, if there is no such variant."""
+    """Makes the variant's changes. Raises ValueError, with the list of variants, if there is no such variant."""
     if not variant:
         return
     require(base, variant, {one: VARIANTS[one].what for one in VARIANTS})
@@ -140,7 +140,7 @@ def apply(config: ConfigDict, base: str, variant: str) -> None:
 
 
 def require(base: str, variant: str, there: dict[str, str]) -> None:
-    """Raises ValueError if there is no such variant: a sentence with the nearest, then a line for each."""
+    """Raises ValueError if there is no such variant: a sentence with the nearest, then a line for each variant."""
     if variant and variant not in there:
         nearest = difflib.get_close_matches(variant, there, 1, 0)[0]
         lines = "".join(f"\n  {one:<24}{what}" for one, what in there.items())
