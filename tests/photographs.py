@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 
 
 def photograph(number: int, width: int = 60, height: int = 48) -> Image.Image:
-    """Another part of a photograph for every number."""
+    """A part of a photograph, another for each number."""
     rng = np.random.default_rng(number)
     image = Image.fromarray(load_sample_images().images[number % 2])
     wide, high = min(2 * width, 500), min(2 * height, 375)
@@ -26,7 +26,11 @@ def encoded(image: Image.Image, form: str = "JPEG") -> bytes:
 
 
 def write_folder(folder: Path, classes: dict[str, int], form: str = "JPEG", **size: int) -> None:
-    """So many pictures in each class's folder."""
+    """Writes a folder of pictures for each class.
+
+    Args:
+      classes: the number of pictures, by class.
+    """
     number = 0
     for name, count in classes.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -36,7 +40,7 @@ def write_folder(folder: Path, classes: dict[str, int], form: str = "JPEG", **si
 
 
 def write_tar(path: Path, files: dict[str, bytes]) -> None:
-    """A tar of the files, in the given order."""
+    """Writes a tar of the files, in the given order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, data in files.items():
@@ -46,7 +50,7 @@ def write_tar(path: Path, files: dict[str, bytes]) -> None:
 
 
 def write_imagenet(folder: Path, synsets: list[str], each: int, validation: int) -> None:
-    """The two official tars in small: a tar of a tar per synset, and a flat one."""
+    """Writes small versions of the two official tars: a tar of tars, one for each synset, and a flat tar."""
     number, inner = 0, {}
     for synset in synsets:
         files = {}

@@ -1,4 +1,4 @@
-"""Which pictures a person names: their order, litter, links and lists."""
+"""The pictures that a user names: their order, litter, links and lists."""
 
 import io
 import os

@@ -24,7 +24,7 @@ from alexnet_jax.data.decode.headers import JPEG, PNG, Header, Metadata, Unusabl
 Image.MAX_IMAGE_PIXELS = None  # config.data.max_pixels is the limit, and it rejects instead of warning
 
 Part = Literal["crop", "crop_down", "squeeze"]  # the part that becomes the square, see `square`
-LARGE = 50_000_000  # pixels: a larger picture is decoded by one process at a time, and a JPEG shrunk meanwhile
+LARGE = 50_000_000  # pixels: one process at a time decodes a larger picture, and a larger JPEG is shrunk
 LARGE_TO_CONVERT = 24_000_000  # pixels: the same for a picture that is converted to RGB
 LARGE_FILE = 64 << 20  # bytes: a larger file is read by one process at a time
 LEAST_SIDE = 1024  # pixels of the shorter side: a large JPEG is not shrunk below it

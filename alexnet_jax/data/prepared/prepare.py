@@ -97,7 +97,7 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
 
 
 def _changed(data: ConfigDict, prepared: PreparedSet, how: str) -> str:
-    return f"'{data.manual_dir}' is not what '{prepared.folder}' was prepared from ({how})"
+    return f"'{data.manual_dir or data.name}' is not what '{prepared.folder}' was prepared from ({how})"
 
 
 def _state(data: ConfigDict) -> State:

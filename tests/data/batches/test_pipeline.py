@@ -1,4 +1,4 @@
-"""The pipeline: its order, what it makes of a picture, and what it draws."""
+"""The pipeline: the order of pictures, their crops, and the random draws."""
 
 import io
 import os

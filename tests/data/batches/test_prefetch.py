@@ -1,4 +1,4 @@
-"""Batches computed ahead: their order, what a mistake does to it, and when their threads end."""
+"""Batches computed ahead: their order, errors, and the end of their threads."""
 
 import os
 import subprocess
@@ -18,12 +18,12 @@ FIELDS = ("image",)
 
 
 def with_image(image: np.ndarray) -> Batch:
-    """A batch of one field; the Prefetcher asks for no other."""
+    """A batch with one field, the only one that the Prefetcher uses."""
     return Batch(image=image, label=None, lighting=None, offset=None, reflected=None, scale=None)
 
 
 def numbered(number: int) -> Batch:
-    """The later ones are done sooner."""
+    """A batch; later batches take less time."""
     time.sleep(0.01 * (number % 3 == 0))
     return with_image(np.full((2, 1), number, np.uint8))
 

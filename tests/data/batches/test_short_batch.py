@@ -1,4 +1,4 @@
-"""An epoch's last batch, where fewer pictures are left than a batch has."""
+"""An epoch's last batch, if fewer pictures are left than fit into it."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -48,7 +48,7 @@ def test_a_sliver_of_the_range_is_noticed() -> None:
 
 
 def profile_of(gamma: float) -> bytes:
-    """Of a screen with the primaries of sRGB and another curve: by hand, a matrix profile of the ICC."""
+    """An ICC matrix profile, made by hand, for a screen with the primaries of sRGB and another curve."""
 
     def s15(*numbers: float) -> bytes:
         return b"".join(struct.pack(">i", round(n * 65536)) for n in numbers)

@@ -1,4 +1,4 @@
-"""What a picture file may say of itself, what damages it, and what is made of it; against Pillow and by hand."""
+"""Picture files with metadata and damages of many kinds, decoded and compared with Pillow and by hand."""
 
 import io
 import struct
@@ -303,7 +303,7 @@ print((peak() - before) / 1024)
 
 
 def mebibytes_for(path: Path) -> float:
-    """By how much a process grows that makes a square of the file."""
+    """The growth in memory of a process that makes a square of the file."""
     if not Path("/proc/self/status").is_file():
         pytest.skip("there is no /proc")
     done = subprocess.run([sys.executable, "-c", MEASURED, str(path)], capture_output=True, text=True)

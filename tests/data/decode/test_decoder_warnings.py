@@ -1,4 +1,4 @@
-"""What was prepared hears of what changes at the same names and sizes, and what is left half done is put right."""
+"""A prepared set notices changed pictures with the same names and sizes, and half-finished work is repaired."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a file is called that is none of the pictures that are opened, by its name or in truth."""
+"""The reasons for files that are no JPEG, PNG or WebP picture."""
 
 import gzip
 import io
@@ -23,7 +23,7 @@ def box(brand: bytes, *others: bytes) -> bytes:
 
 
 def archive(kind: str) -> bytes:
-    """Of one JPEG: a zip, or a tar that is packed or not."""
+    """A zip with a JPEG, or a tar with it, packed or not."""
     file, content = io.BytesIO(), encoded(COLOUR)
     if kind == "zip":
         with zipfile.ZipFile(file, "w") as packed:

@@ -1,4 +1,4 @@
-"""Thousands of odd files: each becomes a square or is refused with a reason; nothing hangs and nothing is started."""
+"""Thousands of odd files: each becomes a square or is refused with a reason; nothing hangs, no program starts."""
 
 import io
 import json
@@ -127,7 +127,7 @@ def damaged(draw: Any) -> bytes:
 
 @st.composite
 def strange(draw: Any) -> bytes:
-    """No picture, or none that is opened; or one's first bytes and then noise."""
+    """No picture, or a picture of another format, or the first bytes of a picture and then noise."""
     heads = [
         b"\xff\xd8\xff",
         b"\x89PNG\r\n\x1a\n",
@@ -144,7 +144,7 @@ PLAIN = good().map(lambda made: made[1])
 
 
 def judge(data: bytes, accept_damaged: bool, obey_profiles: bool) -> bool:
-    """Whether the picture can be used: a square, or a reason in a line, and nothing else comes out."""
+    """Whether the picture can be used; checks that the result is a square, or a reason in one line."""
     try:
         made = square_of(data, 16, Rules(2_000_000, accept_damaged, obey_profiles))
     except UnusablePicture as error:
@@ -155,7 +155,7 @@ def judge(data: bytes, accept_damaged: bool, obey_profiles: bool) -> bool:
 
 
 def count(pictures: st.SearchStrategy[bytes], examples: int) -> list[int]:
-    """How many of so many pictures can be used, and how many there were."""
+    """The number of pictures that can be used, and the number of all."""
     used: list[bool] = []
 
     @seed(0)
@@ -169,7 +169,7 @@ def count(pictures: st.SearchStrategy[bytes], examples: int) -> list[int]:
 
 
 def count_odd(examples: int) -> str:
-    """Of each kind, as JSON."""
+    """The counts for each kind of file, as JSON."""
     kinds = {"plain": PLAIN, "described": described(), "damaged": damaged(), "strange": strange()}
     return json.dumps({kind: count(pictures, examples) for kind, pictures in kinds.items()})
 
@@ -200,7 +200,7 @@ def test_odd_pictures_become_squares_or_are_refused_with_a_reason(examples: int)
 
 
 def test_the_watch_hears_of_what_is_started() -> None:
-    """A hook that hears nothing would prove nothing."""
+    """Without this, a hook that notices nothing would pass."""
     starting = WATCHED.replace("print(json", "import subprocess; subprocess.run(['true'])\nprint(json")
     assert "subprocess.Popen" in run_watched(1, starting)[1]
 

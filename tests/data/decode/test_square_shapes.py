@@ -39,7 +39,7 @@ def torchvisions(image: Image.Image) -> np.ndarray:
 
 
 def central_view(image: Image.Image, part: Part) -> np.ndarray:
-    """What evaluation cuts out of the prepared square of 256."""
+    """The crop that evaluation takes from the prepared square of 256."""
     return np.asarray(square(image, 256, part)).astype(float)[16:240, 16:240]
 
 

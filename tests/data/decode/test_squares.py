@@ -1,4 +1,4 @@
-"""One picture file to an RGB square, against NumPy."""
+"""A picture file to an RGB square, against NumPy."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The processes that make squares: none hangs, the picture in the way is named, and large ones take turns."""
+"""The processes that make squares: none hangs, a deadly picture is named, large pictures take turns; bounded_map."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ from tests.photographs import encoded, photograph
 
 
 def die(name: str, number: int) -> None:
-    """As a process does that the system kills for lack of memory, over one picture, while others work on theirs."""
+    """Dies as a process that the system kills for lack of memory, over one picture, while others work on theirs."""
     worker_processes.note(name)
     if "deadly" in name:
         time.sleep(0.5)
@@ -30,7 +30,7 @@ def die(name: str, number: int) -> None:
 
 
 def put_away(data: bytes) -> None:
-    """Nothing is done with it."""
+    """Does nothing."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
@@ -54,7 +54,7 @@ def test_a_process_that_dies_ends_the_pool_and_names_its_picture(
 
 
 def in_turn(folder: str) -> bool:
-    """Whether nobody else is in here."""
+    """Whether no other process is in here."""
     with worker_processes.alone():
         path = Path(folder) / "inside"
         path.touch(exist_ok=False)

@@ -1,4 +1,4 @@
-"""The contact sheet: whose pictures are under which name, and names of all kinds."""
+"""The contact sheet: each class's pictures are under its name, whatever the name is."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pictures that are given twice: listed and said, and all kept."""
+"""Equal pictures are reported and listed, and all are kept."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The listing: every picture under its own label, or a sentence; what is left out is counted, and why."""
+"""The listing: every picture has its own label, or there is an error; files left out are counted by reason."""
 
 import json
 import os
@@ -16,14 +16,14 @@ from tests.data.sources.test_sources import data, listed
 
 
 def touch(folder: Path, *names: str) -> None:
-    """Files that are pictures by their names: none is opened here."""
+    """Makes empty files with the names of pictures: none is opened here."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(name.encode())
 
 
 def opened(folder: Path, **fields: Any) -> Source:
-    """The source of a folder, whose account is even."""
+    """The source of a folder; checks that every file is accounted for."""
     source = sources.open_source(data("folder", folder, **fields))
     list_whole(source)
     assert source.met == sum(s.count for s in source.splits.values()) + sum(left_out(source).values())

@@ -1,4 +1,4 @@
-"""Preparing: what is on disk afterwards, statistics, rejected pictures, and runs that were cut off."""
+"""Preparing: the files on disk, statistics, rejected pictures, and interrupted preparations."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""Preparing odd pictures: what is said at the end, what begins anew, and sets from before there were the fields."""
+"""Preparing odd pictures: the warnings at the end, and other rules for pictures, which begin anew."""
 
 import io
 import json
@@ -25,7 +25,7 @@ DAMAGED = overwritten(BASELINE, len(BASELINE) // 2)
 
 
 def rejected(prepared: PreparedSet) -> dict[str, str]:
-    """The reasons, by the names of the files."""
+    """The reasons why pictures are rejected, by file name."""
     lines = [json.loads(line) for line in (prepared.folder / "rejected.jsonl").read_text().splitlines()]
     assert all(list(line) == ["split", "file", "in", "reason"] for line in lines)
     return {Path(line["file"]).name: line["reason"] for line in lines}

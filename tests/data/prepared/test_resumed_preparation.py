@@ -1,4 +1,4 @@
-"""A set after its folder has changed: begun anew, refused or kept, and always what one go makes of what is there."""
+"""A set whose source has changed: it is begun anew, refused or kept, and equals a set prepared in one go."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ from tests.photographs import encoded, photograph, write_folder, write_imagenet
 
 
 def cut_off(config: Any, monkeypatch: Any, rounds: int = 2) -> None:
-    """Prepares until so many rounds are on disk, and is killed there."""
+    """Prepares until some rounds are on disk, and is killed there."""
     append, appended = Shards.append, []
 
     def killed(*arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""The file of a training set's statistics, whatever is done to it."""
+"""The file with a training set's statistics, damaged in many ways."""
 
 import random
 from pathlib import Path

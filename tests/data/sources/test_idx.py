@@ -1,4 +1,4 @@
-"""The four files of the MNIST family, against NumPy; and all that may be wrong with them."""
+"""The four files of the MNIST family, against NumPy, and their faults."""
 
 import gzip
 import struct
@@ -23,7 +23,7 @@ PICTURES, LABELS = FILES["train"]
 
 
 def idx(magic: int, array: np.ndarray) -> bytes:
-    """As the files are described: the magic number, the lengths, the bytes."""
+    """An idx file by its description: the magic number, the lengths, the bytes."""
     return struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.tobytes()
 
 

@@ -1,4 +1,4 @@
-"""Sources: what they yield, and the sentences for files that are not as they should be."""
+"""Sources: their pictures, and the errors for missing and damaged files."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Folders that look like splits and folders that look like classes: neither is taken for the other."""
+"""Folders that look like splits and folders that look like classes are not confused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tars: each picture has the label of its own name, and one that ends too early is found, wherever it ends."""
+"""Tars: each picture has the label of its own name, and a tar that ends too early is noticed."""
 
 import io
 import tarfile
