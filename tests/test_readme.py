@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 PAPER = (ROOT / "docs/paper.md").read_text()
 PAGES = [
     *("README.md", "docs/pictures.md", "docs/training.md", "docs/use.md", "docs/figures.md", "docs/paper.md"),
-    *("CONTRIBUTING.md", "tests/README.md", "docs/architecture.md"),
+    *("CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md", "docs/architecture.md"),
     *("docs/speed.md", "docs/stages.md", "docs/paper_and_source.md", "docs/faults.md", "docs/tour.ipynb"),
 ]
 MOST_LINES, MOST_WORDS = 150, 1400  # of README
