@@ -5,7 +5,7 @@
 
 import os
 
-TYPE_CHECKING = False  # True to type checkers, as typing's own; importing that takes longer than all of this
+TYPE_CHECKING = False  # True for type checkers, like typing's own, whose import takes longer than this file
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 def load(workdir: "str | os.PathLike[str]", checkpoint: str = "best", mesh: "Mesh | None" = None) -> "Net":
-    """The trained network of a run, for use: see `alexnet_jax.inference.net.Net`.
+    """A run's trained network, ready for use: see `alexnet_jax.inference.net.Net`.
 
         net = alexnet_jax.load("runs/digits")
         net.predict("seven.png")
 
     Args:
-      workdir: the run's folder, as training or an import left it.
-      checkpoint: best (of lowest validation error) or newest; best is newest where nothing was validated.
-      mesh: of devices, as `alexnet_jax.devices.towers.mesh_of` makes it; None: one device, JAX's first, which holds
-        both towers.
+      workdir: the run's folder, made by training or by an import.
+      checkpoint: "best", with the lowest validation error, or "newest"; without a validation, best means newest.
+      mesh: the devices, from `alexnet_jax.devices.towers.mesh_of`; None for JAX's first device, which then holds both
+        towers.
 
     Raises:
-      alexnet_jax.messages.UserError: there is no run, or no checkpoint that can be read.
+      alexnet_jax.messages.UserError: the folder holds no run, or no checkpoint that can be read.
     """
     from alexnet_jax.inference import net  # JAX takes seconds to import
 

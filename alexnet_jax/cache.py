@@ -1,28 +1,28 @@
-"""The user's cache folder, and JAX's compiled programs in it."""
+"""The project's folder in the user's cache, and JAX's compiled programs in it."""
 
 import os
 from pathlib import Path
 
-COMPILED_BYTES = 1 << 30  # of compiled programs, at most; the one not used for longest goes first
-COMPILED_SECONDS = "0.5"  # what compiles faster is not kept
+COMPILED_BYTES = 1 << 30  # at most, for compiled programs; the least recently used go first
+COMPILED_SECONDS = "0.5"  # programs that compile faster are not kept
 
 
 def folder() -> Path:
-    """The project's folder in the user's cache; it may not be there yet."""
+    """The project's folder in the user's cache; it may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "alexnet_jax")
 
 
 def _remove_unfinished(compiled: Path) -> None:
-    """Removes what a process that was killed left without its time: JAX would warn of it ever after, and keep none."""
+    """Removes programs that a killed process left without their access time; JAX would warn about them for ever."""
     for program in compiled.glob("*-cache"):
         if not program.with_name(f"{program.name.removesuffix('-cache')}-atime").exists():
             program.unlink(missing_ok=True)
 
 
 def keep_compiled_programs(keep: bool) -> None:
-    """Has JAX, which must not be imported yet, keep what it compiles in the cache, or keep nothing.
+    """Tells JAX, by the environment, whether to keep compiled programs; call it before JAX is imported.
 
-    The environment's own JAX_COMPILATION_CACHE_DIR comes first. A cache that cannot be written is done without.
+    JAX_COMPILATION_CACHE_DIR takes precedence if it is set. Without a writable folder, nothing is kept.
     """
     if not keep:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"

@@ -24,11 +24,11 @@ from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
 from alexnet_jax.messages import UserError, as_json, say, say_error, say_of_the_end
 from alexnet_jax.modes import (
     FIGURES,
-    FILES,
+    MODULES,
     OF_A_CLUSTER,
     OF_A_RUN,
-    OF_FILES,
     READ_DATA,
+    TAKE_FILES,
     TRAINED,
     WITHOUT_CONFIG,
     require_figure,
@@ -63,7 +63,7 @@ def main() -> None:
         say_error(str(error))
         cluster.fail(str(error))
         sys.exit(1)
-    except BrokenPipeError:  # nobody reads the result
+    except BrokenPipeError:  # the reader of the result has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
@@ -95,12 +95,11 @@ def _run(command_line: tuple[ConfigDict | None, list[str]]) -> None:
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of errors that are caught and reported here
     require_right_jax()
     _require_right_environment()
-    if files and mode not in OF_FILES:
+    if files and mode not in TAKE_FILES:
         raise UserError(f"'{files[0]}' is not expected; flags begin with --, see --help")
     if foreign := foreign_flag(mode, flags.FLAGS):
-        raise UserError(
-            f"--{foreign.name} is of --mode={' or '.join(foreign.modes)}, and the mode is {mode}; leave one of them out"
-        )
+        modes = " or ".join(foreign.modes)
+        raise UserError(f"--{foreign.name} belongs to --mode={modes}, and the mode is {mode}; leave one of them out")
     if config is not None:
         check_config(config)
         for place in PATH_FIELDS:  # config.json keeps them, and the run is used from other folders, too
@@ -112,7 +111,7 @@ def _run(command_line: tuple[ConfigDict | None, list[str]]) -> None:
     _silence_libraries()
     if mode in READ_DATA:
         say("starting TensorFlow and JAX")  # which takes seconds
-    module = _imported(f"alexnet_jax.modes.{FILES.get(mode, mode)}")
+    module = _imported(f"alexnet_jax.modes.{MODULES.get(mode, mode)}")
     _join(mode)  # after the imports: on a slow disk they take longer than a process may be silent
     if cluster.count() > 1:
         from alexnet_jax.runs.same_inputs import require_same_command
@@ -166,7 +165,7 @@ def _require_right_environment() -> None:
     if given and not (given.isdigit() and 0 < int(given) <= MOST_CPU_DEVICES):
         raise UserError(
             f"the environment's JAX_NUM_CPU_DEVICES is '{given}' and must be from 1 to {MOST_CPU_DEVICES}; unset it, "
-            "and as many are made as are needed"
+            "and JAX makes as many as the mesh needs"
         )
 
 
@@ -322,8 +321,8 @@ def _require_no_config_is_needed() -> None:
     if mode == "figures" and given["workdir"].present:
         others = ", ".join(name for name in FIGURES if name not in TRAINED)
         raise UserError(
-            "--figure=1, which is drawn where no --figure is given, trains networks of its own by a --config; of "
-            f"the run in --workdir there are {others}"
+            "--figure=1, which is drawn if no --figure is given, trains its own networks and needs a --config; for the "
+            f"run in --workdir there are {others}"
         )
     or_run = ", or --workdir=DIR, the folder of a run" if mode in OF_A_RUN else ""
     raise UserError(f"--config is missing; give one, such as --config=configs/digits.py{or_run}")

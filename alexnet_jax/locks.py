@@ -1,4 +1,4 @@
-"""One process at a time in a folder, also where several hosts share it."""
+"""A lock that lets one process at a time work in a folder, also if several hosts share the folder."""
 
 import errno
 import fcntl
@@ -18,16 +18,16 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, er
 
 @contextmanager
 def alone_in(folder: Path, what: str) -> Iterator[None]:
-    """Within it no other process that asks is in the folder. A lock goes with the process that has it.
+    """Holds the folder's lock while the block runs; the lock also ends with the process.
 
-    Where the file system has no locks, only a process on the same host is found; that is said.
+    On a file system without locks, only a process on the same host is noticed; a message says so.
 
     Args:
-      what: is being done there, as in "is being trained by".
+      what: the work in the folder, as in "is being trained by".
 
     Raises:
-      UserError: another process is there; names its host and number.
-      OSError: the file cannot be made.
+      UserError: another process has the lock; the message names its host and number.
+      OSError: the lock file cannot be made.
     """
     with open(folder / LOCK, "a+") as file:
         try:
@@ -40,7 +40,7 @@ def alone_in(folder: Path, what: str) -> Iterator[None]:
             owner = _owner(file)
             if owner and owner == _described(owner.get("process", 0)) and owner["process"] != os.getpid():
                 raise _taken(folder, what, owner) from error
-            say(f"'{folder}' lies where files cannot be locked: see to it that no other host works there")
+            say(f"'{folder}' cannot be locked; make sure that no other host works there")
         file.truncate(0)
         file.write(json.dumps(_described(os.getpid())))
         file.flush()
@@ -52,15 +52,15 @@ def alone_in(folder: Path, what: str) -> Iterator[None]:
 
 
 def _described(process: int) -> dict[str, str | int]:
-    """What tells a process of this host from others, and from a later one of the same number."""
+    """What identifies a process on this host, even if its number is used again later."""
     started = ""
     with suppress(OSError, IndexError):
-        started = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]  # since the host's start
+        started = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]  # ticks since boot
     return {"host": socket.gethostname(), "process": process, "started": started}
 
 
 def _owner(file: IO[str]) -> dict[str, int]:
-    """Who wrote itself into the file; nothing where nobody can be read there."""
+    """The process that the lock file names, or {} if it names none."""
     with suppress(OSError, ValueError):
         file.seek(0)
         written = json.loads(file.read())

@@ -1,4 +1,4 @@
-"""What the program says to a person: progress on standard error, and mistakes in one sentence."""
+"""Messages for a person: progress on standard error, and mistakes in one sentence."""
 
 import json
 import os
@@ -6,49 +6,49 @@ import sys
 import time
 from typing import Any
 
-SECONDS = 10.0  # between two lines of how far something is, in a log
+SECONDS = 10.0  # between two lines about progress in a log
 
 
 class UserError(Exception):
-    """A mistake of the user's: one sentence that names the flag, field or file, and the remedy."""
+    """A user's mistake, as one sentence that names the flag, field or file, and the remedy."""
 
 
 class _Quiet:
-    """Whether this is one of many processes that do the same, and another one says it."""
+    """Whether this process is silent, because another process does the same work and reports it."""
 
     on = False
 
 
 def leave_it_to_another() -> None:
-    """From now on this process says nothing but why it ends: it does what another one does, and says."""
+    """From now on this process only says why it ends: another process does the same work and reports it."""
     _Quiet.on = True
 
 
 def say(text: str) -> None:
-    """Prints a line for people; standard output is kept for the result.
+    """Prints a line for people, on standard error; standard output is for the result.
 
-    What a file's name may hold and no line can, such as a line break or a terminal's command, is escaped.
+    Characters that no line can hold, such as a line break or a terminal's command in a file's name, are escaped.
     """
     if not _Quiet.on:
         say_of_the_end(text)
 
 
 def say_error(sentence: str) -> None:
-    """Prints why the program ends, if that is not as it should."""
+    """Prints why the program fails."""
     say_of_the_end(f"error: {sentence}")
 
 
 def say_of_the_end(text: str) -> None:
-    """Prints a line in any case."""
+    """Prints a line, also from a silent process."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     try:
         print(line, file=sys.stderr, flush=True)
-    except OSError:  # whoever listened has gone, as head does; what was begun goes on
+    except OSError:  # the reader has gone, as `head` does; the work goes on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def as_json(value: Any) -> str:
-    """One line of JSON that every reader takes: bytes of names that are no UTF-8 become hexadecimal."""
+    """One line of JSON that every reader accepts: bytes in names that are not UTF-8 become hexadecimal."""
     return json.dumps(_in_utf8(value))
 
 
@@ -61,16 +61,16 @@ def _in_utf8(value: Any) -> Any:
 
 
 class Advance:
-    """How far something is: a bar on a terminal, and in a log a line every ten seconds."""
+    """Progress: a bar on a terminal, or a line every ten seconds in a log."""
 
     def __init__(self, what: str, total: int | None, unit: str, done: int = 0) -> None:
         """Begins at `done`.
 
         Args:
-          total: in all; None where that is not known.
-          unit: of what is counted, in the plural.
+          total: the count at the end; None if it is not known.
+          unit: what is counted, in the plural.
         """
-        from tqdm import tqdm  # which most of what says something does not need
+        from tqdm import tqdm  # most messages need no bar
 
         self._what, self._total, self._unit = what, total, unit
         self._first, self._start, self._said = done, time.monotonic(), time.monotonic()
@@ -79,7 +79,7 @@ class Advance:
         self._bar = tqdm(**shape, disable=True if _Quiet.on else None, file=sys.stderr, smoothing=0.1, leave=False)
 
     def add(self, count: int = 1) -> None:
-        """So many more."""
+        """Counts more as done."""
         self.done += count
         self._bar.update(count)
         now = time.monotonic()
@@ -90,12 +90,12 @@ class Advance:
             say(f"{self._what}: {self.done:,}{of_all} {self._unit}, {rate:,.1f} a second")
 
     def say(self, text: str) -> None:
-        """A line for people, which leaves the bar whole."""
+        """Prints a line above the bar."""
         with self._bar.external_write_mode(file=sys.stderr):
             say(text)
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self._bar.close()
 
     def __enter__(self) -> "Advance":

@@ -1,7 +1,7 @@
-"""Being told to stop: SIGTERM, SIGINT, SIGUSR1 (which Slurm sends as a warning) and SIGHUP (a closed terminal).
+"""Signals that stop the program: SIGTERM, SIGINT, SIGUSR1 (Slurm's warning) and SIGHUP (a closed terminal).
 
-A thread of its own listens, as Python's handlers wait for whatever the main thread computes: where
-there is nothing to save, the process ends at once, whatever it is doing.
+A thread listens for them, because Python's own handlers wait until the main thread returns from C. So a process that
+has nothing to save ends at once, whatever it is computing.
 """
 
 import os
@@ -19,30 +19,30 @@ NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Stopped(UserError):
-    """Told to stop, and all is saved: the process ends with STATUS, and the same command goes on."""
+    """A signal stopped the work after all was saved: the process ends with STATUS; the same command resumes."""
 
 
-STATUS = 75  # EX_TEMPFAIL of sysexits.h, by which a scheduler knows what to start again
+STATUS = 75  # EX_TEMPFAIL in sysexits.h, which tells a scheduler to start the job again
 
 
 @dataclass
 class Stop:
     """Whether a signal has asked to stop."""
 
-    name: str | None = None  # of the first signal, once one has come
+    name: str | None = None  # the first signal's, once it has come
 
 
 class _Listening:
-    """Who is to be told of a signal, if anybody is."""
+    """The `Stop` that a signal sets, if `stop_signals` is in use."""
 
     stop: Stop | None = None
 
 
 def listen() -> None:
-    """From now on a signal is a wish to whoever asked with `stop_signals`; else, or at a second one, it ends all.
+    """From now on a signal sets the `Stop` of `stop_signals`; without it, or at a second signal, the process ends.
 
-    Then the status is 128 and the signal's number, as shells have it. SIGHUP that is ignored, as it is
-    under nohup, stays so. To be called once, by the main thread.
+    The status is then 128 plus the signal's number, as in shells. SIGHUP stays ignored if it is, as under nohup. Call
+    this once, from the main thread.
     """
     heard, told = os.pipe()
     os.set_blocking(told, False)
@@ -67,7 +67,7 @@ def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
 def _heard(number: int) -> None:
     name, stop = signal.Signals(number).name, _Listening.stop
     if stop is None or stop.name:
-        # The main thread may be within a print.
+        # Not `print`: the main thread may be inside one.
         os.write(sys.stderr.fileno(), f"error: stopped at once by {name}\n".encode())
         os._exit(128 + number)
     stop.name = name
@@ -75,7 +75,7 @@ def _heard(number: int) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Within it the first signal is a wish, for its reader to act on."""
+    """Yields the `Stop` that the first signal sets while the block runs; the caller has to look at it."""
     stop, before = Stop(), _Listening.stop
     _Listening.stop = stop
     try:

@@ -95,9 +95,9 @@ def test_of_a_field_that_is_given_twice_the_last_counts() -> None:
 
 def test_flags_of_other_modes_and_a_figure_that_is_not_named(tmp_path: Path) -> None:
     at = f"--workdir={tmp_path / 'run'}"
-    assert "--restart is of --mode=train" in refusal(launch_here("--mode=evaluate", "--restart", CONFIG, at))
+    assert "--restart belongs to --mode=train" in refusal(launch_here("--mode=evaluate", "--restart", CONFIG, at))
     said = refusal(launch_here("--mode=figures", at))
-    assert "where no --figure is given" in said and "there are 3, 4, confusion, curves, page" in said
+    assert "if no --figure is given" in said and "there are 3, 4, confusion, curves, page" in said
     assert "holds no run" in refusal(launch_here("--mode=figures", "--figure=curves", f"--runs={tmp_path / 'run'},"))
 
 

@@ -1,4 +1,4 @@
-"""What the program does, one file a mode, each with run(config, invocation) -> the JSON of its last line."""
+"""The modes and their flags. A mode is a file here with run(config, invocation), which returns its JSON."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from alexnet_jax.messages import UserError
 
-MODES = {  # name, which is the file's (but see FILES): what it does; README's table is this one
+MODES = {  # what each mode does; README has the same table
     "train": "a new run, or a run resumed from its newest checkpoint",
     "prepare": "the dataset made ready for training, with its mean image and RGB covariance",
     "evaluate": "loss and errors of a run's best or newest checkpoint on a whole split",
@@ -20,17 +20,17 @@ MODES = {  # name, which is the file's (but see FILES): what it does; README's t
     "import": "a run made from weights of Caffe, torchvision or this program",
     "export": "a run's weights for PyTorch or Caffe, as safetensors, or as a StableHLO program",
 }
-FILES = {"import": "import_"}  # `import` is a keyword in Python
+MODULES = {"import": "import_"}  # modes whose module has another name: `import` is a keyword
 WITHOUT_CONFIG = ("table", "import", "export")  # modes that need no config
 OF_A_RUN = ("evaluate", "predict", "features", "neighbours", "figures", "export")  # take the config from the run
 READ_DATA = ("train", "prepare", "evaluate")  # always by TensorFlow
-OF_FILES = ("predict", "features", "neighbours", "figures")  # take pictures' names after the flags
+TAKE_FILES = ("predict", "features", "neighbours", "figures")  # take pictures' names after the flags
 OF_A_CLUSTER = ("train", "prepare", "evaluate")  # may run on several processes
-FIGURES = {  # name: what it shows
+FIGURES = {  # what each figure shows
     "1": "training error by epoch, ReLUs against tanh units",
-    "3": "the first layer's kernels of each tower, and how colourful they are",
-    "4": "pictures with their five likeliest classes, and pictures with the nearest training pictures",
-    "confusion": "which classes are taken for which, and the errors of each class",
+    "3": "the first layer's kernels in each tower, and how colourful they are",
+    "4": "pictures with their five likeliest classes, and pictures with their nearest training pictures",
+    "confusion": "which classes the network takes for which, and the errors of each class",
     "curves": "loss and errors by epoch",
     "page": "a run on one page, report.html",
 }
@@ -167,6 +167,6 @@ INVOCATIONS: dict[str, type[Invocation]] = {
 
 
 def require_figure(name: str) -> None:
-    """Raises UserError, which lists the figures, if it is none of FIGURES."""
+    """Raises UserError, which lists the figures, if there is no such figure."""
     if name not in FIGURES:
         raise UserError(f"--figure={name} cannot be drawn; there are {', '.join(FIGURES)}")

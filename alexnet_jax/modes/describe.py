@@ -5,25 +5,28 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.config import network_of, number_of_classes
-from alexnet_jax.data import sources
 from alexnet_jax.messages import say
 from alexnet_jax.modes import Invocation
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import LRN, Architecture, Conv, MaxPool, Row
 
-GIBIBYTES = (8, 16, 80)  # of memory a device, for which the largest batch is said
+GIBIBYTES = (8, 16, 80)  # sizes of a device's memory, each with its largest batch
 READS = {"image": "image", "own": "own tower", "both": "all towers"}
-BYTES = {"float32": 4, "bfloat16": 2}  # of an activation
-MESHES = {1: ((1, 1), (2, 1)), 2: ((1, 1), (1, 2))}  # data x model, by the towers
+BYTES = {"float32": 4, "bfloat16": 2}  # per activation
+MESHES = {1: ((1, 1), (2, 1)), 2: ((1, 1), (1, 2))}  # data x model, by the number of towers
 
 
 def classes(config: ConfigDict) -> int:
     """The config's number of classes, or the dataset's; neither needs prepared data."""
-    return number_of_classes(config, in_data=0) or sources.number_of_classes(config.data)
+    if given := number_of_classes(config, in_data=0):
+        return given
+    from alexnet_jax.data import sources  # whose import takes as long as all the rest here
+
+    return sources.number_of_classes(config.data)
 
 
 def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
-    """Prints the table for a person. Returns the sums and the layers."""
+    """Prints the table. Returns the sums and the layers."""
     net = network_of(config, classes(config))
     rows = architecture.table(net)
     batch, dtype = config.train.batch_size, config.model.dtype
@@ -45,7 +48,7 @@ def run(config: ConfigDict, invocation: Invocation) -> dict[str, Any]:
 
 
 def memory(net: Architecture, batch: int, dtype: str, needs: dict[tuple[int, int], int]) -> list[str]:
-    """What training needs and what a device has room for, a line for each mesh below a heading."""
+    """The memory that training needs and the largest batches, one line for each mesh below a heading."""
     lines = [f"memory of a training step in {dtype}, an estimate (mesh: data x model devices)"]
     for (data, model), needed in needs.items():
         batches = {g: architecture.largest_batch(net, g * 2**30, data, model, BYTES[dtype]) for g in GIBIBYTES}
@@ -55,7 +58,7 @@ def memory(net: Architecture, batch: int, dtype: str, needs: dict[tuple[int, int
 
 
 def text(net: Architecture, rows: tuple[Row, ...]) -> list[str]:
-    """The table, a line for each layer and each pooling; what follows it is in the order of the architecture."""
+    """The table, one line for each layer and each pooling, with the operations that follow it in their order."""
     wide = max(len(row.name) for row in rows) + 1
     lines = [
         f"{net.towers} tower{'s' if net.towers == 2 else ''}, input {net.input_size}x{net.input_size}x3",

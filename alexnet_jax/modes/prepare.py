@@ -1,4 +1,4 @@
-"""`--mode=prepare`: a dataset made ready for training."""
+"""`--mode=prepare`: makes a dataset ready for training."""
 
 import tempfile
 from typing import Any
@@ -18,7 +18,7 @@ from alexnet_jax.modes import PrepareInvocation
 
 
 def run(config: ConfigDict, invocation: PrepareInvocation) -> dict[str, Any]:
-    """`--mode=prepare`: the dataset and its statistics, ready for training."""
+    """Prepares the dataset and its statistics. Returns what they hold, or the listing alone for --dry_run."""
     if invocation.dry_run:
         return _listed(config)
 
@@ -49,7 +49,7 @@ def run(config: ConfigDict, invocation: PrepareInvocation) -> dict[str, Any]:
 
 
 def _listed(config: ConfigDict) -> dict[str, Any]:
-    """What would be prepared."""
+    """Lists what would be prepared."""
     with tempfile.TemporaryDirectory() as folder:
         if kind_of(config.data.name).is_written_when_listed:
             with config.unlocked():

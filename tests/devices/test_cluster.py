@@ -132,4 +132,4 @@ def test_two_processes_with_the_same_number_are_told() -> None:
 def test_of_other_modes_many_processes_are_refused() -> None:
     done = processes.run(2, *SMALL, "--mode=describe")
     for one in done:
-        assert "--coordinator is of --mode=train or prepare or evaluate" in refusal(one)
+        assert "--coordinator belongs to --mode=train or prepare or evaluate" in refusal(one)

@@ -71,6 +71,8 @@ def test_without_locks_a_run_says_so_and_is_the_same(
         done = launch_anew(*flags, LD_PRELOAD=no_locks)
         require_quiet(done)
         result(done)
-        assert len(re.findall("lies where files cannot be locked", done.stderr)) == 2  # the set, and the run
+        assert (
+            len(re.findall("cannot be locked; make sure that no other host", done.stderr)) == 2
+        )  # the set, and the run
         require_same_end(tmp_path / "run", undisturbed())
         case.identical = True

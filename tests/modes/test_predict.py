@@ -81,7 +81,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(workdir: Path, folder: Path
         ((folder / "broken.jpg", f"--output={tmp_path / 'o.csv'}"), "broken.jpg cannot be used: truncated"),
         ((folder, "--output=/proc/none/o.csv"), "--output=/proc/none/o.csv cannot be written"),
         ((folder, f"--output={tmp_path / 'o.txt'}"), "neither FILE.csv nor FILE.jsonl"),
-        ((folder, "--layer=fc7"), "--layer is of --mode=features"),
+        ((folder, "--layer=fc7"), "--layer belongs to --mode=features"),
         ((folder, "--config.model.dropout=0.3"), "model.dropout is 0.3 here and 0.5 there"),
         ((folder, "--config.evaluate.vews=1"), "the nearest is --config.evaluate.views"),
         ((folder, "--config=configs/alexnet.py"), "model.kernels"),

@@ -305,7 +305,7 @@ def test_a_dry_run_lists_and_decodes_nothing(tmp_path: Path) -> None:
     }
     assert "left out: 1 no pictures by their names: .heic" in done.stderr
     assert not (tmp_path / "d").exists()
-    assert "--dry_run is of --mode=prepare" in refusal(launch_here(*flags, "--mode=train", "--dry_run"))
+    assert "--dry_run belongs to --mode=prepare" in refusal(launch_here(*flags, "--mode=train", "--dry_run"))
 
 
 def test_tars_are_listed_again_only_where_they_have_changed(tmp_path: Path, monkeypatch: Any) -> None:
