@@ -13,7 +13,7 @@ import numpy as np
 
 from alexnet_jax.messages import UserError
 
-NAMES, LABELS, ABOUT = "names.txt", "labels.npy", "features.json"
+NAMES_FILE, LABELS_FILE, ABOUT_FILE = "names.txt", "labels.npy", "features.json"
 READ_BYTES = 64 << 20  # the rows that are read at a time
 
 
@@ -24,7 +24,7 @@ def file_of(stage: str) -> str:
 
 def is_ours(name: str) -> bool:
     """Whether --mode=features writes files with such a name."""
-    return name in (NAMES, ABOUT) or name.endswith(".npy")
+    return name in (NAMES_FILE, ABOUT_FILE) or name.endswith(".npy")
 
 
 class GrowingArray:
@@ -74,8 +74,8 @@ class FeaturesWriter(ExitStack):
         super().__init__()
         self._folder, self._dtype, self.rows = folder, np.dtype(dtype), 0
         self._arrays = {stage: GrowingArray(folder / file_of(stage), row, dtype) for stage, row in shapes.items()}
-        self._labels = GrowingArray(folder / LABELS, (), "int32") if labelled else None
-        self._names = open(folder / NAMES, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
+        self._labels = GrowingArray(folder / LABELS_FILE, (), "int32") if labelled else None
+        self._names = open(folder / NAMES_FILE, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
         self._all = list(filter(None, (*self._arrays.values(), self._labels)))
         for file in (*(array.file for array in self._all), self._names):
             self.enter_context(file)
@@ -113,7 +113,7 @@ class FeaturesWriter(ExitStack):
         for array in self._all:
             array.finish()
         self._names.close()
-        (self._folder / ABOUT).write_text(json.dumps({"rows": self.rows, **about}, indent=2) + "\n")
+        (self._folder / ABOUT_FILE).write_text(json.dumps({"rows": self.rows, **about}, indent=2) + "\n")
 
 
 def in_one_line(name: str) -> str:
@@ -126,19 +126,19 @@ def in_one_line(name: str) -> str:
 def about(folder: Path) -> dict[str, Any]:
     """The contents of features.json. Raises UserError if it cannot be read."""
     try:
-        found: dict[str, Any] = json.loads((folder / ABOUT).read_text())
+        found: dict[str, Any] = json.loads((folder / ABOUT_FILE).read_text())
         return found
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"--features={folder} was not made by --mode=features ({ABOUT}: {why}); make a folder with "
+            f"--features={folder} was not made by --mode=features ({ABOUT_FILE}: {why}); make a folder with "
             "--mode=features --layer=fc7"
         ) from error
 
 
 def names_in(folder: Path) -> Iterator[str]:
     """The names in names.txt, row by row. Raises OSError."""
-    with open(folder / NAMES, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    with open(folder / NAMES_FILE, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for line in file:
             yield line.removesuffix("\n")
 

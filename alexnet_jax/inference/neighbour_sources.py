@@ -107,7 +107,7 @@ class FeaturesFolder:
 
     def labels(self, rows: Sequence[int]) -> list[int | None]:
         """The labels of the pictures in these rows, from labels.npy; None without that file."""
-        path = self._folder / features_folder.LABELS
+        path = self._folder / features_folder.LABELS_FILE
         if not path.is_file():
             return [None] * len(rows)
         labels = np.load(path)

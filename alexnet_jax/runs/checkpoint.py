@@ -22,9 +22,9 @@ from jaxtyping import PyTree
 from alexnet_jax.devices import cluster
 from alexnet_jax.files import why_not_writable
 from alexnet_jax.messages import UserError, say
-from alexnet_jax.runs.checkpoint_integrity import PROGRESS, barrier_with_digests, damage_of, run_of, seal
+from alexnet_jax.runs.checkpoint_integrity import PROGRESS_FILE, barrier_with_digests, damage_of, run_of, seal
 from alexnet_jax.runs.checkpoint_retention import (
-    VALIDATION,
+    VALIDATION_FILE,
     best_of,
     locked,
     read_validation,
@@ -119,7 +119,7 @@ class Checkpoints:
             return read_validation(checkpoint)
         except (OSError, ValueError) as error:
             if step not in self._reported:
-                say(f"'{checkpoint / VALIDATION}' cannot be used ({error}): step {step} counts as not validated")
+                say(f"'{checkpoint / VALIDATION_FILE}' cannot be used ({error}): step {step} counts as not validated")
                 self._reported.add(step)
             return None
 
@@ -252,7 +252,7 @@ class Checkpoints:
             damage = f"it is the one of step {its_own}"
         if damage := next(filter(None, cluster.gathered("reads a checkpoint", damage)), ""):
             return None, damage
-        written = json.loads((checkpoint / PROGRESS).read_text())
+        written = json.loads((checkpoint / PROGRESS_FILE).read_text())
         progress = Progress(written["seen"], written["skipped"], written["rewinds"])
         return Checkpoint(step, state, progress, self.metrics(step)), ""
 

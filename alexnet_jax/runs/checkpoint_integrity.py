@@ -16,8 +16,8 @@ from orbax.checkpoint import multihost
 from alexnet_jax.devices import cluster
 from alexnet_jax.files import write_whole
 
-RUN = "run.txt"  # first what tells the run from all others, then a line for each file: its digest and its name
-PROGRESS, DIGESTS = "progress.json", "digests.json"  # in a checkpoint
+RUN_FILE = "run.txt"  # first what tells the run from all others, then a line for each file: its digest and its name
+PROGRESS_FILE, DIGESTS_FILE = "progress.json", "digests.json"  # in a checkpoint
 ALL_WRITTEN = "async_write_complete"  # Orbax's name for its barrier where each process has written its part
 
 
@@ -28,7 +28,7 @@ def name_run(workdir: Path, files: Mapping[str, Path]) -> None:
       files: where each file lies now, by its name in the run.
     """
     digests = [f"{digest_of(path)}  {name}" for name, path in files.items()]
-    (workdir / RUN).write_text("\n".join([uuid.uuid4().hex, *digests, ""]))
+    (workdir / RUN_FILE).write_text("\n".join([uuid.uuid4().hex, *digests, ""]))
 
 
 def let_change(workdir: Path, name: str, to: Path) -> None:
@@ -41,7 +41,7 @@ def let_change(workdir: Path, name: str, to: Path) -> None:
         return
     kept = [line for line in others if line and not line.endswith(f"  {name}")]
     accepted = [f"{digest_of(path)}  {name}" for path in (workdir / name, to)]
-    write_whole(workdir / RUN, "\n".join([run, *kept, *accepted, ""]), one_writer=True)
+    write_whole(workdir / RUN_FILE, "\n".join([run, *kept, *accepted, ""]), one_writer=True)
 
 
 def run_of(workdir: Path) -> str:
@@ -67,7 +67,7 @@ def _has_digest(path: Path, digest: str) -> bool:
 
 def _lines_of(workdir: Path) -> list[str]:
     try:
-        return (workdir / RUN).read_text(errors="replace").split("\n")
+        return (workdir / RUN_FILE).read_text(errors="replace").split("\n")
     except OSError:
         return [""]
 
@@ -122,17 +122,17 @@ def seal(unfinished: Path, run: str, progress: str) -> None:
       progress: the contents of progress.json.
     """
     step = int(unfinished.name.partition(".")[0])
-    (unfinished / PROGRESS).write_text(progress)
+    (unfinished / PROGRESS_FILE).write_text(progress)
     published = cluster.got(f"digests/{step}").values() if cluster.count() > 1 else ()
     known = {name: digest for text in published for name, digest in json.loads(text).items()}
     digests = _digests_in(unfinished, known)
-    (unfinished / DIGESTS).write_text(json.dumps({"step": step, "run": run, "files": digests}))
+    (unfinished / DIGESTS_FILE).write_text(json.dumps({"step": step, "run": run, "files": digests}))
 
 
 def _digests_in(checkpoint: Path, known: Mapping[str, str]) -> dict[str, str]:
     """The digest of each file of a checkpoint, by name; a file whose digest is known is not read. Raises OSError."""
     # Files beside the folders are Orbax's own, which it changes later.
-    paths = [path for path in [*sorted(checkpoint.glob("*/**/*")), checkpoint / PROGRESS] if path.is_file()]
+    paths = [path for path in [*sorted(checkpoint.glob("*/**/*")), checkpoint / PROGRESS_FILE] if path.is_file()]
     names = [str(path.relative_to(checkpoint)) for path in paths]
 
     def digest(name: str, path: Path) -> str:
@@ -149,10 +149,10 @@ def damage_of(checkpoint: Path, run: str) -> str | None:
       run: what tells the run from all others; a checkpoint of another run counts as damaged.
     """
     try:
-        sealed = json.loads((checkpoint / DIGESTS).read_text())
+        sealed = json.loads((checkpoint / DIGESTS_FILE).read_text())
         files, step, of_run = sealed["files"], sealed["step"], sealed["run"]
         if not files or not all(isinstance(digest, str) for digest in files.values()):
-            raise ValueError(f"{DIGESTS} names no files")
+            raise ValueError(f"{DIGESTS_FILE} names no files")
         present = _digests_in(checkpoint, {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its files cannot be read: {error}"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.files import write_whole
-from alexnet_jax.runs.checkpoint_integrity import DIGESTS
+from alexnet_jax.runs.checkpoint_integrity import DIGESTS_FILE
 
 KEPT = 3  # of the newest
-VALIDATION = "validation.json"  # in a checkpoint
+VALIDATION_FILE = "validation.json"  # in a checkpoint
 METRICS = ("loss", "top1_error", "top5_error")  # of a validation
 
 
@@ -26,7 +26,7 @@ def write_validation(checkpoint: Path, metrics: Mapping[str, float]) -> None:
     """
     found = {"step": int(checkpoint.name), **{name: metrics[name] for name in METRICS}}
     text = json.dumps({**found, "digest": _digest_of(found)})
-    write_whole(checkpoint / VALIDATION, text, fsync=True, one_writer=True)
+    write_whole(checkpoint / VALIDATION_FILE, text, fsync=True, one_writer=True)
 
 
 def read_validation(checkpoint: Path) -> dict[str, float] | None:
@@ -36,7 +36,7 @@ def read_validation(checkpoint: Path) -> dict[str, float] | None:
       OSError, ValueError: the file cannot be read, or is not what was written for this step.
     """
     try:
-        found = json.loads((checkpoint / VALIDATION).read_text())
+        found = json.loads((checkpoint / VALIDATION_FILE).read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     if not isinstance(found, dict) or found.get("digest") != _digest_of(found):
@@ -87,7 +87,7 @@ def locked(checkpoint: Path, how: int) -> Iterator[bool]:
       how: LOCK_SH, so that no other process removes the checkpoint meanwhile; or LOCK_EX, to remove it.
     """
     try:
-        file = open(checkpoint / DIGESTS)
+        file = open(checkpoint / DIGESTS_FILE)
     except OSError:
         yield True
         return

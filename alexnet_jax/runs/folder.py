@@ -29,10 +29,10 @@ from alexnet_jax.locks import LOCK, alone_in
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.model import Params
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.checkpoint_integrity import RUN, changed_files, let_change, name_run
+from alexnet_jax.runs.checkpoint_integrity import RUN_FILE, changed_files, let_change, name_run
 from alexnet_jax.training.step import Recipe, abstract_state
 
-LISTING = "pictures.txt"  # the digest of the listing of the pictures that the run was trained on
+PICTURES_FILE = "pictures.txt"  # the digest of the listing of the pictures that the run was trained on
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def open_run(workdir: Path) -> Run:
         classes = tuple(path.read_text(encoding="utf-8").split("\n")[:-1]) if path.exists() else ()
         if not number_of_classes(config_of(saved), len(classes)):
             raise ValueError("classes.txt names no classes, and config.json gives no number of classes")
-        listing = (workdir / LISTING).read_text(errors="replace").strip() if (workdir / LISTING).exists() else ""
+        path = workdir / PICTURES_FILE
+        listing = path.read_text(errors="replace").strip() if path.exists() else ""
         statistics = load_statistics(workdir / "preprocessing.npz", side=saved["data"]["resize"])
     except UnicodeDecodeError as error:
         raise not_whole(workdir, f"classes.txt: {error}") from error
@@ -165,10 +166,10 @@ def create_run(
         workdir.mkdir(parents=True, exist_ok=True)
         statistics.save(workdir / "preprocessing.npz")
         (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-        (workdir / LISTING).write_text(f"{listing}\n")
+        (workdir / PICTURES_FILE).write_text(f"{listing}\n")
         with whole(workdir / "config.json", one_writer=True) as unfinished:
             unfinished.write_text(config_to_json(config))
-            others = {name: workdir / name for name in ("classes.txt", LISTING)}
+            others = {name: workdir / name for name in ("classes.txt", PICTURES_FILE)}
             name_run(workdir, {"config.json": unfinished, **others})
     except OSError as error:
         raise _unwritable(workdir, error.strerror) from error
@@ -206,7 +207,7 @@ def update_config(run: Run, config: ConfigDict) -> Run:
 
 def file_sizes(workdir: Path) -> dict[str, int]:
     """The size in bytes of each of the run's files that exist, by name."""
-    names = ("config.json", "preprocessing.npz", "classes.txt", LISTING, RUN)
+    names = ("config.json", "preprocessing.npz", "classes.txt", PICTURES_FILE, RUN_FILE)
     return {name: (workdir / name).stat().st_size for name in names if (workdir / name).is_file()}
 
 

@@ -12,7 +12,7 @@ from alexnet_jax.runs.folder import open_run
 from alexnet_jax.training.step import TOP_K
 
 NEWEST, BEST = "newest", "best"  # kinds of checkpoint
-EVALUATIONS = "evaluations.jsonl"
+EVALUATIONS_FILE = "evaluations.jsonl"
 KEYS = ("members", "seeds", "data", "split", "views", "checkpoint", "classes", "other_pictures")  # beside the errors
 
 
@@ -41,7 +41,7 @@ def record_evaluation(workdir: Path, line: dict[str, Any]) -> None:
     """Adds the line to `evaluations.jsonl`, which --mode=table reads; prints a message if it cannot."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        with open(workdir / EVALUATIONS, "a") as file:
+        with open(workdir / EVALUATIONS_FILE, "a") as file:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         say(f"{workdir} cannot be written ({error.strerror}): the result is not kept for --mode=table")
@@ -53,7 +53,7 @@ def evaluations(workdir: Path) -> list[dict[str, Any]]:
     Raises:
       UserError: the file cannot be read.
     """
-    path, found = workdir / EVALUATIONS, []
+    path, found = workdir / EVALUATIONS_FILE, []
     try:
         texts = path.read_bytes().splitlines() if path.exists() else []
     except OSError as error:
