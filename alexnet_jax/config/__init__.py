@@ -1,1 +1,1 @@
-"""What may be configured: every field, its checks, and what the config becomes."""
+"""Configuration: every field, its checks, and the network and recipe that a config describes."""

@@ -1,4 +1,4 @@
-"""Checks a config once, at the door, and turns it into what the network and the step take."""
+"""Checks a config once, when it is read, and turns it into the network and the recipe of a step."""
 
 import json
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from alexnet_jax.network import architecture, changes, cifar_networks
 if TYPE_CHECKING:
     from alexnet_jax.training.step import Recipe
 
-MOST_STEPS = 2**31 - 1  # the step is counted in 32 bits
+MOST_STEPS = 2**31 - 1  # steps are counted in 32 bits
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises UserError, with a sentence, at the first field that cannot be."""
+    """Raises UserError at the first field whose value is not allowed."""
     fields.check_fields(config)
     fields.check_together(config)
     net = network_of(config, number_of_classes(config))
@@ -30,7 +30,7 @@ def check_config(config: ConfigDict) -> None:
 
 
 def check_batches(config: ConfigDict, slices: int) -> None:
-    """Raises UserError if a batch cannot be divided over `slices` positions of `data`."""
+    """Raises UserError if `slices` slices of the mesh cannot share a batch equally."""
     for field, size in (
         ("train.batch_size", config.train.batch_size),
         ("evaluate.batch_size", config.evaluate.batch_size),
@@ -131,19 +131,23 @@ def _norm(model: ConfigDict) -> tuple[architecture.LRN, ...]:
 
 
 def last_step_of(config: ConfigDict, steps_per_epoch: int) -> int:
-    """Updates of a run in all."""
+    """The step at which a run ends, the number of its updates."""
     return config.train.steps or max(1, _bounded(config, round(config.train.epochs * steps_per_epoch)))
 
 
 def _bounded(config: ConfigDict, steps: int) -> int:
-    """What the epochs come to, within the bounds of the config."""
+    """The steps of the epochs, within train.least_steps and train.most_steps."""
     steps = max(steps, config.train.least_steps)
     return min(steps, config.train.most_steps) if config.train.most_steps else steps
 
 
 def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe":
-    """What a step depends on; epochs become steps here."""
-    # JAX takes seconds to import, and --help needs none of it.
+    """What a step depends on. Epochs become steps here.
+
+    Raises:
+      UserError: the run has more steps than 32 bits can count.
+    """
+    # JAX takes seconds to import, and --help does not need it.
     from alexnet_jax.training.optimizer import Schedule
     from alexnet_jax.training.step import Recipe
 
@@ -156,7 +160,7 @@ def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe
     stretch = _bounded(config, planned) / planned if planned else 1.0
 
     def step_of(epoch: float) -> int:
-        return min(round(epoch * steps_per_epoch * stretch), MOST_STEPS)  # which is never reached
+        return min(round(epoch * steps_per_epoch * stretch), MOST_STEPS)  # no run gets that far
 
     schedule = Schedule(
         kind=config.schedule.kind,
@@ -185,7 +189,7 @@ def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe
 def _channel_scale(stddev_rgb: Sequence[float]) -> tuple[float, float, float] | None:
     if not stddev_rgb:
         return None
-    red, green, blue = (1 / one for one in stddev_rgb)
+    red, green, blue = (1 / stddev for stddev in stddev_rgb)
     return red, green, blue
 
 
@@ -212,15 +216,15 @@ def config_to_json(config: ConfigDict) -> str:
 
 
 def run_exists(workdir: Path) -> bool:
-    """Whether there is a run in the folder."""
+    """Whether the folder holds a run."""
     return (workdir / "config.json").is_file() or (workdir / "checkpoints").is_dir()
 
 
 def load_saved(workdir: Path) -> dict[str, Any]:
-    """The config of the run in the folder, as JSON has it; of an earlier version's with the fields that came later.
+    """The config of the run in the folder, as JSON has it, with the fields that came after the release that saved it.
 
     Raises:
-      UserError: there is no run, or its config cannot be read.
+      UserError: the folder holds no run, or its config cannot be read.
     """
     if not run_exists(workdir):
         raise UserError(f"--workdir={workdir} holds no run; train first, or name the folder of one")
@@ -239,28 +243,28 @@ def load_saved(workdir: Path) -> dict[str, Any]:
 
 
 def _require_plain(workdir: Path) -> None:
-    """Raises UserError if there is a pipe, a socket or a device among the files: reading it might never end."""
-    with suppress(OSError):  # said by what reads it
+    """Raises UserError if the folder holds a pipe, a socket or a device: reading it might never end."""
+    with suppress(OSError):  # reading config.json reports it
         for path in workdir.iterdir():
             if path.exists() and not path.is_file() and not path.is_dir():
                 raise UserError(f"'{path}' is neither a file nor a folder; move it away")
 
 
 def not_whole(workdir: Path, why: object) -> UserError:
-    """The sentence about a run of which a file is missing or damaged."""
+    """The error for a run with a missing or damaged file."""
     return UserError(
-        f"--workdir={workdir} is not a whole run ({why}); name another, or train anew with --restart, which sets this "
-        "one aside"
+        f"--workdir={workdir} is not a whole run ({why}); name another, or train anew with --restart, which moves "
+        "this run aside"
     )
 
 
 def config_of(saved: dict[str, Any]) -> ConfigDict:
-    """The config that was saved, locked."""
+    """A saved config as a locked ConfigDict."""
     return ConfigDict(_with_tuples(saved)).lock()
 
 
 def _with_tuples(saved: Any) -> Any:
-    """JSON knows no tuples, and a config has no lists."""
+    """The values with tuples for lists: JSON has no tuples, and a config has no lists."""
     if isinstance(saved, dict):
         return {name: _with_tuples(value) for name, value in saved.items()}
     return tuple(map(_with_tuples, saved)) if isinstance(saved, list) else saved

@@ -1,6 +1,6 @@
-"""What a config may hold: every field in the order of configs/alexnet.py, its type, and which values it may have.
+"""The table of a config's fields, in the order of configs/alexnet.py, which has their meanings and the paper's values.
 
-What a field means and its value in the paper are said there.
+A field's row is the one place that says its type, its values, who has to keep it, and what came before it.
 """
 
 import json
@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.messages import UserError
 
-MOST_EPOCHS = 1_000_000  # beyond anybody's; steps are counted in 32 bits
-MOST_DROPS = 1_000  # of the learning rate, which is 0 in float32 long before
-MOST_MAPS = 255  # in the window of the response normalisation, which takes its time by them
-MOST_WINDOW = 11  # positions of a pooling along an axis: a place in it is kept in 8 bits
+MOST_EPOCHS = 1_000_000  # more than anybody trains: steps are counted in 32 bits
+MOST_DROPS = 1_000  # drops of the learning rate, which is 0 in float32 long before
+MOST_MAPS = 255  # in the window of response normalisation, whose time grows with them
+MOST_WINDOW = 11  # positions of a pooling along an axis: a place in the window is kept in 8 bits
 REMOVABLE = ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
 LINE_OF_RATES = "(epoch, 'LAYER/kernel' or 'LAYER/bias' with * and ?, rate)"
 
@@ -28,7 +28,7 @@ class Rule:
     """Which values of the right type a field may have."""
 
     allows: Callable[[Any], bool]
-    needs: str  # as in "must be ..."
+    needs: str  # follows "must be" in the error
 
 
 class Role(Enum):
@@ -78,17 +78,17 @@ def _one_of(*values: str | int, needs: str = "") -> Rule:
 
 
 def _between(low: float, high: float) -> Rule:
-    """Both ends excluded."""
+    """Both ends are excluded."""
     return Rule(lambda value: low < value < high, f"between {low} and {high}")
 
 
 def _from_to(low: float, high: float, what: str = "") -> Rule:
-    """Both ends included."""
+    """Both ends are included."""
     return Rule(lambda value: low <= value <= high, f"{what}from {low} to {high}")
 
 
 def _from_to_below(low: float, high: float, what: str = "") -> Rule:
-    """The upper end excluded."""
+    """The upper end is excluded."""
     return Rule(lambda value: low <= value < high, f"{what}from {low} to below {high}")
 
 
@@ -117,12 +117,12 @@ _RATES = Rule(
 )
 _ODD = Rule(
     lambda value: value % 2 == 1 and value <= MOST_MAPS,
-    f"an odd number up to {MOST_MAPS}: so many maps, the one in the middle included",
+    f"an odd number up to {MOST_MAPS}: the number of maps, with the map in the middle",
 )
-_RGB = Rule(_are_of_rgb, "three numbers, of red, green and blue, or ()")
+_RGB = Rule(_are_of_rgb, "three numbers, for red, green and blue, or ()")
 _RGB_ABOVE_0 = Rule(
     lambda value: _are_of_rgb(value) and all(x > 0 for x in value),
-    "three numbers above 0, of red, green and blue, or ()",
+    "three numbers above 0, for red, green and blue, or ()",
 )
 _CLASSES = Rule(lambda value: value == 0 or value >= 2, "0 (the dataset's number) or at least 2")
 _REMOVED = _one_of("", *REMOVABLE, needs=f"empty or one of {', '.join(REMOVABLE)}")
@@ -261,10 +261,10 @@ def with_later_fields(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def flatten(config: Any) -> dict[str, Any]:
-    """The fields by their dotted names."""
+    """Every value by the dotted name of its field."""
     fields = {}
     for name, value in config.items():
-        if isinstance(value, (ConfigDict, dict)) and value:  # an empty group is a field that nobody knows
+        if isinstance(value, (ConfigDict, dict)) and value:  # an empty group counts as an unknown field
             fields.update({f"{name}.{key}": inner for key, inner in flatten(value).items()})
         else:
             fields[name] = value
@@ -272,10 +272,10 @@ def flatten(config: Any) -> dict[str, Any]:
 
 
 def check_fields(config: ConfigDict) -> None:
-    """Looks at each field by itself.
+    """Checks each field by itself.
 
     Raises:
-      UserError: a field is missing, not known, of another type, not finite, or not what its rule allows.
+      UserError: a field is missing, unknown, of another type, not finite, or against its rule.
     """
     values, known = flatten(config), [field.name for field in FIELDS]
     unlike = sorted(values.keys() ^ set(known), key=str)
@@ -295,23 +295,23 @@ def check_fields(config: ConfigDict) -> None:
 
 
 def check_together(config: ConfigDict) -> None:
-    """Looks at what one field asks of another, once each is right by itself. Raises UserError."""
+    """Checks fields against each other, once each is right by itself. Raises UserError."""
 
     def require(holds: bool, name: str, needs: str) -> None:
         _require(holds, config, name, needs)
 
     model, data, train = config.model, config.data, config.train
     if model.network == "alexnet":
-        require(_are(model.kernels, 5, least=1), "model.kernels", "five numbers, of conv1 to conv5")
-        require(_are(model.units, 2, least=1), "model.units", "two numbers, of fc6 and fc7")
+        require(_are(model.kernels, 5, least=1), "model.kernels", "five numbers, for conv1 to conv5")
+        require(_are(model.units, 2, least=1), "model.units", "two numbers, for fc6 and fc7")
     else:
         count, needs = (3, "three numbers") if model.network == "four_layers" else (4, "four numbers")
         layers = "four" if model.network == "four_layers" else "locally connected"
         require(model.towers == 1, "model.towers", f"1 for the network of {layers} layers")
         require(_are(model.kernels, count, least=1), "model.kernels", needs)
-    first = "two numbers, of pixels before and after the picture"
+    first = "two numbers, the pixels before and after the picture"
     require(_are(model.first_padding, 2, least=0), "model.first_padding", first)
-    require(_are(model.padding, 4, least=0), "model.padding", "four numbers, of conv2 to conv5")
+    require(_are(model.padding, 4, least=0), "model.padding", "four numbers, for conv2 to conv5")
     stride = f"at most config.model.pool_window, {model.pool_window}, or pixels are left out"
     require(model.pool_stride <= model.pool_window, "model.pool_stride", stride)
     require(data.crop <= data.resize, "data.crop", f"at most config.data.resize, {data.resize}")
@@ -325,7 +325,7 @@ def check_together(config: ConfigDict) -> None:
 
 
 def check_rates(rates: tuple[tuple[float, str, float], ...], layers: list[str]) -> None:
-    """Raises UserError unless the lines rise, name parameters that exist, and give each a rate at the start."""
+    """Raises UserError unless the epochs rise, every pattern names a parameter, and each has a rate at epoch 0."""
     names = [f"{layer}/{kind}" for layer in layers for kind in ("kernel", "bias")]
     epochs = [epoch for epoch, _, _ in rates]
     problem = ""
@@ -333,7 +333,7 @@ def check_rates(rates: tuple[tuple[float, str, float], ...], layers: list[str]) 
         problem = "has epochs that do not rise, or a negative number"
     for epoch, pattern, _ in rates:
         if not any(fnmatchcase(name, pattern) for name in names):
-            problem = f"names '{pattern}' at epoch {epoch:g}, and no parameter is called so"
+            problem = f"names '{pattern}' at epoch {epoch:g}, and no parameter has that name"
     for name in names:
         if not any(epoch == 0 and fnmatchcase(name, pattern) for epoch, pattern, _ in rates):
             problem = problem or f"gives {name} no rate at epoch 0"
@@ -346,8 +346,8 @@ def check_decayed(decayed: str, layers: list[str]) -> None:
     for pattern in decayed.split(","):
         if not any(fnmatchcase(layer, pattern.strip()) for layer in layers):
             raise UserError(
-                f"config.optimizer.decayed names '{pattern.strip()}', and no layer is called so; the layers are "
-                f"{', '.join(layers)}, and * is all of them"
+                f"config.optimizer.decayed names '{pattern.strip()}', and no layer has that name; the layers are "
+                f"{', '.join(layers)}, and * means all of them"
             )
 
 

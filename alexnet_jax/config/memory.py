@@ -1,4 +1,4 @@
-"""Whether this machine's memory is enough, by an estimate, before it is asked for."""
+"""Estimates whether this machine has enough memory for a step, before the step allocates any."""
 
 import math
 import os
@@ -11,15 +11,15 @@ from alexnet_jax.messages import UserError
 from alexnet_jax.network import architecture
 from alexnet_jax.network.architecture import Architecture, Conv, Row
 
-LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # a container's
 
 
 def check_memory(config: ConfigDict, classes: int, training: bool, share: float = 1.0) -> None:
-    """Raises UserError if a step takes more than this machine's memory; for devices that share it.
+    """Raises UserError if a step needs more than this machine's memory. For devices that share the memory: CPUs.
 
     Args:
-      training: whether it trains, too, or evaluates alone.
-      share: of the step that this machine does.
+      training: whether the command trains, or only evaluates.
+      share: the part of the step that this machine computes, from 0 to 1.
     """
     net = network_of(config, classes)
     needs = {"evaluate": evaluation_bytes(net, config.evaluate.batch_size)}
@@ -37,9 +37,10 @@ def check_memory(config: ConfigDict, classes: int, training: bool, share: float 
 
 
 def evaluation_bytes(net: Architecture, batch: int) -> int:
-    """An estimate of what the forward pass of a batch in float32 needs on a CPU.
+    """An estimate of the bytes that the forward pass of a batch needs in float32 on a CPU.
 
-    Of the largest layer its input, its output, and the patches that a convolution is made a product of.
+    These are the parameters and, for the largest layer, its input, its output and a convolution's patches: a CPU
+    computes a convolution as a product with patches of its input.
     """
 
     def numbers(row: Row) -> int:
@@ -53,11 +54,11 @@ def evaluation_bytes(net: Architecture, batch: int) -> int:
 
 
 def memory() -> int:
-    """Bytes that this process may have: the machine's, or its container's."""
+    """The bytes that this process may use: the machine's memory, or its container's limit."""
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for limit in LIMITS:
         try:
             there = min(there, int(Path(limit).read_text()))
-        except (OSError, ValueError):  # there is none, or it is 'max'
+        except (OSError, ValueError):  # no such limit, or 'max'
             continue
     return there

@@ -1,1 +1,1 @@
-"""What the network is, and what it computes."""
+"""The network: its description, its operations, and Flax modules that compute it."""

@@ -1,11 +1,11 @@
-"""What the network is: frozen dataclasses and arithmetic on them, with no JAX.
+"""A network described by frozen dataclasses, and arithmetic on them. No JAX.
 
 The paper's network is `alexnet()`. Its `AlexNetOptions`, and functions from one network to the next
 (`changes`), make the networks of the paper's experiments and of its authors' code of 2012.
 
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
-Networks", NIPS 2012, sections 3 to 5. Widths are of the whole layer; with two towers each tower
-has half of the kernels, the units and the classes.
+Networks", NIPS 2012, sections 3 to 5. Widths count the whole layer: with two towers, each tower has
+half of the kernels, the units and the classes.
 """
 
 import math
@@ -24,7 +24,7 @@ class ReLU:
 
 @dataclass(frozen=True)
 class Tanh:
-    """The hyperbolic tangent, which the ReLU is compared with. Section 3.1."""
+    """The hyperbolic tangent, with which the paper compares the ReLU. Section 3.1."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class WithinMapNorm:
 
     size: int = 5  # positions in height and in width, clipped at the edges
     k: float = 1.0
-    alpha: float = 0.001 / 25  # multiplies the sum of squares: the source divides its 0.001 by the positions
+    alpha: float = 0.001 / 25  # multiplies the sum of squares: the source's 0.001 over the positions
     beta: float = 0.75
 
 
@@ -55,44 +55,44 @@ class MaxPool:
     window: int = 3
     stride: int = 2
     rounding: Rounding = "down"  # up: a last window may hang over the edge
-    ties: Ties = "first"  # of equal maxima, which has the gradient; all: each has it, as in the 2012 source
+    ties: Ties = "first"  # the first of equal maxima gets the gradient; all: each gets all of it, as in the 2012 source
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """Outputs zeroed with probability `rate` in training, times 1 - rate at test. Section 4.2."""
+    """Zeroes outputs with probability `rate` in training, and multiplies them by 1 - rate at test. Section 4.2."""
 
     rate: float = 0.5
     rescales: bool = False  # True: survivors are divided by 1 - rate in training, and nothing is scaled at test
 
 
-Operation = ReLU | Tanh | LRN | WithinMapNorm | MaxPool | Dropout  # what follows a layer's sums
+Operation = ReLU | Tanh | LRN | WithinMapNorm | MaxPool | Dropout  # what may follow a layer's sums
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution, its bias, and what follows it in this order."""
+    """A convolution with its bias, and the operations that follow, in order."""
 
     name: str
     kernels: int
-    size: int  # of the square kernel, pixels
+    size: int  # height and width of the kernel, positions
     stride: int
     padding: tuple[int, int]  # before and after, in height and in width alike
     reads: Reads
     bias: float  # initial value of every bias
-    stddev: float  # of the zero-mean Gaussian that the weights start from
+    stddev: float  # of the initial weights, Gaussian around 0
     then: tuple[Operation, ...]
-    by_fan_in: bool = False  # True: weights and biases start uniform within 1 / sqrt(inputs of a unit) instead
+    by_fan_in: bool = False  # True: weights and biases start uniform within 1 / sqrt(a unit's inputs) instead
 
 
 @dataclass(frozen=True)
 class Local(Conv):
-    """A locally connected layer: a convolution whose weights and biases are other ones at each position."""
+    """A locally connected layer: a convolution with its own weights and biases at each position."""
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A fully connected layer, its bias, and what follows it in this order."""
+    """A fully connected layer with its bias, and the operations that follow, in order."""
 
     name: str
     units: int
@@ -109,24 +109,24 @@ class Architecture:
 
     input_size: int  # height and width of the picture, pixels
     towers: int  # 1 or 2
-    layers: tuple[Conv | Dense, ...]  # convolutions, then dense layers; the last gives the logits
+    layers: tuple[Conv | Dense, ...]  # convolutions, then dense layers; the last layer's sums are the logits
 
     def __post_init__(self) -> None:
-        for layer in self.layers[:-1]:  # the classes are padded instead
+        for layer in self.layers[:-1]:  # the last layer's classes are padded instead
             width = layer.kernels if isinstance(layer, Conv) else layer.units
             if width % self.towers:
                 raise ValueError(f"{layer.name} has {width} outputs: {self.towers} towers cannot share them")
 
     @property
     def classes(self) -> int:
-        """How many classes the last layer tells apart."""
+        """The number of classes."""
         last = self.layers[-1]
         assert isinstance(last, Dense)
         return last.units
 
     @property
     def padded_classes(self) -> int:
-        """Classes rounded up to even, so that two devices can share them; the same on every mesh."""
+        """The classes rounded up to an even number, which two devices can share; the same on every mesh."""
         return self.classes + self.classes % 2
 
 
@@ -193,23 +193,25 @@ ALEXNET = alexnet()
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table of layers: a layer with parameters, or a pooling."""
+    """A line of the table of layers: a layer with parameters, or a pooling."""
 
     name: str
     layer: Conv | Dense | MaxPool
-    input_shape: tuple[int, ...]  # of what one tower reads, gathered: (height, width, maps) or (units,)
-    output_shape: tuple[int, ...]  # of all towers, for one picture
+    input_shape: tuple[
+        int, ...
+    ]  # what a tower reads, with the maps or units that it gathers: (height, width, maps) or (units,)
+    output_shape: tuple[int, ...]  # all towers together, for one picture
     parameters: int
     neurons: int
-    flops: int  # of one forward pass of one picture; a multiply-add is 2
-    then: tuple[Operation, ...] = ()  # what follows before the next line
+    flops: int  # in the forward pass of one picture; a multiply-add counts 2
+    then: tuple[Operation, ...] = ()  # operations between this line and the next
 
 
 def table(architecture: Architecture) -> tuple[Row, ...]:
-    """The network layer by layer, by arithmetic alone.
+    """The network layer by layer, computed by arithmetic alone.
 
     Raises:
-      ValueError: a layer gets a picture smaller than its kernel or window.
+      ValueError: a layer's input is smaller than its kernel or window.
     """
     rows: list[Row] = []
     shape: tuple[int, ...] = (architecture.input_size, architecture.input_size, 3)
@@ -245,13 +247,15 @@ def table(architecture: Architecture) -> tuple[Row, ...]:
 
 
 def training_bytes(architecture: Architecture, batch: int, data: int = 1, model: int = 1, activation: int = 4) -> int:
-    """An estimate of what a training step needs on each of data x model devices, in bytes.
+    """An estimate of the bytes that a training step needs on each of data x model devices.
 
-    Weights, velocities and gradients, in float32; of each picture its pixels, what the towers read of each other,
-    every layer's outputs, response normalisation's roots, pooling's maxima and a byte for the place of each.
+    It counts weights, velocities and gradients in float32. For each picture it counts the pixels, what the towers read
+    from each other, every layer's outputs, response normalisation's roots, and pooling's maxima with a byte for the
+    place of each.
 
     Args:
-      activation: bytes of one, 4 of float32 and 2 of bfloat16.
+      batch: pictures on all devices together.
+      activation: bytes in an activation: 4 in float32, 2 in bfloat16.
     """
     rows = table(architecture)
     pixels = architecture.input_size**2 * 3
@@ -260,7 +264,7 @@ def training_bytes(architecture: Architecture, batch: int, data: int = 1, model:
         outputs = math.prod(row.output_shape)
         norms = [operation for operation in row.then if isinstance(operation, LRN)]
         if isinstance(row.layer, MaxPool):
-            kept += outputs * (1 + 2 * len(norms))  # what is normalised after it is kept for the next layer, too
+            kept += outputs * (1 + 2 * len(norms))  # a normalisation after it keeps its outputs and its roots
             places += outputs
         else:
             together = sum(norm.across_towers for norm in norms) if architecture.towers == 2 else 0
@@ -272,9 +276,11 @@ def training_bytes(architecture: Architecture, batch: int, data: int = 1, model:
 
 
 def largest_batch(architecture: Architecture, memory: int, data: int = 1, model: int = 1, activation: int = 4) -> int:
-    """The most pictures a step, all devices together, that `memory` bytes a device have room for; an estimate."""
+    """An estimate of the largest batch, all devices together, for which `memory` bytes a device are enough."""
     fixed = training_bytes(architecture, 0, data, model, activation)
-    each = training_bytes(architecture, data, data, model, activation) - fixed  # a picture on each row of devices
+    each = (
+        training_bytes(architecture, data, data, model, activation) - fixed
+    )  # for a picture in each slice of the batch
     return max(0, (memory - fixed) // each * data)
 
 

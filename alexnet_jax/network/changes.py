@@ -1,4 +1,4 @@
-"""From one network to the next: layers more or less, and other rules for all of them."""
+"""Functions from one network to another: with a layer more or less, or with another rule for all layers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,27 +10,27 @@ from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dense, Dro
 def with_sixth_convolution(net: Architecture, kernels: int) -> Architecture:
     """CNN*: a sixth convolution over the last pooling layer (section 6).
 
-    Size, padding and that it reads both towers are the source's, layers-146-2012-2011.cfg:258-286.
+    Its size, its padding, and that it reads both towers are from the source (layers-146-2012-2011.cfg:258-286).
     """
-    convs, dense = _convolutions(net), net.layers[len(_convolutions(net)) :]
-    last = convs[-1]
+    convs = [layer for layer in net.layers if isinstance(layer, Conv)]
+    last, dense = convs[-1], net.layers[len(convs) :]
     activation = tuple(operation for operation in last.then if isinstance(operation, ReLU | Tanh))
     sixth = Conv("conv6", kernels, 3, 1, (1, 1), "both", last.bias, last.stddev, activation)
     return replace(net, layers=(*convs, sixth, *dense))
 
 
 def with_bottleneck(net: Architecture, units: int) -> Architecture:
-    """A linear layer between the last hidden one and the classes, layers-146-2011.cfg:344-374."""
+    """A linear layer between the last hidden layer and the classes (layers-146-2011.cfg:344-374)."""
     classes = net.layers[-1]
     bottleneck = Dense("bottleneck", units, "both", 0.0, classes.stddev, ())
     return replace(net, layers=(*net.layers[:-1], bottleneck, classes))
 
 
 def without_layer(net: Architecture, name: str) -> Architecture:
-    """The network less one middle layer (section 7).
+    """The network without one of its middle layers (section 7).
 
-    What normalises or pools after it stays, behind the layer before; the layer after it reads
-    both towers if it did.
+    The removed layer's normalisation and pooling move to the layer before it. If it read both towers, so does the
+    layer after it.
     """
     place = [layer.name for layer in net.layers].index(name)
     before, removed, after = net.layers[place - 1 : place + 2]
@@ -44,18 +44,19 @@ def without_layer(net: Architecture, name: str) -> Architecture:
 
 
 def without_cross_connections(net: Architecture) -> Architecture:
-    """Towers that never talk before the classes (run 150 of the source's logs, layers-150.cfg)."""
+    """Towers that read nothing of each other before the classes (run 150 in the source's logs, layers-150.cfg)."""
     apart = tuple(replace(layer, reads="own") if layer.reads == "both" else layer for layer in net.layers[:-1])
     return replace(net, layers=(*apart, net.layers[-1]))
 
 
 def with_dropout_of_inputs(net: Architecture) -> Architecture:
-    """The inputs of fc6 and fc7 dropped in place of their outputs, as in torchvision."""
+    """Dropout of the inputs of fc6 and fc7, in place of their outputs, as in torchvision."""
     layers = list(net.layers)
     for place, layer in enumerate(net.layers):
         for dropout in layer.then:
             if isinstance(dropout, Dropout):
-                layers[place] = _followed_by(layers[place], [one for one in layers[place].then if one is not dropout])
+                rest = [operation for operation in layers[place].then if operation is not dropout]
+                layers[place] = _followed_by(layers[place], rest)
                 layers[place - 1] = _followed_by(layers[place - 1], [*layers[place - 1].then, dropout])
     return replace(net, layers=tuple(layers))
 
@@ -65,9 +66,5 @@ def _followed_by(layer: Conv | Dense, then: Sequence[Any]) -> Conv | Dense:
 
 
 def starting_by_fan_in(net: Architecture) -> Architecture:
-    """Weights and biases that start as PyTorch's do, and not from the paper's Gaussians and constants."""
+    """Initial weights and biases as PyTorch draws them, in place of the paper's Gaussians and constants."""
     return replace(net, layers=tuple(replace(layer, by_fan_in=True) for layer in net.layers))
-
-
-def _convolutions(net: Architecture) -> tuple[Conv, ...]:
-    return tuple(layer for layer in net.layers if isinstance(layer, Conv))

@@ -1,4 +1,4 @@
-"""The first layer's kernels as pictures, and how colourful those of each tower are (section 6.1, Figure 3)."""
+"""The first layer's kernels as pictures, and how colourful each tower's are (section 6.1, Figure 3)."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ class Colour:
     """How colourful the kernels of a tower are.
 
     Attributes:
-      saturation: of the pixels as `painted` paints them, (max - min) / max of red, green and blue, as in HSV; 0 of a
-        black pixel; the mean over all pixels of all kernels, from 0 to 1.
-      opponent_share: the sum of the squares of what is left of each pixel's three weights when their mean is
-        subtracted, over the sum of the squares of the weights. That is the part of the kernels' energy that lies in
-        the plane of the colour-opponent directions, (1, -1, 0) and (1, 1, -2), and not along grey, (1, 1, 1). From 0,
-        all grey, to 1; weights that are drawn independently have 2/3. 0 of kernels that are all 0.
+      saturation: the mean over all pixels of all kernels, as `painted` paints them, of the saturation in HSV:
+        (max - min) / max of red, green and blue, and 0 for black. From 0 to 1.
+      opponent_share: the share of the kernels' energy, the sum of the squared weights, that is left when each pixel's
+        mean weight is subtracted. It lies in the plane of the colour-opponent directions, (1, -1, 0) and (1, 1, -2);
+        the rest lies along grey, (1, 1, 1). From 0, all grey, to 1. Independently drawn weights have 2/3, and kernels
+        that are all 0 have 0.
     """
 
     kernels: int
@@ -28,17 +28,17 @@ class Colour:
 
 
 def by_tower(kernel: Float[np.ndarray, "size size 3 maps"], towers: int) -> list[Float[np.ndarray, "own size size 3"]]:
-    """The kernels of each tower, one after another: the first half of the maps is the first tower's."""
+    """The kernels of each tower; the first half of the maps is the first tower's."""
     return np.split(np.moveaxis(kernel, -1, 0), towers)
 
 
 def painted(kernels: Float[np.ndarray, "own size size 3"], largest: float) -> Float[np.ndarray, "own size size 3"]:
-    """RGB from 0 to 1: a weight of 0 is middle grey, of `largest` full, of -`largest` none."""
+    """The kernels as RGB from 0 to 1: a weight of -`largest` becomes 0, 0 becomes 0.5, `largest` becomes 1."""
     return 0.5 + 0.5 * kernels.astype(np.float64) / (largest or 1.0)
 
 
 def colour(kernels: Float[np.ndarray, "own size size 3"], largest: float) -> Colour:
-    """The numbers of one tower; `largest` is the scale that all towers have in common."""
+    """How colourful a tower's kernels are; `largest` is the scale that all towers share, as in `painted`."""
     rgb = painted(kernels, largest)
     most, least = rgb.max(axis=-1), rgb.min(axis=-1)
     saturation = np.divide(most - least, most, out=np.zeros_like(most), where=most > 0)
@@ -49,13 +49,13 @@ def colour(kernels: Float[np.ndarray, "own size size 3"], largest: float) -> Col
 
 
 def sheet(kernels: Float[np.ndarray, "own size size 3"], largest: float) -> UInt8[np.ndarray, "height width 3"]:
-    """A tower's kernels in rows of 16, a pixel a weight, on white."""
+    """A picture of a tower's kernels in rows of 16 on white, with a pixel for each weight."""
     pixels = np.round(painted(kernels, largest) * 255).astype(np.uint8)
     count, side = pixels.shape[:2]
     columns, step = min(IN_A_ROW, count), side + GAP
     rows = -(-count // columns)
     image = np.full((rows * step - GAP, columns * step - GAP, 3), 255, np.uint8)
-    for place, one in enumerate(pixels):
+    for place, kernel in enumerate(pixels):
         row, column = divmod(place, columns)
-        image[row * step : row * step + side, column * step : column * step + side] = one
+        image[row * step : row * step + side, column * step : column * step + side] = kernel
     return image

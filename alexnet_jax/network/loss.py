@@ -1,4 +1,4 @@
-"""Softmax cross-entropy and the true label's rank, on logits whose classes the devices share."""
+"""Softmax cross-entropy and the true label's rank, from logits whose classes are divided over devices."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,15 @@ from jaxtyping import Array, Bool, Float, Int32
 from alexnet_jax.devices import towers
 
 Logits = Float[Array, "batch local"]  # this device's consecutive share of the padded classes
-NAN_RANK = 1 << 28  # above every number of classes; two of them still fit in an int32
+NAN_RANK = 1 << 28  # above every number of classes; twice this still fits in an int32
 
 
 def log_probabilities(logits: Logits, classes: int, axis: str | None) -> Logits:
-    """The logarithm of the softmax, of at least float32; -inf for the padding.
+    """The logarithm of the softmax, in float32 at least; -inf for the padding.
 
     Args:
-      classes: how many there are without the padding.
-      axis: the mesh axis that shares the classes; None if all are here.
+      classes: the number of classes without the padding.
+      axis: the mesh axis over which the classes are divided; None if this device has all of them.
     """
     _, _, below = _below_highest(logits, classes, axis)
     with jax.named_scope("softmax"):
@@ -26,19 +26,19 @@ def log_probabilities(logits: Logits, classes: int, axis: str | None) -> Logits:
 def cross_entropy_and_rank(
     logits: Logits, labels: Int32[Array, " batch"], classes: int, axis: str | None
 ) -> tuple[Float[Array, " batch"], Int32[Array, " batch"]]:
-    """Each example's loss, and how many classes come before its label.
+    """Each example's loss, and the number of classes that come before its label.
 
-    The loss is minus the label's entry of `log_probabilities`; its two sums over the devices are written side by
-    side here, and so are exchanged at once.
+    The loss is minus the label's entry in `log_probabilities`. It is computed anew here with its two sums over the
+    devices side by side, so that one exchange does for both.
 
     Args:
-      labels: of all classes.
+      labels: numbers among all classes, not among this device's.
       classes, axis: as in `log_probabilities`.
 
     Returns:
-      The loss in nats, of at least float32, and the rank: 0 if the label scores highest. Of classes that tie with
-      the label, those of lower index come before it. A NaN or +inf among an example's logits, or a label that is no
-      class, gives it a rank that no top-k reaches, and a loss of NaN.
+      The loss in nats, in float32 at least, and the rank, which is 0 if the label scores highest. Among classes that
+      tie with the label, those with a lower index come before it. An example with NaN or +inf among its logits, or
+      with a label that is no class, has a loss of NaN and a rank that no top-k reaches.
     """
     index, real, below = _below_highest(logits, classes, axis)
     is_label = index == labels[:, None]
@@ -59,7 +59,7 @@ def cross_entropy_and_rank(
 def _below_highest(
     logits: Logits, classes: int, axis: str | None
 ) -> tuple[Int32[Array, "1 local"], Bool[Array, "1 local"], Logits]:
-    """The number of each class here, whether it is real and no padding, and the logits less their row's highest."""
+    """For each class on this device its number and whether it is real, not padding; and the logits less the highest."""
     local = logits.shape[-1]
     index = jnp.arange(local, dtype=jnp.int32)[None] + local * towers.position(axis)
     real = index < classes

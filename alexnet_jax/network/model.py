@@ -1,8 +1,8 @@
-"""The network as Flax modules: an Architecture becomes init and apply.
+"""The network as Flax modules: init and apply for an Architecture.
 
-The same module runs both towers on one device, as two arrays side by side, or one of them on each
-of two devices. Parameters have the shape of the whole network where it is initialised, and of the
-device's half inside `towers.on_each_device`.
+The same module runs both towers on one device, as two arrays side by side, or one tower on each of two
+devices. Parameters have the whole network's shapes at initialisation, and those of the device's half
+inside `towers.on_each_device`.
 """
 
 import math
@@ -33,7 +33,7 @@ from alexnet_jax.network.max_pool import max_pool
 from alexnet_jax.network.stages import Stage, stages
 
 Params = Mapping[str, Mapping[str, Array]]  # {layer: {kernel, bias}}
-# Of each tower on this device, maps or units: what a layer reads, and what it makes of them.
+# An array for each tower on this device, maps or units: what a layer reads, and what it computes.
 Parts = list[Float[Array, "batch *positions maps"]]
 Made = list[Float[Array, "batch *made outputs"]]
 
@@ -42,7 +42,7 @@ def _normal(stddev: float) -> nn.initializers.Initializer:
     def draw(
         key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, out_sharding: None = None
     ) -> Float[Array, "..."]:
-        # The numbers of jax.random.normal(key, shape), which as a matrix compile six times faster.
+        # Equals jax.random.normal(key, shape); drawn as a matrix it compiles six times faster.
         return stddev * jax.random.normal(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
     return draw
@@ -58,20 +58,20 @@ def _uniform(bound: float) -> nn.initializers.Initializer:
 
 
 def _of_whole_numbers(draw: nn.initializers.Initializer) -> nn.initializers.Initializer:
-    """Takes a shape with NumPy's numbers in it, which Flax gives a locally connected layer's."""
+    """Makes the shape's numbers Python's: Flax gives a locally connected layer's shape with NumPy's."""
     return lambda key, shape, *rest, **named: draw(key, tuple(map(int, shape)), *rest, **named)
 
 
 class Layer(nn.Module):
-    """One convolution or dense layer: weights, bias, the gather of a cross connection.
+    """A convolution or dense layer: weights, bias, and the gather of a cross connection.
 
     Attributes:
-      layer: what it is.
-      local_towers: towers on this device.
-      outputs: kernels or units on this device.
-      axis: the mesh axis that divides the towers; None where they are all here.
-      dtype: of the computation; parameters are of at least float32.
-      logits: whether this is the last layer, whose sums stay in the parameters' type.
+      layer: its description.
+      local_towers: the number of towers on this device.
+      outputs: the number of kernels or units on this device.
+      axis: the mesh axis over which the towers are divided; None if this device has all of them.
+      dtype: the type of the computation; parameters are float32 at least.
+      logits: whether this is the last layer, whose sums have the parameters' type.
     """
 
     layer: Conv | Dense
@@ -83,10 +83,11 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, parts: Parts) -> Made:
-        """The layer's sums, with its bias, on each of this device's towers.
+        """The layer's sums with its bias, for each tower on this device.
 
         Args:
-          parts: what each of the towers has, or the one picture that all read; [b, h, w, maps] or [b, units].
+          parts: for each tower on this device what it has, or one picture that all read; [b, h, w, maps] or
+            [b, units].
         """
         layer = self.layer
         if layer.reads == "both":
@@ -103,7 +104,7 @@ class Layer(nn.Module):
             start_kernel = start_bias = _uniform(1 / math.sqrt(math.prod(inputs)))
         kernel = self.param("kernel", start_kernel, (*inputs, self.outputs), param_dtype)
         bias = self.param("bias", start_bias, (self.outputs,), param_dtype)
-        # A dense product for each tower, or one for both: a grouped one's gradient is many times slower on CPU.
+        # A product for each tower: the gradient of a grouped convolution is many times slower on a CPU.
         kernels = jnp.split(kernel.astype(self.dtype), len(parts), axis=-1)
         if isinstance(layer, Dense):
             out = param_dtype if self.logits else self.dtype
@@ -122,10 +123,10 @@ class AlexNet(nn.Module):
     """The network of an Architecture.
 
     Attributes:
-      architecture: what it is.
-      shards: how many devices share the towers, 1 or 2.
-      axis: the mesh axis that they lie along; None for one device.
-      dtype: of activations and products.
+      architecture: its description.
+      shards: the number of devices that share the towers, 1 or 2.
+      axis: the mesh axis of these devices; None for one device.
+      dtype: the type of activations and products.
     """
 
     architecture: Architecture
@@ -143,9 +144,9 @@ class AlexNet(nn.Module):
 
         Args:
           pictures: see `ops.centre`.
-          examples: each one's place in the global batch; in training.
-          key: the step's random key; None at test. Dropout's masks depend on it, the layer, the
-            tower and the example, and not on the devices.
+          examples: each picture's place in the global batch; None at test.
+          key: the step's random key; None at test. Dropout's masks depend on the key, the layer, the
+            tower and the example, not on the devices.
         """
         every = stages(self.architecture)
         return jnp.concatenate(self.through(every, [pictures.astype(self.dtype)], examples, key), axis=-1)
@@ -158,17 +159,16 @@ class AlexNet(nn.Module):
         examples: Int32[Array, " batch"] | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Made:
-        """What consecutive stages of the network make of what the stage before them hands on.
+        """The output of consecutive stages of the network, from the output of the stage before them.
 
         Args:
-          some: a slice of `stages(architecture)`. The first stages, before anything is pooled to a fixed size, take
-            pictures of any size.
-          parts: an array for each of this device's towers, [b, h, w, maps] or [b, units]; before the first stage
-            the one picture that all read.
-          examples, key: as in `__call__`, where there is a dropout among the stages.
+          some: a slice of `stages(architecture)`. Stages before the dense layers take pictures of any size.
+          parts: an array for each tower on this device, [b, h, w, maps] or [b, units]; before the first stage one
+            picture that all read.
+          examples, key: as in `__call__`; needed if the stages have a dropout.
 
         Returns:
-          An array for each of this device's towers; they are put together only where a layer reads both.
+          An array for each tower on this device. A layer that reads both towers puts them together itself.
         """
         for stage in some:
             if stage.operation is None:
@@ -181,7 +181,7 @@ class AlexNet(nn.Module):
             else:
                 parts = [_apply(stage.operation, x) for x in parts]
             if isinstance(stage.operation, ReLU):
-                # Kept only where asked for: the units that are zero on the whole batch.
+                # The units that are zero on the whole batch; kept only if the caller asks for them.
                 dead = [(x <= 0).all(axis=tuple(range(x.ndim - 1))) for x in parts]
                 self.sow("dead_units", stage.name, jnp.concatenate(dead).mean())
         return parts
@@ -194,7 +194,7 @@ class AlexNet(nn.Module):
         return Layer(layer, towers_here, outputs // self.shards, self.axis, self.dtype, is_last, name=layer.name)
 
     def _local(self, layer: Local, parts: Parts) -> Made:
-        """A locally connected layer, in networks of one tower."""
+        """A locally connected layer; its network has one tower."""
         (x,) = parts
         local = nn.ConvLocal(
             layer.kernels,
@@ -210,7 +210,7 @@ class AlexNet(nn.Module):
         return [ops.gradient_once(local(x))]
 
     def _norm_across_towers(self, stage: Stage, lrn: LRN, parts: Parts) -> Parts:
-        """Response normalisation over all maps; of the other device's, those that the window reaches are sent."""
+        """Response normalisation over all maps; the other device sends the maps that the window reaches."""
         if self.axis is None:
             return jnp.split(ops.local_response_norm(jnp.concatenate(parts, axis=-1), lrn), len(parts), axis=-1)
         (x,) = parts

@@ -1,4 +1,4 @@
-"""The network as one sequence of named stages, which a caller may enter and leave at any place."""
+"""The network as a sequence of named stages, any part of which a caller may run."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ NAMES: dict[type[Operation], str] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A layer's sums, or one of the operations that follow them."""
+    """A layer's sums, or an operation that follows them."""
 
-    name: str  # LAYER/sums, LAYER/relu, LAYER/norm, LAYER/pool, ...; a second of a kind in a layer: LAYER/pool2
+    name: str  # LAYER/sums, LAYER/relu, LAYER/norm, LAYER/pool, ...; a layer's second pooling: LAYER/pool2
     layer: Conv | Dense
-    operation: Operation | None  # None: the layer's own sums, with its bias
+    operation: Operation | None  # None: the layer's sums with its bias
 
 
 def stages(net: Architecture) -> tuple[Stage, ...]:
-    """All of the network's stages, in their order."""
+    """All stages of the network, in order."""
     found = []
     for layer in net.layers:
         found.append(Stage(f"{layer.name}/sums", layer, None))
@@ -51,24 +51,24 @@ def stages(net: Architecture) -> tuple[Stage, ...]:
 
 
 def place_of_pooling(net: Architecture) -> int:
-    """How many stages work position by position: those before the first pooling, or the first layer's."""
+    """The number of stages before the first layer's pooling, or of the first layer's stages if it has none."""
     first = net.layers[0]
     pool = next((i for i, operation in enumerate(first.then) if isinstance(operation, MaxPool)), len(first.then))
     return 1 + pool
 
 
 def place_of_dense(net: Architecture) -> int:
-    """How many stages come before the first dense layer."""
+    """The number of stages before the first dense layer."""
     return next(i for i, stage in enumerate(stages(net)) if isinstance(stage.layer, Dense))
 
 
 def place_of(net: Architecture, name: str) -> int:
-    """The place among the network's stages of the one of that name.
+    """The place of a stage among the network's stages, by the stage's or a layer's name.
 
-    A layer alone is what it hands on: its last stage, but for a dropout, whose factor is left out.
+    A layer's name stands for its output: its last stage that is no dropout.
 
     Raises:
-      UserError: there is no such stage.
+      UserError: the network has no such stage.
     """
     every = stages(net)
     found = [i for i, stage in enumerate(every) if stage.name == name]

@@ -15,7 +15,7 @@ from alexnet_jax.network.model import AlexNet, Made, Params, Parts
 from alexnet_jax.network.stages import place_of_dense, place_of_pooling, stages
 
 MapsOfSquares = list[Float[Array, "2 pictures rows columns maps"]]  # for each tower on this device
-Starts = Int[Array, "2 2"]  # row and column of a view of the picture, and of one of its mirror image
+Starts = Int[Array, "2 2"]  # row and column of a view of the picture, and of a view of its mirror image
 
 VIEWS = 10  # of a picture: four corners, the centre, and their reflections
 

@@ -96,17 +96,17 @@ def test_no_value_of_a_field_ends_in_anything_but_a_sentence(get_config: Any) ->
         ("schedule.boundaries", (True,), "must be epochs, as numbers"),
         ("schedule.boundaries", (9.0, 3.0), "must be epochs in rising order"),
         ("model.kernels", None, "is None and must be of type tuple"),
-        ("model.kernels", (8, 16), "must be five numbers, of conv1 to conv5"),
+        ("model.kernels", (8, 16), "must be five numbers, for conv1 to conv5"),
         ("model.padding", (1, 1, 1, "1"), "must be whole numbers"),
-        ("model.padding", (1, 1, 1, -1), "must be four numbers, of conv2 to conv5"),
-        ("model.first_padding", (3,), "must be two numbers, of pixels before and after the picture"),
-        ("model.first_padding", (0, -3), "must be two numbers, of pixels before and after the picture"),
+        ("model.padding", (1, 1, 1, -1), "must be four numbers, for conv2 to conv5"),
+        ("model.first_padding", (3,), "must be two numbers, the pixels before and after the picture"),
+        ("model.first_padding", (0, -3), "must be two numbers, the pixels before and after the picture"),
         ("model.start", "kaiming", "must be constants or fan_in"),
         ("model.dropout_place", "both", "must be outputs or inputs"),
         ("model.dropout_scaling", "never", "must be test or training"),
         ("data.square", "stretch", "must be crop, crop_down or squeeze"),
-        ("data.mean_rgb", (104, 117), "must be three numbers, of red, green and blue"),
-        ("data.stddev_rgb", (1.0, 0.0, 1.0), "must be three numbers above 0, of red, green and blue"),
+        ("data.mean_rgb", (104, 117), "must be three numbers, for red, green and blue"),
+        ("data.stddev_rgb", (1.0, 0.0, 1.0), "must be three numbers above 0, for red, green and blue"),
         ("model.classes", 1, r"must be 0 \(the dataset's number\) or at least 2"),
         ("model.classes", True, "is True and must be of type int"),
         ("model.dropout", 1.0, "must be a probability from 0 to below 1"),
@@ -160,7 +160,9 @@ def test_a_group_that_is_none_is_a_sentence(value: Any) -> None:
 
 def test_what_decays_is_named_by_layers_that_there_are() -> None:
     check_config(cifar10.get_config("lrn"))
-    with pytest.raises(UserError, match=r"decayed names 'fc9', and no layer is called so; the layers are conv1, .*fc5"):
+    with pytest.raises(
+        UserError, match=r"decayed names 'fc9', and no layer has that name; the layers are conv1, .*fc5"
+    ):
         check_config(with_field(cifar10.get_config("lrn"), "optimizer.decayed", "local*, fc9"))
     with pytest.raises(UserError, match=r"model\.kernels is \(8, 8\) and must be four numbers"):
         check_config(with_field(cifar10.get_config("no_lrn"), "model.kernels", (8, 8)))
