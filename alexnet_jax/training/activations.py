@@ -1,4 +1,4 @@
-"""What stages of the network make of pictures: the whole network's maps and units, on any mesh."""
+"""The activations of pictures at chosen stages: the maps and units of both towers, on any mesh."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from alexnet_jax.network.model import AlexNet, Params
 from alexnet_jax.network.stages import stages
 from alexnet_jax.training.step import MeanImage, Recipe, centred, network_on
 
-Activations = dict[int, Float[Array, "batch *positions outputs"]]  # by the stage's place among all
+Activations = dict[int, Float[Array, "batch *positions outputs"]]  # by the stage's place in `stages(architecture)`
 
 
 def activations(
@@ -26,16 +26,16 @@ def activations(
     batch: Batch,
     mean_image: MeanImage,
 ) -> Activations:
-    """What stages hand on at test, in one pass that ends with the last of them.
+    """The outputs of stages at test, in one pass that ends with the last of them.
 
     Args:
-      places: of the stages in `stages(architecture)`.
-      mean: over positions, of what has any.
+      places: the stages, by their places in `stages(architecture)`.
+      mean: whether maps are averaged over their positions.
       batch: without a mask; `image` is the part of each picture that the network sees.
 
     Returns:
-      By place, [batch, height, width, maps] or [batch, units], of at least float32: first the first tower's maps or
-      units, then the second's. The last layer's have no padding.
+      By place, [batch, height, width, maps] or [batch, units], in float32 at least. The first tower's maps or units
+      come first. The last layer's outputs have no padding.
     """
     net, every = network_on(recipe, mesh), stages(recipe.architecture)
     wanted = sorted(set(places))

@@ -1,4 +1,4 @@
-"""What crosses between the devices in one training step, by arithmetic."""
+"""The exchanges between the devices in one training step, predicted by arithmetic."""
 
 import math
 from collections import Counter
@@ -13,26 +13,28 @@ from alexnet_jax.network import architecture
 
 @dataclass(frozen=True)
 class Collective:
-    """One exchange. `bytes` is of the whole array that one group of devices gathers or reduces."""
+    """An exchange. `bytes` is the size of the whole array that a group of devices gathers or reduces."""
 
     op: str
-    layer: str  # of the network, or softmax, rank, gradients
+    layer: str  # a layer of the network, or softmax, rank, gradients
     direction: str  # forward or backward
     bytes: int
-    groups: tuple[tuple[int, ...], ...] = field(default=(), compare=False)  # of devices, side by side; (): not known
+    groups: tuple[tuple[int, ...], ...] = field(
+        default=(), compare=False
+    )  # groups of devices that exchange side by side; (): not known
 
     @property
     def sent_by_a_device(self) -> float:
-        """Bytes, where a group hands what it exchanges around in a ring, as libraries do with large arrays."""
+        """Bytes that a device sends if its group exchanges in a ring, as libraries do with large arrays."""
         size = len(self.groups[0])
-        rounds = 2 * (size - 1) if self.op == "all-reduce" else size - 1  # a reduction, and a gathering of it
+        rounds = 2 * (size - 1) if self.op == "all-reduce" else size - 1  # a reduction, then a gathering
         return self.bytes * rounds / size
 
     def on_a_link(self, devices_per_host: int) -> tuple[float, bool]:
-        """Bytes over the link that carries most, one way, and whether that is a link between hosts.
+        """Bytes that the busiest link carries one way, and whether that link is between hosts.
 
-        Devices of a host have their numbers one after the other. Between two of them lies a link of their own; between
-        two hosts one, which all rings share that go from the one to the other.
+        A host's devices have consecutive numbers. Any two of them have their own link. Two hosts have one link, which
+        all rings between them share.
         """
         rings: Counter[tuple[int, int]] = Counter()
         for group in self.groups:
@@ -46,13 +48,17 @@ class Collective:
 def predict(
     net: architecture.Architecture, mesh: Mesh, batch_size: int, dtype: str, masked: bool = False
 ) -> list[Collective]:
-    """The same by arithmetic: what the design needs, and nothing else.
+    """The exchanges that the design needs, and no others.
 
-    A layer that reads both towers gathers what it reads, and scatters the gradient back. A response
-    normalisation over all maps exchanges those of each tower that the other's windows reach. The
-    softmax reduces a maximum, a sum and the label's score of every picture, the rank a count.
-    Over `data` go the gradients of each device's own half, the mean loss and the two errors, and of batches that
-    may be short, which are masked, the number of examples.
+    A layer that reads both towers gathers its input, and scatters the gradient back. A response normalisation over
+    all maps exchanges the maps of each tower that the other's windows reach. The softmax reduces a maximum, a sum and
+    the label's score for every picture, the rank a count. Over `data` the devices reduce the gradients of their own
+    halves, the mean loss and the two errors, and with `masked` the number of examples.
+
+    Args:
+      batch_size: pictures in the global batch.
+      dtype: the type of activations.
+      masked: whether batches may be short.
     """
     slices, devices = mesh.shape[towers.DATA], mesh.shape[towers.MODEL]
     examples, activation, number = batch_size // slices, jnp.dtype(dtype).itemsize, 4
@@ -80,7 +86,7 @@ def predict(
 
 
 def _edges(net: architecture.Architecture, examples: int, activation: int) -> list[Collective]:
-    """What response normalisation over all maps exchanges between two devices, forward and backward."""
+    """The exchanges of response normalisation over all maps, between two devices, forward and backward."""
     found, name = [], ""
     for row in architecture.table(net):
         name = row.name if row.parameters else name

@@ -1,7 +1,6 @@
 """The paper's stochastic gradient descent as an optax chain, and the schedules of its learning rates.
 
-Every kernel and every bias has a rate of its own, for the 2012 source's sake; in the paper they
-are all one number.
+Every kernel and every bias has its own rate, as in the 2012 source. In the paper they have one rate.
 """
 
 from dataclasses import dataclass
@@ -16,18 +15,18 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from alexnet_jax.network.model import Params
 
-Rates = dict[str, dict[str, Float[Array, ""]]]  # {layer: {kernel, bias}}, of each parameter
+Rates = dict[str, dict[str, Float[Array, ""]]]  # {layer: {kernel, bias}}
 Scalar = Array | np.generic  # on the devices or on the host
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate goes.
+    """The learning rate over training.
 
-    `constant`: as it starts. `steps`: times `factor` at each of `boundaries`. `plateau`: the
-    paper's rule (section 5): times `factor` when the validation error has not improved for
-    `patience` evaluations, `drops` times; at the next such plateau training ends. `listed`: by
-    `rates` alone, as in the 2012 source's logs.
+    `constant`: it stays. `steps`: it is multiplied by `factor` at each of `boundaries`. `plateau`, the
+    paper's rule (section 5): it is multiplied by `factor` when the validation error has not improved for
+    `patience` evaluations, `drops` times; the next such plateau ends training. `listed`: `rates` alone
+    decides, as in the 2012 source's logs.
     """
 
     kind: Literal["constant", "steps", "plateau", "listed"] = "plateau"
@@ -36,26 +35,26 @@ class Schedule:
     boundaries: tuple[int, ...] = ()  # training steps
     drops: int = 3
     patience: int = 5  # evaluations
-    # (training step, parameters as LAYER/kernel or LAYER/bias with * and ?, rate): of the lines that
-    # name a parameter, the last one reached holds. A rate of 0 freezes it.
+    # (training step, parameters as LAYER/kernel or LAYER/bias with * and ?, rate). For each parameter, the
+    # last line reached that names it holds. A rate of 0 freezes it.
     rates: tuple[tuple[int, str, float], ...] = ()
 
 
 class Plateau(NamedTuple):
-    """Where the plateau rule stands; saved with the run. Three numbers, as arrays."""
+    """The state of the plateau rule, which is saved with the run: three numbers, as arrays."""
 
-    best_error: Scalar  # float32; the lowest validation error so far
-    waited: Scalar  # int32; evaluations since it, or since the last drop
-    plateaus: Scalar  # int32; how many have been reached
+    best_error: Scalar  # float32, the lowest validation error so far
+    waited: Scalar  # int32, evaluations since then, or since the last drop
+    plateaus: Scalar  # int32, plateaus so far
 
 
 def new_plateau() -> Plateau:
-    """Before the first evaluation."""
+    """The rule's state before the first evaluation."""
     return Plateau(np.float32(np.inf), np.int32(0), np.int32(0))
 
 
 def after_evaluation(plateau: Plateau, error: float, schedule: Schedule) -> Plateau:
-    """The rule after one more evaluation; a NaN is no improvement."""
+    """The rule's state after another evaluation. A NaN is no improvement."""
     if np.float32(error) < np.float32(plateau.best_error):
         return Plateau(np.float32(error), np.int32(0), np.int32(plateau.plateaus))
     waited = int(plateau.waited) + 1
@@ -68,15 +67,15 @@ def after_evaluation(plateau: Plateau, error: float, schedule: Schedule) -> Plat
 
 
 def has_ended(plateau: Plateau, schedule: Schedule) -> bool:
-    """Whether the plateau rule says that training is over."""
+    """Whether the plateau rule ends training."""
     return schedule.kind == "plateau" and int(plateau.plateaus) > schedule.drops
 
 
 def learning_rate(schedule: Schedule, step: Int[Array, ""], plateau: Plateau) -> Float[Array, ""]:
-    """The one rate of the update that takes `step` steps to one more.
+    """The rate that all parameters share in the update after `step` updates.
 
     Raises:
-      ValueError: the schedule is `listed`, which has no one rate.
+      ValueError: the schedule is `listed`, where parameters share no rate.
     """
     match schedule.kind:
         case "constant":
@@ -87,14 +86,14 @@ def learning_rate(schedule: Schedule, step: Int[Array, ""], plateau: Plateau) ->
             drops = jnp.minimum(jnp.asarray(plateau.plateaus), schedule.drops)
         case "listed":
             raise ValueError("a listed schedule has a rate for each parameter")
-    # Rounded once from exact powers, so that every mesh and every restart has the same float.
+    # Rounded once from exact powers: every mesh and every restart gets the same float.
     most = max(schedule.drops, len(schedule.boundaries))
     rates = jnp.asarray([schedule.learning_rate * schedule.factor**i for i in range(most + 1)], jnp.float32)
     return rates[drops]
 
 
 def learning_rates(schedule: Schedule, step: Int[Array, ""], plateau: Plateau, params: Params) -> Rates:
-    """The rate of every parameter in the update that takes `step` steps to one more.
+    """The rate of every parameter in the update after `step` updates.
 
     Raises:
       ValueError: a `listed` schedule leaves a parameter without a rate at the start.
@@ -118,13 +117,13 @@ def _listed(schedule: Schedule, step: Int[Array, ""], name: str) -> Float[Array,
 
 
 def highest_rate(rates: Rates) -> Float[Array, ""]:
-    """The highest rate of any kernel: the one to report, as biases and single layers may differ."""
+    """The highest rate of any kernel. It is reported, as biases and single layers may have other rates."""
     kernels = [rate for path, rate in jax.tree_util.tree_leaves_with_path(rates) if path[-1].key == "kernel"]
     return jnp.stack(kernels).max()
 
 
 def _scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
-    """Times minus the `learning_rate` that `update` is given."""
+    """Multiplies by minus the `learning_rate` that `update` gets."""
 
     def update(
         updates: PyTree, state: optax.EmptyState, params: PyTree = None, *, learning_rate: PyTree
@@ -135,7 +134,7 @@ def _scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
 
 
 def _velocity(momentum: float) -> optax.GradientTransformationExtraArgs:
-    """`optax.trace`, but a parameter whose rate is 0 stands still and keeps its velocity."""
+    """`optax.trace`, except that a parameter with a rate of 0 does not move and keeps its velocity."""
 
     def update(
         updates: PyTree, state: optax.TraceState, params: PyTree = None, *, learning_rate: PyTree
@@ -154,12 +153,13 @@ def paper_sgd(
 ) -> optax.GradientTransformationExtraArgs:
     """Computes v <- momentum v - weight_decay rate w - rate gradient; w <- w + v (section 5).
 
-    The rate is inside the velocity, so that a drop of the rate leaves the gathered velocity as it
-    is (`optax.sgd` has it outside). `update` takes the rates as `learning_rate=`, a tree like the
-    parameters. Without `decay_biases` only kernels decay, as in the 2012 source (src/layer.cu:565).
+    The rate is inside the velocity: when the rate drops, the velocity so far stays as it is (in
+    `optax.sgd` the rate is outside). `update` takes the rates as `learning_rate=`, a tree like the
+    parameters.
 
     Args:
-      decayed: the layers that decay, with * and ?, by commas.
+      decay_biases: False: only kernels decay, as in the 2012 source (src/layer.cu:565).
+      decayed: the layers that decay, separated by commas, with * and ?.
     """
     patterns = [pattern.strip() for pattern in decayed.split(",")]
 

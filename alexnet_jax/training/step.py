@@ -1,4 +1,4 @@
-"""TrainState, train_step and eval_step: pure, with no files and no input pipeline."""
+"""TrainState, train_step and eval_step: pure functions, without files and input pipeline."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,18 +29,20 @@ Finished = TypeVar("Finished")
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a step depends on, apart from arrays and devices. The defaults are the paper's."""
+    """All that a step depends on, except arrays and devices. The defaults are the paper's."""
 
     architecture: Architecture = ALEXNET
-    dtype: str = "float32"  # of activations and products
+    dtype: str = "float32"  # the type of activations and products
     momentum: float = 0.9
     weight_decay: float = 0.0005
     decay_biases: bool = True
-    decayed: str = "*"  # layers that decay at all
+    decayed: str = "*"  # the layers whose weights decay
     schedule: optimizer.Schedule = optimizer.Schedule()
-    centre_mean: bool = False  # ten views: subtract the centre of the mean image from all of them
-    channel_scale: tuple[float, float, float] | None = None  # multiplies RGB less its mean; None: nothing does
-    keeps_short_batch: bool = False  # an epoch's last, so that batches of training have masks
+    centre_mean: bool = False  # ten views: the centre of the mean image is subtracted from each
+    channel_scale: tuple[float, float, float] | None = (
+        None  # multiplies RGB after the mean is subtracted; None: nothing does
+    )
+    keeps_short_batch: bool = False  # True: an epoch's last batch may be short, so training's batches have masks
     seed: int = 0
 
     @property
@@ -53,19 +55,19 @@ class Recipe:
 class TrainState:
     """What a checkpoint holds."""
 
-    step: PyTree  # int32; updates done. PyTree: arrays, or what stands for each: a shape, a specification
+    step: PyTree  # int32, the number of updates. Each leaf is an array, its shape and type, or its sharding
     params: PyTree  # {layer: {kernel, bias}}
     opt_state: PyTree
     plateau: optimizer.Plateau
 
 
 def abstract_batch(recipe: Recipe, batch_size: int) -> Batch:
-    """The shapes and types of what crosses to the devices for one step of training."""
+    """The shapes and types of a training batch."""
     return described(batch_size, recipe.architecture.input_size, recipe.keeps_short_batch)
 
 
 def abstract_state(recipe: Recipe, mesh: Mesh) -> TrainState:
-    """Shapes, types and shardings of the state, with nothing computed."""
+    """The shapes, types and shardings of the state, without computing it."""
     state = jax.eval_shape(partial(_new_state, recipe))
     shardings = towers.shardings(towers.parameter_specs(state, mesh), mesh)
     described_state: TrainState = jax.tree.map(
@@ -75,7 +77,7 @@ def abstract_state(recipe: Recipe, mesh: Mesh) -> TrainState:
 
 
 def create_state(recipe: Recipe, mesh: Mesh) -> TrainState:
-    """The state at step 0, made on its devices: each holds its half and never the whole."""
+    """The state at step 0, computed on its devices: each holds its half and never the whole."""
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(recipe, mesh))
     state: TrainState = jax.jit(partial(_new_state, recipe), out_shardings=shardings)()
     return state
@@ -95,20 +97,20 @@ def state_of(recipe: Recipe, params: Params) -> TrainState:
 
 
 def centred(recipe: Recipe, batch: Batch, mean_image: MeanImage) -> Float[Array, "batch crop crop 3"]:
-    """What the network reads: see `ops.centre`."""
+    """The network's input for a batch: see `ops.centre`."""
     drawn = (batch.offset, batch.reflected, batch.lighting, batch.scale)
     return ops.centre(batch.image, mean_image, *drawn, recipe.channel_scale)
 
 
 def network_on(recipe: Recipe, mesh: Mesh) -> AlexNet:
-    """What one device of the mesh runs."""
+    """The part of the network that one device of the mesh runs."""
     return AlexNet(recipe.architecture, mesh.shape[towers.MODEL], towers.model_axis(mesh), recipe.dtype)
 
 
 def _loss_and_rank(
     recipe: Recipe, mesh: Mesh, params: Params, batch: Batch, mean_image: MeanImage, key: Key[Array, ""]
 ) -> tuple[Float[Array, " batch"], Int32[Array, " batch"]]:
-    """Every example's loss and rank, with dropout."""
+    """Each example's loss and rank, with dropout."""
     net, classes = network_on(recipe, mesh), recipe.architecture.classes
 
     def on_one_device(
@@ -127,7 +129,7 @@ def _loss_and_rank(
 
 
 def examples_of(batch: Batch) -> Int32[Array, ""] | int:
-    """How many of a batch are real. Counted once in a step, as over `data` it is an exchange."""
+    """The number of real examples in a batch. A step counts them once: over `data` that is an exchange."""
     if batch.mask is None:
         return len(batch.label)
     with jax.named_scope("softmax"):
@@ -143,12 +145,12 @@ def loss_and_gradients(
     mean_image: MeanImage,
     examples: Int32[Array, ""] | int | None = None,
 ) -> tuple[Float[Array, ""], Int32[Array, " batch"], Params]:
-    """The mean loss in nats, every example's rank (0: the label scores highest), and the loss's gradients.
+    """The mean loss in nats, each example's rank (0: the label scores highest), and the loss's gradients.
 
-    A short batch is filled up, and its mean is over its own size, as in the 2012 source (layer.cu:337).
+    A short batch is padded; its mean is over its real examples, as in the 2012 source (layer.cu:337).
 
     Args:
-      examples: what `examples_of` has counted, if it has.
+      examples: the result of `examples_of`; None: it is counted here.
     """
     count = examples_of(batch) if examples is None else examples
     key = jax.random.fold_in(jax.random.key(recipe.seed + 1), state.step)
@@ -167,7 +169,7 @@ def _mean(
     mask: Bool[Array, " batch"] | None,
     count: Int32[Array, ""] | int,
 ) -> Float[Array, ""]:
-    """The mean over the real examples, of which there are `count`."""
+    """The mean over the `count` real examples."""
     return values.mean() if mask is None else jnp.where(mask, values, 0).sum() / count
 
 
@@ -180,9 +182,9 @@ def train_step(
       batch: every array's first axis is divided over `data`.
 
     Returns:
-      The next state, and scalars: `loss` in nats before the update, `top1_error` and
-      `top5_error` as fractions of the batch, `learning_rate`, the highest of any kernel; of a batch with a
-      mask `examples`, how many are real.
+      The next state, and scalars: `loss` in nats before the update, `top1_error` and `top5_error` as
+      fractions of the batch, and `learning_rate`, the highest of any kernel. For a batch with a mask also
+      `examples`, the number of real examples.
     """
     examples = examples_of(batch)
     mean, rank, gradients = loss_and_gradients(recipe, mesh, state, batch, mean_image, examples)
@@ -210,7 +212,7 @@ def _on_test_pictures(
     batch: Batch,
     mean_image: MeanImage,
 ) -> Finished:
-    """What `finish` makes, on each device, of the classes' scores and the labels."""
+    """The result of `finish` on each device, for the classes' scores and the labels."""
     net = network_on(recipe, mesh)
 
     def on_one_device(params: Params, batch: Batch, mean_image: MeanImage) -> Finished:
@@ -232,10 +234,10 @@ def eval_step(
 ) -> dict[str, Array]:
     """Sums over the real examples of a batch: `examples`, `loss`, `top1_error`, `top5_error`.
 
-    And int32 [2, classes] `by_class`: of each class the examples, and the top-1 errors.
+    Also `by_class`, int32 [2, classes]: for each class its examples and its top-1 errors.
 
     Args:
-      views: 1, the pictures as they are in the batch, or 10, cut here and their softmax averaged.
+      views: 1: the pictures as they are in the batch; 10: ten views of each, whose softmax is averaged.
       batch: with its mask; for ten views `image` is the whole square.
     """
     classes, axis, mask = recipe.architecture.classes, towers.model_axis(mesh), batch.mask
@@ -268,7 +270,7 @@ def _sums(
 def class_probabilities(
     recipe: Recipe, mesh: Mesh, views: int, params: Params, batch: Batch, mean_image: MeanImage
 ) -> Float[Array, "batch padded_classes"]:
-    """The softmax of a batch, the mean over its views; the padding of the classes is 0.
+    """The softmax for each picture of a batch, the mean over its views; 0 for the padding of the classes.
 
     Args:
       views, batch: as in `eval_step`.
@@ -285,14 +287,14 @@ def class_probabilities(
 
 
 def dead_units(recipe: Recipe, params: Params, batch: Batch, mean_image: MeanImage) -> dict[str, Float[Array, ""]]:
-    """Of each layer with a ReLU, the share of kernels or units that are zero on the whole batch; none has tanh."""
+    """For each layer with a ReLU, the share of its kernels or units that are zero on the whole batch."""
     net = AlexNet(recipe.architecture, dtype=recipe.dtype)
     _, kept = net.apply({"params": params}, centred(recipe, batch, mean_image), mutable=["dead_units"])
     return {name.removesuffix("/relu"): share[0] for name, share in kept.get("dead_units", {}).items()}
 
 
 def finite_layers(params: Params) -> dict[str, Bool[Array, ""]]:
-    """Of each layer, whether no weight and no bias of it is infinite or NaN."""
+    """For each layer, whether all its weights and biases are finite."""
     return {
         name: jnp.asarray([jnp.isfinite(x).all() for x in jax.tree.leaves(layer)]).all()
         for name, layer in params.items()
@@ -300,7 +302,7 @@ def finite_layers(params: Params) -> dict[str, Bool[Array, ""]]:
 
 
 def compiled_steps(recipe: Recipe, mesh: Mesh, views: int = 1) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
-    """train_step and eval_step for one mesh, jitted; train_step's state is donated."""
+    """train_step and eval_step for a mesh, jitted; train_step's state is donated."""
     options = towers.compiler_options(mesh, recipe.dtype)
     return (
         jax.jit(partial(train_step, recipe, mesh), donate_argnums=0, compiler_options=options),
