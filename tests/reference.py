@@ -1,4 +1,4 @@
-"""The paper's formulas in NumPy float64, written as the paper states them: slowly, tower by tower."""
+"""The paper's formulas in NumPy float64, written as the paper states them: slow, tower by tower."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dropout, M
 
 
 def convolve(x: np.ndarray, kernel: np.ndarray, stride: int, padding: tuple[int, int]) -> np.ndarray:
-    """Every output is a sum over the kernel's window; zeros around the picture."""
+    """A convolution: every output is a sum over the kernel's window, with zeros around the picture."""
     x = np.pad(x, ((0, 0), padding, padding, (0, 0)))
     size = kernel.shape[0]
     side = (x.shape[1] - size) // stride + 1
@@ -22,7 +22,7 @@ def convolve(x: np.ndarray, kernel: np.ndarray, stride: int, padding: tuple[int,
 
 
 def local_response_norm(a: np.ndarray, lrn: LRN) -> np.ndarray:
-    """Section 3.3, for the maps of one tower."""
+    """Response normalisation of a tower's maps (section 3.3)."""
     maps, b = a.shape[-1], np.zeros_like(a)
     for i in range(maps):
         low, high = max(0, i - lrn.n // 2), min(maps - 1, i + lrn.n // 2)
@@ -48,7 +48,7 @@ def logits(net: Architecture, params: Any, x: np.ndarray) -> np.ndarray:
 
 
 def stages(net: Architecture, params: Any, x: np.ndarray) -> dict[str, np.ndarray]:
-    """What each stage of the network makes at test of centred pictures, the towers side by side.
+    """Each stage's output at test for centred pictures, the towers side by side.
 
     Each tower has its own list of arrays; they meet where a layer reads both, and where a normalisation does. The
     keys are LAYER/sums, LAYER/relu, LAYER/norm, LAYER/pool, LAYER/dropout, and LAYER for what a layer hands on.
@@ -90,20 +90,20 @@ def _apply(step: Any, y: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """-log softmax of the label, one number an example."""
+    """Each example's loss: -log softmax of its label."""
     shifted = scores - scores.max(axis=-1, keepdims=True)
     probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=-1, keepdims=True)
     return -np.log(probabilities[np.arange(len(labels)), labels])
 
 
 def rank(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The label's place when the classes are sorted by score, ties by their number."""
+    """The label's place among the classes, sorted by score; ties by number."""
     order = np.argsort(-scores, axis=-1, kind="stable")
     return np.argmax(order == labels[:, None], axis=-1)
 
 
 def centre(batch: Batch, mean: np.ndarray) -> np.ndarray:
-    """Each crop less the mean image under it, both mirrored alike, plus the lighting shift, scaled."""
+    """Each crop minus the mean image under it, both mirrored if the crop is, plus the lighting, scaled."""
     size, out = batch.image.shape[1], []
     for image, (row, column), mirrored, light in zip(
         batch.image, batch.offset, batch.reflected, batch.lighting, strict=True

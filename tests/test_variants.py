@@ -1,4 +1,4 @@
-"""The rows of the paper: their counts by hand, what crosses in each, and that each one trains."""
+"""The rows of the paper: counts by hand, the exchanges of each, and a short training of each."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ BASE = 60_965_224
 CONV3, CONV4, CONV5, FC6, FC7 = 885_120, 663_936, 442_624, 37_752_832, 16_781_312
 DENSE_OF_1000 = FC6 + FC7 + 4097 * 1000
 CONV6 = 3 * 3 * 256 * 256 + 256
-PARAMETERS = {  # of each row of the paper's config, by hand
+PARAMETERS = {  # in each row of the paper's config, by hand
     **dict.fromkeys(("ilsvrc2010", "no_lrn", "nonoverlapping_pooling", "no_lighting", "no_dropout", "tanh"), BASE),
     "no_crops_or_reflections": BASE,
     "one_gpu": (11 * 11 * 3 + 1) * 48
@@ -73,7 +73,7 @@ CROSSINGS = {  # the layers that read both towers
     ("alexnet", "fall2011"): ["conv3", "conv6", "fc6", "fc7", "fc8"],
     ("alexnet_2012", "fall2011"): ["conv3", "conv6", "fc6", "fc7", "bottleneck", "fc8"],
 }
-# Those whose network no other one here has: the rest differ in data, augmentation or schedule alone.
+# The variants with a network of their own; the others differ in data, augmentation or schedule alone.
 DISTINCT = [
     *(("alexnet", name) for name in ("no_conv2", "no_conv3", "no_conv4", "no_conv5", "no_fc6", "no_fc7")),
     *(("alexnet", name) for name in ("one_gpu", "tanh", "star", "no_cross", "nonoverlapping_pooling")),
@@ -160,7 +160,7 @@ def test_two_devices_of_a_net_with_one_tower_are_refused() -> None:
 
 
 def crossings(config: ConfigDict, devices: int) -> list[tuple[str, str]]:
-    """Of the compiled step: gathers and scatters, and all other collectives of the layers."""
+    """The compiled step's gathers and scatters, and all other collectives of the layers."""
     recipe = recipe_of(config, config.model.classes or 1000, steps_per_epoch=1)
     mesh = towers.make_mesh(1, devices, config.model.towers)
     lowered = communication.lowered_step(recipe, mesh, config.train.batch_size, config.data.resize)
@@ -170,7 +170,7 @@ def crossings(config: ConfigDict, devices: int) -> list[tuple[str, str]]:
 
 def expected_crossings(base: str, variant: str) -> list[tuple[str, str]]:
     layers = CROSSINGS.get((base, variant), ALL_FOUR)
-    edges = ["conv1", "conv2"] if variant in ("caffe", "caffenet") else []  # of the maps, forward and backward
+    edges = ["conv1", "conv2"] if variant in ("caffe", "caffenet") else []  # exchanges of maps, forward and backward
     gathers = [(op, layer) for op in ("all-gather", "reduce-scatter") for layer in layers]
     return sorted(gathers + [("collective-permute", layer) for layer in edges for _ in range(2)])
 
@@ -183,7 +183,7 @@ def test_what_crosses_in_the_compiled_step(base: str, variant: str, quick_compil
 
 
 def goes_through(config: ConfigDict, workdir: Path) -> None:
-    """Two steps, evaluation, and two more after a restart."""
+    """Two steps, an evaluation, and two more steps after a restart."""
     to_train = TrainInvocation(workdir)
     check_config(config)
     config.train.steps, config.train.log_every = 2, 1

@@ -197,9 +197,7 @@ class Row:
 
     name: str
     layer: Conv | Dense | MaxPool
-    input_shape: tuple[
-        int, ...
-    ]  # what a tower reads, with the maps or units that it gathers: (height, width, maps) or (units,)
+    input_shape: tuple[int, ...]  # what a tower reads, gathered: (height, width, maps) or (units,)
     output_shape: tuple[int, ...]  # all towers together, for one picture
     parameters: int
     neurons: int
@@ -278,9 +276,7 @@ def training_bytes(architecture: Architecture, batch: int, data: int = 1, model:
 def largest_batch(architecture: Architecture, memory: int, data: int = 1, model: int = 1, activation: int = 4) -> int:
     """An estimate of the largest batch, all devices together, for which `memory` bytes a device are enough."""
     fixed = training_bytes(architecture, 0, data, model, activation)
-    each = (
-        training_bytes(architecture, data, data, model, activation) - fixed
-    )  # for a picture in each slice of the batch
+    each = training_bytes(architecture, data, data, model, activation) - fixed  # for a picture in each slice
     return max(0, (memory - fixed) // each * data)
 
 

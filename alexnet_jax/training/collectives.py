@@ -19,9 +19,7 @@ class Collective:
     layer: str  # a layer of the network, or softmax, rank, gradients
     direction: str  # forward or backward
     bytes: int
-    groups: tuple[tuple[int, ...], ...] = field(
-        default=(), compare=False
-    )  # groups of devices that exchange side by side; (): not known
+    groups: tuple[tuple[int, ...], ...] = field(default=(), compare=False)  # of devices, side by side; (): not known
 
     @property
     def sent_by_a_device(self) -> float:

@@ -39,9 +39,7 @@ class Recipe:
     decayed: str = "*"  # the layers whose weights decay
     schedule: optimizer.Schedule = optimizer.Schedule()
     centre_mean: bool = False  # ten views: the centre of the mean image is subtracted from each
-    channel_scale: tuple[float, float, float] | None = (
-        None  # multiplies RGB after the mean is subtracted; None: nothing does
-    )
+    channel_scale: tuple[float, float, float] | None = None  # multiplies RGB less the mean; None: nothing does
     keeps_short_batch: bool = False  # True: an epoch's last batch may be short, so training's batches have masks
     seed: int = 0
 
@@ -253,17 +251,12 @@ def eval_step(
     losses, rank = _on_test_pictures(recipe, mesh, views, finish, specs, params, pictures, mean_image)
     wrong = mask & (rank >= 1)
     by_class = jnp.zeros((2, classes), jnp.int32).at[:, batch.label].add(jnp.stack([mask, wrong]).astype(jnp.int32))
-    return {**_sums(mask, losses, rank), "by_class": by_class}
-
-
-def _sums(
-    mask: Bool[Array, " batch"], losses: Float[Array, " batch"], rank: Int32[Array, " batch"]
-) -> dict[str, Array]:
     return {
         "examples": mask.sum(dtype=jnp.int32),
         "loss": jnp.where(mask, losses, 0).sum(),
-        "top1_error": (mask & (rank >= 1)).sum(dtype=jnp.int32),
+        "top1_error": wrong.sum(dtype=jnp.int32),
         "top5_error": (mask & (rank >= TOP_K)).sum(dtype=jnp.int32),
+        "by_class": by_class,
     }
 
 

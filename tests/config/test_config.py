@@ -1,4 +1,4 @@
-"""The table of fields is that of the paper's config, and whatever a field holds, a wrong one ends in a sentence."""
+"""The table of fields agrees with the paper's config, and every wrong value of a field ends in a sentence."""
 
 import inspect
 import json
@@ -55,13 +55,13 @@ STRANGE = (
 def test_the_paper_s_config_has_the_table_s_fields_in_its_order_and_types() -> None:
     values = flatten(alexnet.get_config())
     assert {name: type(value) for name, value in values.items()} == {field.name: field.type for field in FIELDS}
-    # A ConfigDict sorts its names: their order is that of the file's lines.
+    # A ConfigDict sorts its names; their order is that of the file's lines.
     lines = re.findall(r"^    config\.([\w.]+) = ", inspect.getsource(alexnet.get_config), re.MULTILINE)
     assert [name for name in lines if name in values] == [field.name for field in FIELDS]
 
 
 def with_field(config: ConfigDict, name: str, value: Any) -> ConfigDict:
-    """The config with the value whatever its type, as a config file of the user's own may have it."""
+    """The config with a value of any type, as a user's config file may set it."""
     group, _, last = name.rpartition(".")
     with config.ignore_type(), config.unlocked():
         (config[group] if group else config)[last] = value
@@ -133,12 +133,12 @@ def test_no_value_of_a_field_ends_in_anything_but_a_sentence(get_config: Any) ->
         ("data.crop", 257, "must be at most config.data.resize, 256"),
     ],
 )
-def test_what_a_field_must_be_is_said(name: str, value: Any, sentence: str) -> None:
+def test_a_wrong_value_is_refused_with_what_it_must_be(name: str, value: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         check_config(with_field(alexnet.get_config(), name, value))
 
 
-def test_both_ends_of_a_range_are_where_the_sentence_has_them() -> None:
+def test_both_ends_of_a_range_are_as_the_sentence_says() -> None:
     for name, value in [
         ("model.dropout", 0.0),
         ("data.jpeg_quality", 100),
@@ -158,7 +158,7 @@ def test_a_group_that_is_none_is_a_sentence(value: Any) -> None:
         check_config(with_field(alexnet.get_config(), "data", value))
 
 
-def test_what_decays_is_named_by_layers_that_there_are() -> None:
+def test_decayed_names_layers_that_exist() -> None:
     check_config(cifar10.get_config("lrn"))
     with pytest.raises(
         UserError, match=r"decayed names 'fc9', and no layer has that name; the layers are conv1, .*fc5"
@@ -199,7 +199,7 @@ def test_a_run_from_before_a_field_has_the_value_that_the_program_had_then(
         load_saved(tmp_path)
 
 
-def test_differences_are_those_of_the_fields_that_are_compared() -> None:
+def test_only_the_compared_fields_count_as_differences() -> None:
     config = alexnet.get_config()
     saved = json.loads(config_to_json(config))
     config.data.accept_damaged, config.data.colour_profiles = True, "srgb"
@@ -212,7 +212,7 @@ def test_differences_are_those_of_the_fields_that_are_compared() -> None:
     ]
 
 
-def test_what_a_run_keeps_is_told_by_each_field_s_role() -> None:
+def test_each_field_s_role_decides_what_a_run_keeps() -> None:
     model = {field.name for field in FIELDS if field.name.startswith("model.")}
     pictures = {"data.resize", "data.square", "data.crop", "data.mean_rgb", "data.stddev_rgb"}
     groups = ("data", "augment", "optimizer", "schedule")
@@ -228,7 +228,7 @@ def test_what_a_run_keeps_is_told_by_each_field_s_role() -> None:
     assert set(START_FIELDS) == start
 
 
-def test_steps_beyond_32_bits_are_refused_and_epochs_that_never_come_are_never() -> None:
+def test_steps_beyond_32_bits_are_refused_and_a_drop_beyond_them_never_comes() -> None:
     config = alexnet.get_config()
     config.train.epochs = 1e6
     with pytest.raises(UserError, match=r"1e\+06 epochs of 10000 steps are more than 2147483647 steps; set --config"):
@@ -246,7 +246,7 @@ def test_steps_beyond_32_bits_are_refused_and_epochs_that_never_come_are_never()
         ("train.batch_size", 100_000_000, "train"),
     ],
 )
-def test_what_no_memory_is_enough_for_is_refused_with_both_numbers(name: str, value: Any, group: str) -> None:
+def test_a_step_that_does_not_fit_the_memory_is_refused_with_both_numbers(name: str, value: Any, group: str) -> None:
     config = with_field(alexnet.get_config(), name, value)
     words = rf"takes about [\d,.]+ GB, and this machine has [\d,.]+: .*; lower --config\.{group}\.batch_size"
     with pytest.raises(UserError, match=words):
@@ -254,7 +254,7 @@ def test_what_no_memory_is_enough_for_is_refused_with_both_numbers(name: str, va
     check_memory(alexnet.get_config(), 1000, training=True)
 
 
-def test_what_evaluation_takes_is_more_than_its_largest_arrays() -> None:
+def test_evaluation_needs_its_parameters_and_its_largest_arrays() -> None:
     # conv1: 224x224x3 pixels, 55x55 patches of 11x11x3, 55x55x96 outputs, 4 bytes each.
     a_picture = 4 * (224 * 224 * 3 + 55 * 55 * 11 * 11 * 3 + 55 * 55 * 96)
     assert evaluation_bytes(architecture.alexnet(), 10) == 4 * 60_965_224 + 10 * a_picture

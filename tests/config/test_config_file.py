@@ -1,4 +1,4 @@
-"""Configs by their names: where they lie, and what is said where they do not."""
+"""Config files are found by their names, or the error says what to name."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def test_a_config_that_nobody_named_is_found_from_any_folder(tmp_path: Path, mon
     assert config_file.of_checkout("configs/alexnet.py:caffe").to_dict() == expected
     monkeypatch.chdir(tmp_path)
     assert config_file.of_checkout("configs/alexnet.py:caffe").to_dict() == expected
-    monkeypatch.setattr(config_file, "CHECKOUT", tmp_path)  # as where the package alone is installed
+    monkeypatch.setattr(config_file, "CHECKOUT", tmp_path)  # as if only the package were installed
     with pytest.raises(UserError, match=r"--config=CHECKOUT/configs/alexnet\.py:caffe"):
         config_file.of_checkout("configs/alexnet.py:caffe")
     (tmp_path / "configs").mkdir()

@@ -1,4 +1,4 @@
-"""The counts of the paper's network, by hand arithmetic."""
+"""The counts of the paper's network against arithmetic by hand."""
 
 import dataclasses
 

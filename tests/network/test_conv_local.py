@@ -1,4 +1,4 @@
-"""Section 3.3's network for CIFAR-10: its locally connected layers in NumPy, its counts by hand, and that it runs."""
+"""Section 3.3's network for CIFAR-10: its locally connected layers against NumPy, its counts by hand, a short run."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ NARROW = cifar_networks.conv_local(
 
 
 def locally_connected(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """[b, h, w, maps], 3x3, padded by 1: the weights of a position are a matrix [maps * 9, outputs] of its own."""
+    """A layer of 3x3, padded by 1, on [b, h, w, maps]: each position has its own matrix [maps * 9, outputs]."""
     padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
     sums = np.empty((*x.shape[:3], kernel.shape[-1]))
     for row, column in np.ndindex(*x.shape[1:3]):
@@ -77,7 +77,7 @@ def test_the_locally_connected_and_the_dense_weights_decay_alone() -> None:
     params = {layer: {"kernel": jnp.ones(2), "bias": jnp.ones(2)} for layer in layers}
     still, rates = jax.tree.map(jnp.zeros_like, params), jax.tree.map(lambda x: jnp.float32(0.5), params)
     moves, _ = sgd.update(still, sgd.init(params), params, learning_rate=rates)
-    expected = {"local3": -0.002, "local4": -0.002, "fc5": -0.002}  # 0.004 times rate and weight
+    expected = {"local3": -0.002, "local4": -0.002, "fc5": -0.002}  # 0.004 times the rate and the weight
     for layer, arrays in moves.items():
         np.testing.assert_allclose(arrays["kernel"], expected.get(layer, 0.0), rtol=1e-6)
         assert not arrays["bias"].any()
@@ -90,7 +90,7 @@ def test_it_trains_goes_on_and_is_evaluated(data_dir: Path, tmp_path: Path, quic
     config.evaluate.split, config.evaluate.batch_size = "validation", 120
     config.model.kernels, config.model.first_stddev = (4, 4, 3, 2), 0.1
     config.train.batch_size, config.train.log_every, config.mesh.data = 500, 1, 1
-    config.train.steps = 3  # two whole batches of the 1,437, and a short one
+    config.train.steps = 3  # two whole batches of the 1,437 pictures, and a short one
     check_config(config)
     run = TrainInvocation(tmp_path)
     assert train.run(config, run, page=False)["epoch"] == 1.0

@@ -1,4 +1,4 @@
-"""Caffe's two networks and torchvision's, made narrow, against float64 NumPy; on one device and on two."""
+"""Caffe's two networks and torchvision's, made narrow, against float64 NumPy, on one device and on two."""
 
 import dataclasses
 from functools import lru_cache, partial
@@ -23,7 +23,7 @@ from tests import reference
 from tests.conftest import NARROW, NARROW_CLASSES, NARROW_KERNELS, NARROW_UNITS, random_batch
 
 SIDE = 67  # with 11x11 kernels, stride 4 and no padding: 15, 7 and 3 positions
-STRONG = 0.5  # a factor of the squares with which the normalisation shows
+STRONG = 0.5  # an alpha with which the normalisation matters
 
 
 def narrow(variant: str, **changes: Any) -> Recipe:
@@ -38,7 +38,7 @@ def narrow(variant: str, **changes: Any) -> Recipe:
 
 @lru_cache
 def random_params(net: Architecture) -> Any:
-    """As large as keeps the numbers of every stage of order one, biases too."""
+    """Random parameters, biases too, so large that the numbers of every stage are of order one."""
     rng, params = np.random.default_rng(0), {}
     for row in architecture.table(net):
         if row.parameters:
@@ -112,7 +112,7 @@ def test_order_places_and_scope_are_those_of_each_network() -> None:
 
 
 def plain_lrn(a: jax.Array, lrn: LRN) -> jax.Array:
-    """The formula on all maps in one array, with JAX's own gradient."""
+    """The formula on all maps in one array; JAX makes its gradient."""
     place = np.arange(a.shape[-1])
     band = np.abs(place[:, None] - place) <= lrn.n // 2
     return a / (lrn.k + lrn.alpha * (jnp.square(a) @ jnp.asarray(band, a.dtype))) ** lrn.beta

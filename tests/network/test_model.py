@@ -1,4 +1,4 @@
-"""The whole network against a slow NumPy statement of it, and what each property would change."""
+"""The whole network against slow NumPy, and one test for each property of it."""
 
 import dataclasses
 import functools
@@ -83,7 +83,7 @@ def test_without_cross_connections_a_tower_never_hears_the_other() -> None:
 
 
 def test_initial_weights_and_biases_are_the_papers() -> None:
-    net = dataclasses.replace(ALEXNET, input_size=64)  # narrow only in what fc6 reads
+    net = dataclasses.replace(ALEXNET, input_size=64)  # only fc6 reads less
     params = initialised(net)
     biases = {name: np.unique(layer["bias"]).tolist() for name, layer in params.items()}
     assert biases == {
@@ -130,5 +130,5 @@ def test_bfloat16_computes_near_float32_with_float32_parameters() -> None:
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     exact = logits(NARROW, params, pictures(8))
     rough = logits(NARROW, params, pictures(8), dtype="bfloat16")
-    # Eight bits of mantissa: each of eight layers rounds by up to 2^-9.
+    # bfloat16 has eight bits of mantissa: each of eight layers rounds by up to 2^-9.
     assert 0 < np.abs(rough - exact).max() < 8 * 2**-8 * np.abs(exact).max()

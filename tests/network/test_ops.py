@@ -15,7 +15,7 @@ from alexnet_jax.network.max_pool import max_pool
 from tests import reference
 from tests.conftest import random_batch
 
-STRONG = LRN(alpha=0.5)  # so that the normalisation shows on numbers of order one
+STRONG = LRN(alpha=0.5)  # an alpha with which the normalisation matters for numbers of order one
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_pool_is_the_maximum_of_every_window(rng: np.random.Generator) -> None:
 
 
 def plain_lrn(a: jax.Array, lrn: LRN) -> jax.Array:
-    """The formula with JAX's own gradient: the plain twin of the one with a derivative of its own."""
+    """The formula, whose gradient JAX makes; `ops.local_response_norm` has its own gradient."""
     place = np.arange(a.shape[-1])
     band = np.abs(place[:, None] - place) <= lrn.n // 2
     return a / (lrn.k + lrn.alpha * (jnp.square(a) @ jnp.asarray(band, a.dtype))) ** lrn.beta
@@ -63,7 +63,7 @@ def plain_lrn(a: jax.Array, lrn: LRN) -> jax.Array:
 def test_lrns_own_gradient_is_that_of_the_plain_formula(
     rng: np.random.Generator, lrn: LRN, accelerator: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if accelerator:  # what other platforms than a CPU compute
+    if accelerator:  # what platforms other than a CPU compute
         monkeypatch.setattr(lax, "platform_dependent", lambda *args, cpu, default: default(*args))
     a, weights = rng.normal(0, 2, (2, 2, 3, 3, 16))
     with jax.enable_x64(True):
@@ -85,13 +85,15 @@ def test_pools_own_gradient_is_xlas(
 
     x = jnp.asarray(rng.normal(size=(2, size, size, 3)), jnp.float32)
     pooled = plain(x)
-    weights = jnp.asarray(rng.integers(1, 9, pooled.shape), jnp.float32)  # whole numbers: sums in any order are alike
+    weights = jnp.asarray(
+        rng.integers(1, 9, pooled.shape), jnp.float32
+    )  # whole numbers: their sums are equal in any order
     np.testing.assert_array_equal(max_pool(x, window, stride, rounding), pooled)
     ours = jax.grad(lambda x: (max_pool(x, window, stride, rounding) * weights).sum())(x)
     np.testing.assert_array_equal(ours, jax.grad(lambda x: (plain(x) * weights).sum())(x))
 
 
-def test_of_positions_that_tie_the_first_has_the_gradient() -> None:
+def test_the_first_of_equal_maxima_gets_the_gradient() -> None:
     gradient = jax.grad(lambda x: max_pool(x, 3, 2).sum())(jnp.zeros((1, 5, 5, 1)))
     first = np.zeros((5, 5))
     first[:3:2, :3:2] = 1
@@ -140,8 +142,8 @@ def test_dropout_zeroes_half_and_rescales_nothing() -> None:
 def test_gradients_are_finite_differences(
     rng: np.random.Generator, function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]
 ) -> None:
-    # Distinct values, well apart: no maximum changes hands within the differences.
+    # The values are far apart: within the differences no other value becomes a maximum.
     x = rng.permutation(np.arange(np.prod(shape), dtype=np.float64)).reshape(shape) / 10
     with jax.enable_x64(True):
-        # Compiled, since `check_grads` hands NumPy's arrays to a gradient, and what is traced is none of those.
+        # Compiled, since `check_grads` gives NumPy's arrays to a gradient, and traced arrays are none.
         check_grads(jax.jit(function), (jnp.asarray(x),), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)

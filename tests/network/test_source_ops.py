@@ -1,4 +1,4 @@
-"""What the source of 2012 has and the paper has not, against float64 NumPy written out."""
+"""The operations of the 2012 source that the paper lacks, against float64 NumPy."""
 
 from typing import Any
 
@@ -84,15 +84,17 @@ def test_within_map_normalisation_with_another_exponent() -> None:
 @pytest.mark.parametrize(("window", "stride", "side"), [(3, 2, 8), (2, 2, 9), (3, 2, 9), (3, 3, 10)])
 @pytest.mark.parametrize("rounding", ["up", "down"])
 def test_pooling_by_rounding(window: int, stride: int, side: int, rounding: Rounding) -> None:
-    a = np.random.default_rng(2).normal(-50, 1, (2, side, side, 3))  # below 0: a zero at the edge would win
+    a = np.random.default_rng(2).normal(
+        -50, 1, (2, side, side, 3)
+    )  # below 0, so that a zero beyond the edge would be a maximum
     mine = max_pool(jnp.asarray(a, jnp.float32), window, stride, rounding)
     np.testing.assert_allclose(mine, pooled(a, window, stride, rounding), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("window", "stride", "side"), [(3, 2, 8), (2, 2, 9), (3, 3, 10), (2, 1, 5)])
 @pytest.mark.parametrize("rounding", ["up", "down"])
-def test_of_positions_that_tie_each_has_the_gradient(window: int, stride: int, side: int, rounding: Rounding) -> None:
-    """cuda-convnet's undoing of a pooling: a position has the gradient of each window whose maximum it equals."""
+def test_each_of_equal_maxima_gets_the_gradient(window: int, stride: int, side: int, rounding: Rounding) -> None:
+    """cuda-convnet's gradient of pooling: a position gets the gradient of each window whose maximum it equals."""
     rng = np.random.default_rng(3)
     a = rng.integers(0, 4, (2, side, side, 3)).astype(np.float64)  # few values: most windows tie
     maxima = pooled(a, window, stride, rounding)
@@ -115,7 +117,7 @@ def test_of_positions_that_tie_each_has_the_gradient(window: int, stride: int, s
     assert first.sum() == weights.sum() < expected.sum()
 
 
-def test_the_configs_say_which_of_those_that_tie() -> None:
+def test_the_configs_choose_between_equal_maxima() -> None:
     for get_config, ties in ((alexnet.get_config, "first"), (alexnet_2012.get_config, "all")):
         poolings = [step for step in first_layer(get_config()).then if isinstance(step, MaxPool)]
         assert [pooling.ties for pooling in poolings] == [ties]

@@ -19,7 +19,7 @@ CROP, SIZE = NARROW.input_size, 4
 
 
 def spread_params(recipe: Recipe, mesh: Mesh) -> Any:
-    """Initial weights without biases, enlarged: pictures that all score the same would agree whatever the views."""
+    """Initial weights, enlarged and without biases, so that pictures and views score differently."""
     params = create_state(recipe, mesh).params
     return jax.tree.map(lambda x: 0 * x if x.ndim == 1 else 6 * x, params)
 
@@ -37,7 +37,7 @@ def evaluated(recipe: Recipe, mesh: Mesh, views: int, params: Any, batch: Any, m
     return outputs[:, : NARROW.classes]
 
 
-# Views 8 pixels apart are whole strides of the first layer apart, and share its maps; 6 apart they do not.
+# Views 8 pixels apart lie whole strides of the first layer apart and share its maps; views 6 apart do not.
 @pytest.mark.parametrize(("room", "centre_mean"), [(8, False), (6, False), (8, True)])
 def test_ten_views_are_ten_evaluations_averaged(room: int, centre_mean: bool, quick_compile: None) -> None:
     resize, centre = CROP + room, room // 2

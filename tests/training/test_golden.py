@@ -1,4 +1,4 @@
-"""The first three steps of the full network, number by number; and the same gradients by other means."""
+"""The first three steps of the full network, number by number, and its gradients computed by other means."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ MOVED = (
 
 
 def norms(gradients: Params) -> dict[str, float]:
-    """Of each parameter's gradient, by LAYER/kernel or LAYER/bias."""
+    """The norm of each parameter's gradient, by LAYER/kernel or LAYER/bias."""
     return {
         f"{layer}/{kind}": float(np.linalg.norm(np.asarray(x, np.float64).ravel()))
         for layer, arrays in gradients.items()
@@ -57,14 +57,14 @@ def gradients_of(recipe: Recipe, mesh: Mesh, options: dict[str, str | bool]) -> 
 
 def test_the_first_three_steps_are_the_golden_ones() -> None:
     for step, (found, golden) in enumerate(zip(three_steps(), json.loads(GOLDEN.read_text()), strict=True), start=1):
-        # Versions of XLA round differently, and what a step rounds the next ones see.
+        # Versions of XLA round differently, and later steps start from rounded numbers.
         assert found["loss"] == pytest.approx(golden["loss"], rel=1e-4), f"step {step}: {MOVED}"
         assert found["gradient_norms"] == pytest.approx(golden["gradient_norms"], rel=2e-3), f"step {step}: {MOVED}"
 
 
 @pytest.mark.slow
 def test_the_gradients_are_those_of_xla_without_its_libraries() -> None:
-    """Of the whole network at the paper's batch; XLA's own loops in place of YNNPACK, and none of our options."""
+    """The whole network at the paper's batch, with XLA's own loops in place of YNNPACK and none of our options."""
     recipe, mesh = Recipe(), towers.make_mesh(1, 1)
     batch = towers.put_batch(random_batch(128, 1000, 224, 256), mesh)
     mean_image = towers.replicate(np.full((256, 256, 3), 120, np.float32), mesh)

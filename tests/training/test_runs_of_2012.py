@@ -1,4 +1,4 @@
-"""The rates of every run of 2012, epoch by epoch, against numbers by hand from the lines of its log.
+"""The learning rates of every run of 2012, epoch by epoch, against numbers from its log by hand.
 
 Quoted are the comments at the end of each run's layer-params file in the released source, as far as they are of rates.
 """
@@ -19,7 +19,7 @@ Curve = tuple[tuple[int, float], ...]  # (from step, rate)
 
 @dataclass(frozen=True)
 class Log:
-    """What a run's log comes to by hand.
+    """A run's log in numbers, by hand.
 
     Attributes:
       pass_: steps of 128 pictures in a pass.
@@ -183,7 +183,7 @@ LOGS = {
 
 
 def configured(variant: str, steps_per_pass: int) -> Callable[[int], dict[str, dict[str, float]]]:
-    """Step -> {layer: {kind: rate}}, of the config as the training step has it."""
+    """The rates of a training step with the config, {layer: {kind: rate}}, as a function of the step."""
     config = alexnet_2012.get_config(variant)
     recipe = recipe_of(config, config.model.classes or 1000, steps_per_pass)
     params = {layer.name: {"kernel": jnp.zeros(()), "bias": jnp.zeros(())} for layer in recipe.architecture.layers}

@@ -1,4 +1,4 @@
-"""The source's optimiser, lists of rates that cannot be, and the plateau rule across a restart."""
+"""The source's optimiser, wrong lists of rates, and the plateau rule across a restart."""
 
 from pathlib import Path
 from typing import Any
@@ -81,14 +81,14 @@ def test_thirty_steps_of_the_sources_optimiser() -> None:
         (((0, "*", 0.1), (3, "conv1/*", 0.0), (2, "*", 0.1)), "epochs that do not rise"),
     ],
 )
-def test_a_list_of_rates_that_cannot_be(rates: Any, problem: str) -> None:
+def test_a_wrong_list_of_rates_is_refused(rates: Any, problem: str) -> None:
     config = alexnet_2012.get_config()
     config.schedule.rates = rates
     with pytest.raises(UserError, match=problem):
         check_config(config)
 
 
-# Patience 2: an improvement starts the wait anew; a tie or a NaN is none.
+# Patience 2. An improvement starts the wait anew; a tie or a NaN is no improvement.
 ERRORS = (0.9, 0.8, 0.8, 0.85, 0.7, 0.75, float("nan"), 0.71, 0.7, 0.69, 0.69, 0.69, 0.69, 0.69)
 DROPS = (0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3)  # after each evaluation
 ENDED = (False,) * 11 + (True,) * 3
