@@ -243,10 +243,10 @@ def _changes_and_files(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
                 raise UserError(f"--config.{name} has no value; give --config.{name}=VALUE")
             changes[name] = value
         elif word.startswith("-") and word.strip("-"):
-            name = word.lstrip("-").partition("=")[0]
-            nearest = difflib.get_close_matches(name, list(flags.FLAGS), 1)
+            name = word.partition("=")[0]
+            nearest = difflib.get_close_matches(name.lstrip("-"), list(flags.FLAGS), 1)
             hint = f"; the nearest is --{nearest[0]}" if nearest else ""
-            raise UserError(f"--{name} is no flag{hint}; see --help, and the config file for its fields")
+            raise UserError(f"{name} is no flag{hint}; see --help, and the config file for its fields")
         else:
             files.append(word)
     return changes, files
@@ -330,9 +330,13 @@ def _require_no_config_is_needed() -> None:
 
 def _of_a_flag(text: str) -> str:
     """The sentence for what absl says about a flag, without words from Python."""
-    text = text.splitlines()[0].rstrip(".")
-    found = re.match(r"flag --([^=]+)=(.*?): (.*)", text)
-    for said, needs in WRONG.items():
-        if found and re.search(said, found[3]):
-            return f"--{found[1]} is '{found[2]}' and must be {needs}"
+    text = text.splitlines()[0].rstrip(".").removeprefix("ERROR:: ")
+    if missing := re.fullmatch(r"Missing value for flag (.*)", text):
+        return f"{missing[1]} has no value; give {missing[1]}=VALUE"
+    if found := re.match(r"flag --([^=]+)=(.*?): (.*)", text):
+        if choices := re.search(r"value should be one of <(.*)>", found[3]):
+            return f"--{found[1]} is '{found[2]}' and must be one of {choices[1].replace('|', ', ')}"
+        for said, needs in WRONG.items():
+            if re.search(said, found[3]):
+                return f"--{found[1]} is '{found[2]}' and must be {needs}"
     return f"{text}; see --help, and the config file for its fields"

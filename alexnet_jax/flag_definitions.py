@@ -1,7 +1,7 @@
 """The flags of the command line beside the fields of the config, and the text of --help."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,15 @@ from absl import flags
 from alexnet_jax.modes import FIGURES, INVOCATIONS, MODES, OF_A_CLUSTER, Invocation
 
 USAGE = "python launch.py --config=FILE[:VARIANT] [--mode=MODE] [--workdir=DIR] [--config.KEY=VALUE ...] [FILES]"
+EVERY = "Every mode"
+CLUSTER = "Devices and clusters"
 GROUPS = {  # what one wants to do: the modes for it; a flag stands with the first of its modes
     "Train a network": ("train",),
     "Your own pictures and other data": ("prepare",),
     "Use a trained network": ("evaluate", "predict", "features", "neighbours"),
     "Look at a network or a run": ("describe", "figures", "table"),
     "Carry a network in and out": ("import", "export"),
-    "Devices and clusters": ("communication",),
+    CLUSTER: ("communication",),
 }
 WIDTH = 24  # columns for a flag's name
 
@@ -26,49 +28,50 @@ class Flag:
     """One flag of the command line.
 
     Attributes:
-      type: of its value; a tuple is given as one word with commas.
-      default: '', () or None where there is none.
-      text: its line in --help.
-      modes: that have it; () for all.
-      choices: the only values, if there are any.
       group: its heading in --help.
+      type: of its value; a tuple is written with commas.
+      default: '', () or None for no value.
+      text: its line in --help.
+      modes: the modes that have it; () for all.
+      choices: the values that it may have; () for any.
     """
 
     name: str
+    group: str
     type: type
     default: Any
     text: str
     modes: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
-    group: str = ""
 
 
-def _flags() -> tuple[Flag, ...]:
-    """All flags: those of every mode, those that the modes declare, and those of a cluster."""
-    everywhere, cluster = "Every mode", "Devices and clusters"
-    found = [
-        Flag("mode", str, "train", "What to do, one of the modes above.", choices=tuple(MODES), group=everywhere),
-        Flag(
-            "config", str, "", "The config file, FILE[:VARIANT]; --config.KEY=VALUE changes a field.", group=everywhere
-        ),
-        Flag("workdir", str, "", "The run's folder; by default runs/CONFIG or runs/CONFIG-VARIANT.", group=everywhere),
-        Flag("compilation_cache", bool, True, "Keep compiled programs for the next start.", group=everywhere),
-    ]
-    own = {one.name: one for invocation in INVOCATIONS.values() for one in fields(invocation) if one.metadata}
-    for name, one in own.items():
-        modes = tuple(mode for mode in MODES if name in {each.name for each in fields(INVOCATIONS[mode])})
-        group = next(group for group, members in GROUPS.items() if modes[0] in members)
-        meta = one.metadata
-        found.append(Flag(name, type(one.default), one.default, meta["help"], modes, meta["choices"], group))
-    return (
-        *found,
-        Flag("coordinator", str, "", "HOST:PORT where process 0 listens.", OF_A_CLUSTER, group=cluster),
-        Flag("processes", int, None, "The number of processes, each with the same command.", OF_A_CLUSTER, (), cluster),
-        Flag("process", int, None, "The number of this process, from 0 on.", OF_A_CLUSTER, (), cluster),
-    )
+def _flags_of_modes() -> tuple[Flag, ...]:
+    """The flags that the modes' own classes declare, each once."""
+    found: dict[str, Flag] = {}
+    for mode in MODES:
+        for own in _own_flags(mode):
+            group = next(group for group, modes in GROUPS.items() if mode in modes)
+            first = found.get(own.name, Flag(own.name, group, type(own.default), own.default, **own.metadata))
+            found[own.name] = replace(first, modes=(*first.modes, mode))
+    return tuple(found.values())
 
 
-FLAGS = _flags()
+def _own_flags(mode: str) -> list[Field[Any]]:
+    return [field for field in fields(INVOCATIONS[mode]) if field.metadata]
+
+
+CONFIG = "The config file, FILE[:VARIANT]; --config.KEY=VALUE changes a field."
+PROCESSES = f"{', '.join(OF_A_CLUSTER)}: "
+FLAGS = (
+    Flag("mode", EVERY, str, "train", "What to do, one of the modes above.", choices=tuple(MODES)),
+    Flag("config", EVERY, str, "", CONFIG),
+    Flag("workdir", EVERY, str, "", "The run's folder; by default runs/CONFIG or runs/CONFIG-VARIANT."),
+    Flag("compilation_cache", EVERY, bool, True, "Keep compiled programs in the user's cache for the next start."),
+    *_flags_of_modes(),
+    Flag("coordinator", CLUSTER, str, "", f"{PROCESSES}HOST:PORT where process 0 listens.", OF_A_CLUSTER),
+    Flag("processes", CLUSTER, int, None, f"{PROCESSES}how many processes run this command.", OF_A_CLUSTER),
+    Flag("process", CLUSTER, int, None, f"{PROCESSES}the number of this process, from 0 on.", OF_A_CLUSTER),
+)
 
 
 def define_flags() -> None:
@@ -93,12 +96,11 @@ def foreign_flag(mode: str, given: Mapping[str, flags.Flag]) -> Flag | None:
 
 
 def invocation(mode: str, workdir: Path, files: Sequence[str]) -> Invocation:
-    """What the mode gets: the run's folder, the files, and the flags that are its own, as absl has parsed them."""
+    """What the mode gets: the run's folder, the files, and its own flags, which absl has parsed."""
     values: dict[str, Any] = {}
-    for one in fields(INVOCATIONS[mode]):
-        if one.metadata:
-            value = flags.FLAGS[one.name].value
-            values[one.name] = tuple(filter(None, value)) if isinstance(value, list) else value or one.default
+    for own in _own_flags(mode):
+        value = flags.FLAGS[own.name].value
+        values[own.name] = tuple(filter(None, value)) if isinstance(value, list) else value or own.default
     return INVOCATIONS[mode](workdir, tuple(files), **values)
 
 
@@ -108,7 +110,7 @@ def help_text() -> str:
     lines += [f"  {f'{mode}:':<{WIDTH}}{text}" for mode, text in MODES.items()]
     lines += ["", "Figures, --mode=figures --figure=NAME:"]
     lines += [f"  {f'{name}:':<{WIDTH}}{text}" for name, text in FIGURES.items()]
-    for group in ("Every mode", *GROUPS):
+    for group in (EVERY, *GROUPS):
         modes = f" ({', '.join(GROUPS[group])})" if group in GROUPS else ""
         lines += ["", f"{group}{modes}:"]
         lines += [_line(flag) for flag in FLAGS if flag.group == group]

@@ -43,7 +43,7 @@ EXPORTED = ("torch", "caffe", "safetensors", "stablehlo")
 
 def flag(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
     """A field that is also a flag of the command line, with its line in --help; '' is the default of no value."""
-    return field(default=default, metadata={"help": text, "choices": choices})
+    return field(default=default, metadata={"text": text, "choices": choices})
 
 
 @dataclass(frozen=True)
