@@ -142,7 +142,7 @@ def _bounded(config: ConfigDict, steps: int) -> int:
 
 
 def recipe_of(config: ConfigDict, classes: int, steps_per_epoch: int) -> "Recipe":
-    """What a step depends on. Epochs become steps here.
+    """All that a step depends on, except arrays and devices; epochs become steps here.
 
     Raises:
       UserError: the run has more steps than 32 bits can count.

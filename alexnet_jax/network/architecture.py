@@ -132,7 +132,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class AlexNetOptions:
-    """What varies between the networks of the paper, of its authors' source, of Caffe and of torchvision.
+    """The settings in which the networks of the paper, the 2012 source, Caffe and torchvision differ.
 
     The defaults are the paper's. Standard deviations are those of the initial weights (section 5).
     """

@@ -7,7 +7,7 @@ from alexnet_jax.network.architecture import LRN, Architecture, Conv, Dense, Loc
 
 @dataclass(frozen=True)
 class CifarOptions:
-    """What varies in the two networks. Standard deviations are those of the initial weights."""
+    """The settings of the two networks. Standard deviations are those of the initial weights."""
 
     kernels: tuple[int, ...]  # in each layer but the last
     input_size: int  # height and width of the picture, pixels
@@ -22,7 +22,7 @@ class CifarOptions:
 
     @property
     def pooled(self) -> tuple[Operation, ...]:
-        """What follows a layer that pools."""
+        """The operations that follow a layer that pools."""
         return (self.activation, *self.norm, MaxPool(rounding="up", ties=self.ties))
 
 

@@ -71,14 +71,12 @@ def place_of(net: Architecture, name: str) -> int:
       UserError: the network has no such stage.
     """
     every = stages(net)
-    found = [i for i, stage in enumerate(every) if stage.name == name]
-    handed_on = [
-        i for i, stage in enumerate(every) if stage.layer.name == name and not isinstance(stage.operation, Dropout)
-    ]
-    if not found + handed_on:
+    places = {stage.layer.name: i for i, stage in enumerate(every) if not isinstance(stage.operation, Dropout)}
+    places |= {stage.name: i for i, stage in enumerate(every)}
+    if name not in places:
         layers = ", ".join(layer.name for layer in net.layers)
         raise UserError(
-            f"'{name}' is no stage of this network; name one of its layers, {layers}, for what it hands on, or one of "
+            f"'{name}' is no stage of this network; name a layer for its output, {layers}, or a stage, "
             f"{', '.join(stage.name for stage in every)}"
         )
-    return (found + handed_on[-1:])[0]
+    return places[name]

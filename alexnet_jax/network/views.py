@@ -86,7 +86,7 @@ class _Views:
     centre: Float[Array, "size size 3"] | None
 
     def through(self, first: int, last: int | None, parts: Parts) -> Made:
-        """What the network's stages from `first` up to `last` make of `parts`."""
+        """The output of the network's stages from `first` up to `last`, for `parts`."""
         some = stages(self.net.architecture)[first:last]
         made = self.net.apply({"params": self.params}, some, parts, method=AlexNet.through)
         assert isinstance(made, list)

@@ -1,1 +1,1 @@
-"""How it learns: the optimiser and the step, pure functions of arrays."""
+"""Training: the step and the optimiser, pure functions on arrays."""

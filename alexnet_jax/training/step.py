@@ -51,7 +51,7 @@ class Recipe:
 
 @flax.struct.dataclass
 class TrainState:
-    """What a checkpoint holds."""
+    """The state of training, which a checkpoint holds."""
 
     step: PyTree  # int32, the number of updates. Each leaf is an array, its shape and type, or its sharding
     params: PyTree  # {layer: {kernel, bias}}
