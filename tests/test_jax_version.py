@@ -1,4 +1,4 @@
-"""A jax that computes wrong is refused, and neither the lock nor the range has one."""
+"""A faulty jax is refused, and neither the lock nor the allowed range has one."""
 
 import tomllib
 from importlib import metadata
@@ -24,7 +24,7 @@ def test_a_jax_that_computes_wrong_sums_is_refused(package: str, tmp_path: Path)
         assert words in sentence
 
 
-def test_the_jax_that_is_offered_is_the_locks_and_no_wrong_one_is_in_range(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recommended_jax_is_the_locked_one_and_the_range_has_no_faulty_one(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line[:1].isalpha()]
     locked = {
         requirement.name: str(requirement.specifier)

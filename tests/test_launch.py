@@ -1,4 +1,4 @@
-"""The command line: help, every mode, and mistakes answered in one sentence."""
+"""The command line: help, modes, and mistakes, each answered in one sentence."""
 
 import json
 import re
@@ -19,12 +19,12 @@ from tests.conftest import ROOT, SMALL, flags_as_before, launch, launch_anew, la
 
 
 def imported_by(code: str, *blocked: str) -> set[str]:
-    """The packages that are imported in a fresh interpreter that lacks the blocked ones."""
+    """The packages that the code imports in a fresh interpreter without the blocked packages."""
     return {name.partition(".")[0] for name in modules_of(code, *blocked)}
 
 
 def modules_of(code: str, *blocked: str) -> set[str]:
-    """What is imported in a fresh interpreter that lacks the blocked packages."""
+    """The modules that the code imports in a fresh interpreter without the blocked packages."""
     absent = "".join(f"sys.modules[{name!r}] = None\n" for name in blocked)
     report = "print(*(name for name, module in sys.modules.items() if module is not None))"
     script = f"import sys\n{absent}{code}\n{report}"
@@ -76,7 +76,7 @@ def test_every_flag_of_the_table_is_defined_and_listed_by_helpfull() -> None:
     assert "--verbosity" in done.stdout
 
 
-def test_what_waits_for_a_first_step_or_a_first_answer_imports_no_more_than_it_needs() -> None:
+def test_a_first_step_and_a_first_answer_wait_for_no_needless_import() -> None:
     """Each takes from a quarter of a second to five: Keras, as TensorFlow's own, and all that Keras imports."""
     modules = modules_of("import alexnet_jax.modes.train, alexnet_jax.modes.evaluate")
     assert "tensorflow" in modules
@@ -85,7 +85,7 @@ def test_what_waits_for_a_first_step_or_a_first_answer_imports_no_more_than_it_n
     assert "jax" not in imported_by(f"import alexnet_jax.{light[0]}")
     imports = [f"import alexnet_jax.{name}\nassert 'tensorflow' not in sys.modules, '{name}'" for name in light]
     assert "tensorflow" not in imported_by("\n".join([*imports, "import alexnet_jax.inference.net"]))
-    # Whoever asks for it gets Keras, and the one that comes with TensorFlow.
+    # Code that asks for Keras gets TensorFlow's own.
     assert {"keras", "keras.src.layers.core.dense"} <= modules_of(
         "from alexnet_jax.data.tensorflow import tf\nimport os\ntf.keras.layers.Dense\n"
         "assert 'TF_USE_LEGACY_KERAS' not in os.environ"
@@ -147,7 +147,7 @@ def test_prepared_pictures_go_to_the_cache_where_the_data_is_read_only(data_dir:
     config = digits.get_config()
     config.data.data_dir = str(data_dir)
     config.data.resize = 70
-    (data_dir / "digits_70").touch()  # what no permission would do, for a superuser too
+    (data_dir / "digits_70").touch()  # stops a superuser, too, unlike a permission
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path))
         made = prepare.open_or_prepare(config)
@@ -252,7 +252,7 @@ def test_a_config_of_ones_own_is_checked(lines: str, words: tuple[str, ...], tmp
     ("mode", "flag"),
     [("evaluate", "--runs"), ("figures", "--ensemble"), ("describe", "--runs"), ("train", "--ensemble")],
 )
-def test_folders_of_runs_stand_for_a_config_only_where_they_do(mode: str, flag: str) -> None:
+def test_run_folders_replace_a_config_only_in_modes_that_take_them(mode: str, flag: str) -> None:
     assert "--config is missing" in refusal(launch_here(f"--mode={mode}", f"{flag}=/nowhere"))
 
 
@@ -302,7 +302,7 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> No
         ("mesh.data=500", "asks for 1000 devices (data 500 x model 2) and this machine has 64"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_prepared(flag: str, words: str, tmp_path: Path) -> None:
+def test_an_impossible_config_is_refused_before_anything_is_prepared(flag: str, words: str, tmp_path: Path) -> None:
     flags = (*SMALL, f"--config.data.data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}")
     done = launch(*flags, f"--config.{flag}", "--config.train.batch_size=500", "--config.evaluate.batch_size=500")
     assert words in refusal(done)
@@ -335,7 +335,7 @@ def test_a_run_with_another_config_is_refused_with_the_differences(data_dir: Pat
     assert (config["train"]["steps"], config["mesh"]["model"]) == (3, 1)
 
 
-def test_evaluating_what_is_no_run_is_one_sentence(tmp_path: Path) -> None:
+def test_evaluating_a_folder_without_a_run_is_one_sentence(tmp_path: Path) -> None:
     sentence = refusal(launch_here(*SMALL, "--mode=evaluate", f"--workdir={tmp_path / 'none'}"))
     assert "holds no run" in sentence
     assert not (tmp_path / "none").exists()
@@ -355,6 +355,6 @@ def test_configs_are_complete_and_pass_their_own_check(get_config: Any) -> None:
     assert json.loads(config_to_json(config))["mesh"] == {"data": 0, "model": 0}
 
 
-def test_what_a_file_s_name_may_hold_stays_in_its_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_name_with_a_line_break_stays_in_its_line(capfd: pytest.CaptureFixture[str]) -> None:
     say("a\nb \x1b[2J \udcff é 日本")
     assert capfd.readouterr().err == "a\\nb \\x1b[2J \\udcff é 日本\n"

@@ -1,4 +1,4 @@
-"""What is said to a person: how far something is, JSON that every reader takes, and what is wrong with a flag."""
+"""Messages for a person: progress, JSON that every reader accepts, and mistakes on the command line."""
 
 import json
 from pathlib import Path
@@ -32,13 +32,13 @@ def test_a_log_gets_a_line_every_ten_seconds(capsys: Any, monkeypatch: pytest.Mo
     ]
 
 
-def test_what_is_over_within_ten_seconds_says_nothing(capsys: Any) -> None:
+def test_work_that_takes_less_than_ten_seconds_prints_no_progress(capsys: Any) -> None:
     with messages.Advance("evaluation", None, "pictures") as advance:
         advance.add(100)
     assert capsys.readouterr().err == ""
 
 
-def test_names_that_are_no_utf_8_are_json_that_every_reader_takes() -> None:
+def test_names_that_are_not_utf_8_become_json_that_every_reader_accepts() -> None:
     text = messages.as_json({"file": "a\udcff.jpg", "among": [("é", 1.5)], "none": None})
     assert json.loads(text.encode("ascii")) == {"file": "a\\xff.jpg", "among": [["é", 1.5]], "none": None}
     json.loads(text)["file"].encode("utf-8")
@@ -74,7 +74,7 @@ def test_places_that_cannot_be_are_sentences_without_numbers_of_the_system(tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_it_is_said_that_one_group_of_devices_is_counted(capsys: Any, quick_compile: None) -> None:
+def test_communication_says_that_it_counts_one_group_of_devices(capsys: Any, quick_compile: None) -> None:
     config = narrowed(alexnet.get_config())
     config.train.batch_size = config.evaluate.batch_size = 8
     config.mesh.data, config.mesh.model = 2, 2
@@ -86,14 +86,14 @@ def test_it_is_said_that_one_group_of_devices_is_counted(capsys: Any, quick_comp
     assert np.prod(list(found["mesh"].values())) == 4
 
 
-def test_of_a_field_that_is_given_twice_the_last_counts() -> None:
+def test_a_field_that_is_given_twice_has_the_last_value() -> None:
     twice = ("--config.schedule.boundaries=(20,)", "--config.train.seed=1", "--config.schedule.boundaries=(10,)")
     changes, files = command_line._changes_and_files([*twice, "--", "--config.train.seed=2"])
     assert changes == {"schedule.boundaries": "(10,)", "train.seed": "1"}
     assert files == ["--config.train.seed=2"]
 
 
-def test_flags_of_other_modes_and_a_figure_that_is_not_named(tmp_path: Path) -> None:
+def test_flags_of_other_modes_and_a_missing_figure_are_refused(tmp_path: Path) -> None:
     at = f"--workdir={tmp_path / 'run'}"
     assert "--restart belongs to --mode=train" in refusal(launch_here("--mode=evaluate", "--restart", CONFIG, at))
     said = refusal(launch_here("--mode=figures", at))
@@ -101,7 +101,7 @@ def test_flags_of_other_modes_and_a_figure_that_is_not_named(tmp_path: Path) -> 
     assert "holds no run" in refusal(launch_here("--mode=figures", "--figure=curves", f"--runs={tmp_path / 'run'},"))
 
 
-def test_a_field_s_value_may_stand_by_itself() -> None:
+def test_a_fields_value_may_follow_without_an_equals_sign() -> None:
     argv = ["--config.train.seed", "3", "--config.model.lrn", "a.jpg", "-config.train.steps=4", "--", "--config.x", "1"]
     changes, files = command_line._changes_and_files(argv)
     assert changes == {"train.seed": "3", "model.lrn": "true", "train.steps": "4"}

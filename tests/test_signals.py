@@ -1,4 +1,4 @@
-"""The first signal is a wish to whoever asks for it; else, and at a second one, the process ends at once."""
+"""The first signal asks the program to stop, if it listens; otherwise, and at a second signal, the process ends."""
 
 import signal
 import subprocess
@@ -11,10 +11,10 @@ from tests.conftest import ROOT
 SCRIPT = """
 import hashlib, signal, sys, time
 from alexnet_jax.signals import listen, stop_signals
-if "ignores" not in sys.argv:  # whatever runs the tests may
+if "ignores" not in sys.argv:  # the program that runs the tests may ignore it
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 listen()
-def busy():  # as a compiler is: no Python handler is called within
+def busy():  # like a compiler: no Python handler is called meanwhile
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 if sys.argv[1] == "asks":
     with stop_signals() as stop:
@@ -43,7 +43,7 @@ def started(how: str, before: str = "") -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_is_a_wish_where_somebody_asks_and_a_second_ends_all(number: signal.Signals) -> None:
+def test_the_first_signal_asks_to_stop_and_the_second_ends_the_process(number: signal.Signals) -> None:
     process = started("asks")
     process.send_signal(number)
     assert process.stdout is not None
@@ -54,14 +54,14 @@ def test_a_signal_is_a_wish_where_somebody_asks_and_a_second_ends_all(number: si
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_ends_what_has_nothing_to_save_at_once(number: signal.Signals) -> None:
+def test_a_signal_ends_a_process_that_has_nothing_to_save(number: signal.Signals) -> None:
     process = started("does not")
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
     assert (process.returncode, said) == (128 + number, f"error: stopped at once by {number.name}\n")
 
 
-def test_a_hangup_that_is_ignored_stays_so() -> None:
+def test_an_ignored_hangup_stays_ignored() -> None:
     process = started("ignores", before="trap '' HUP;")  # what nohup does
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):

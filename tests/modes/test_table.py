@@ -87,8 +87,8 @@ def test_a_result_goes_to_its_row_and_column() -> None:
     assert found["1 CNN"]["alexnet_2012"] is None
     seven = found["7 CNNs*"]["alexnet"]
     assert isinstance(seven, dict) and seven["top1"] == 36.7
-    assert found["5 CNNs"]["alexnet"] is None  # two of them are one
-    assert found["Fall 2009"]["alexnet_2012"] is None  # that one is trained on the whole release
+    assert found["5 CNNs"]["alexnet"] is None  # two of them have the same seed
+    assert found["Fall 2009"]["alexnet_2012"] is None  # its run was trained on the whole release
     of_cifar = found["CIFAR-10, with LRN"]["alexnet"]
     assert isinstance(of_cifar, dict) and of_cifar["top1"] == 11.5
     assert found["CIFAR-10, with LRN"]["alexnet_2012"] is found["CIFAR-10, no LRN"]["alexnet"] is None
@@ -102,7 +102,7 @@ def test_a_result_goes_to_its_row_and_column() -> None:
     assert max(map(len, table.terminal(measured, []))) <= 100
 
 
-def test_what_is_no_row_is_shown_apart_and_a_terminal_has_room_for_all() -> None:
+def test_results_without_a_row_are_shown_apart_and_fit_a_terminal() -> None:
     own = Measured(("photos",), "folder", "validation", 1, 1.7, 0.0, "holiday")
     others = table.other_results([own, own, Measured(("alexnet",), "imagenet2012", "validation", 10, 40.5, 18.0)])
     assert others == [own]
