@@ -51,17 +51,26 @@ def log_mean_softmax(
       channel_scale: multiplies red, green and blue after that; None: nothing does.
       centre_mean: whether the centre of the mean image is subtracted from every view, in place of the part under it.
     """
-    views = _views(net, params, images, scale, mean_image, centre_mean, channel_scale)
+    size, side = net.architecture.input_size, images.shape[1]
+    factor = ops.pixel_factors(scale, channel_scale, mean_image.dtype)
+    first = centre_offset(side, size)
+    centre = mean_image[first : first + size, first : first + size] if centre_mean else None
+    square = images.astype(mean_image.dtype)
+    square = (square if centre_mean else square - mean_image[None]) * factor
+    # The barrier makes both squares once; views are then only cut from them.
+    both = lax.optimization_barrier(jnp.stack([square, square[:, :, ::-1]]))
+    views = _Views(net, params, both, factor, centre)
+
     pooling, dense = place_of_pooling(net.architecture), place_of_dense(net.architecture)
-    places = starts(images.shape[1], net.architecture.input_size)
+    places = starts(side, size)
     conv = net.architecture.layers[0]
     assert isinstance(conv, Conv)
     whole_strides = not conv.padding[0] and not (places % conv.stride).any()
     shared = views.first_maps_of_squares() if whole_strides and not centre_mean else None
 
     def last_maps(start: Starts) -> Made:
-        first = views.first_maps_of_view(start) if shared is None else views.first_maps_cut_from(shared, start)
-        return views.through(pooling, dense, first)
+        maps = views.first_maps_of_view(start) if shared is None else views.first_maps_cut_from(shared, start)
+        return views.through(pooling, dense, maps)
 
     parts = [x.reshape(-1, *x.shape[2:]) for x in lax.map(last_maps, jnp.asarray(places))]
     logits = jnp.concatenate(views.through(dense, None, parts), axis=-1)
@@ -128,29 +137,6 @@ class _Views:
                 for x, strip in zip(parts, made, strict=True)
             ]
         return parts
-
-
-def _views(
-    net: AlexNet,
-    params: Params,
-    images: UInt8[Array, "batch resize resize 3"],
-    scale: Float[Array, " batch"],
-    mean_image: Float[Array, "resize resize 3"],
-    centre_mean: bool,
-    channel_scale: tuple[float, float, float] | None,
-) -> _Views:
-    factor = ops.pixel_factors(scale, channel_scale, mean_image.dtype)
-    square, centre = images.astype(mean_image.dtype), None
-    if centre_mean:
-        size = net.architecture.input_size
-        first = centre_offset(images.shape[1], size)
-        centre = mean_image[first : first + size, first : first + size]
-    else:
-        square = square - mean_image[None]
-    square = square * factor
-    # The barrier makes both squares once; views are then only cut from them.
-    both = lax.optimization_barrier(jnp.stack([square, square[:, :, ::-1]]))
-    return _Views(net, params, both, factor, centre)
 
 
 def _cut(
