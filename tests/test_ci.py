@@ -1,10 +1,14 @@
 """Continuous integration, with a `make` and Pythons that only say what they are."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+import yaml
 
 from tests.conftest import ROOT
 
@@ -41,3 +45,21 @@ def test_every_promised_python_is_tested_whole(tmp_path: Path) -> None:
     assert tested("run") == ["test test-faults", whole["3.13"]]
     python("3.13", tmp_path / ".venv" / "bin" / "python")
     assert tested("run")[1].endswith("VENV=.venv/3.12")
+
+
+def test_the_hooks_before_a_commit_run_the_pinned_versions() -> None:
+    pinned = dict(re.findall(r"^(ruff|mypy)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    ruff, local = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert ruff["rev"] == f"v{pinned['ruff']}"
+    assert local["hooks"][0]["name"] == f"mypy {pinned['mypy']}"
+
+
+def test_the_workflow_runs_what_is_run_here() -> None:
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    assert job["steps"][-1] == {"run": "bash .ci/run"}
+
+
+def test_one_version_stands_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1].startswith(version)
