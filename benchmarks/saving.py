@@ -47,7 +47,7 @@ def main() -> None:
     state, (train_step, _) = create_state(recipe, mesh), compiled_steps(recipe, mesh, 1)
     seconds: dict[str, list[float]] = {"plain": [], "saving": [], "copy": []}
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        checkpoints = Checkpoints(Path(folder), writes=True)
+        checkpoints = Checkpoints(Path(folder)).open_for_writing()
         state, _ = train_step(state, batch, mean_image)  # compiles
         jax.block_until_ready(state)
         for turn in range(args.turns):

@@ -71,7 +71,7 @@ def run(config: ConfigDict, invocation: TrainInvocation, page: bool = True) -> d
     mesh = _mesh_with_room(config)
     with ExitStack() as held:
         _claim_folder(workdir, held)
-        resumed = _run_to_resume(config, invocation, held)
+        resumed = _run_to_resume(config, invocation)
         # Before the pictures are prepared, which may take hours.
         donor = None if resumed and resumed.has_checkpoint else _donor(config, workdir)
         source = _open_data(config, resumed)
@@ -108,14 +108,14 @@ def _claim_folder(workdir: Path, held: ExitStack) -> None:
     cluster.barrier("takes the run's folder")
 
 
-def _run_to_resume(config: ConfigDict, invocation: TrainInvocation, held: ExitStack) -> OpenRun | None:
+def _run_to_resume(config: ConfigDict, invocation: TrainInvocation) -> OpenRun | None:
     """The run in the folder, or None for a new run. Raises UserError if the run's config differs."""
     workdir = invocation.workdir
     exists = cluster.index() == 0 and run_exists(workdir) and not invocation.restart
     found = _same_run_everywhere(open_run(workdir) if exists else None, workdir)
     if found is None:
         return None
-    checkpoints = held.enter_context(closing(Checkpoints(workdir, writes=True)))
+    checkpoints = Checkpoints(workdir)
     has_checkpoint = bool(checkpoints.steps())
     is_bounded = config.train.least_steps or config.train.most_steps  # then the epochs decide where the rate drops
     fields = (
@@ -192,25 +192,26 @@ def _create_run(config: ConfigDict, invocation: TrainInvocation, source: Prepare
         created = create_run(workdir, config, training_statistics(source, config), source.classes, source.listing)
     created = _same_run_everywhere(created, workdir)
     assert created is not None
-    return OpenRun(created, Checkpoints(workdir, writes=True), has_checkpoint=False)
+    return OpenRun(created, Checkpoints(workdir), has_checkpoint=False)
 
 
 def _train(setup: Setup, opened: OpenRun, donor: Run | None) -> tuple[dict[str, Any], Run]:
     """Trains from where the run stands to its end; returns the mode's JSON, and the run with its new config."""
     config, recipe, mesh, workdir = setup.config, setup.recipe, setup.mesh, setup.run.workdir
-    if opened.has_checkpoint:
-        start = opened.checkpoints.restore(abstract_state(recipe, mesh))
-    else:
-        start = Checkpoint(0, _new_state(config, recipe, mesh, donor), Progress(), None)
-    training = Training(setup, opened.checkpoints, start)
-    if start.step and training.has_ended():  # not asked for new weights, which the devices may still be drawing
-        say(f"the run in {workdir} is finished at step {start.step}; --restart begins anew")
-        return training.result(), setup.run
-    trained = setup.run if cluster.index() else update_config(setup.run, config)
-    say(f"{'going on with the' if start.step else 'a new'} run in {workdir} from step {start.step}")
-    say("compiling the training step, unless the cache has it")
-    training.train()
-    return training.result(), trained
+    with closing(opened.checkpoints.open_for_writing()) as checkpoints:
+        if opened.has_checkpoint:
+            start = checkpoints.restore(abstract_state(recipe, mesh))
+        else:
+            start = Checkpoint(0, _new_state(config, recipe, mesh, donor), Progress(), None)
+        training = Training(setup, checkpoints, start)
+        if start.step and training.has_ended():  # not asked for new weights, which the devices may still be drawing
+            say(f"the run in {workdir} is finished at step {start.step}; --restart begins anew")
+            return training.result(), setup.run
+        trained = setup.run if cluster.index() else update_config(setup.run, config)
+        say(f"{'going on with the' if start.step else 'a new'} run in {workdir} from step {start.step}")
+        say("compiling the training step, unless the cache has it")
+        training.train()
+        return training.result(), trained
 
 
 def _new_state(config: ConfigDict, recipe: Recipe, mesh: Mesh, donor: Run | None) -> TrainState:

@@ -59,35 +59,38 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints in a run's folder, by step."""
 
-    def __init__(self, workdir: Path, writes: bool = False) -> None:
-        """Opens `checkpoints/` in the run's folder.
+    def __init__(self, workdir: Path) -> None:
+        """Opens `checkpoints/` in the run's folder, for reading; changes nothing there.
 
         Args:
           workdir: absolute.
-          writes: whether checkpoints are to be saved. Then the folder is made, and checkpoints that were not written
-            to their end are removed.
-
-        Raises:
-          UserError: checkpoints are to be saved, and the folder cannot be written.
         """
         self._folder, self._damaged = workdir / "checkpoints", workdir / "damaged"
         self._run = run_of(workdir)
         self._reported: set[int] = set()  # steps whose validation.json was reported as damaged
-        self._is_writer = writes and cluster.index() == 0  # of all but the arrays, which each process writes in part
+        self._is_writer = False  # of all but the arrays, which each process writes in part
         self._orbax: ocp.AsyncCheckpointer | None = None
         self._saving: int | None = None  # the step that is being written
         self._progress = ""  # its progress.json
-        if writes:
-            self._make_folder()
-            if self._is_writer:
-                for path in self._folder.glob(UNFINISHED):
-                    say(f"the checkpoint '{path.name}' was not written to its end, and is removed")
-                    shutil.rmtree(path, ignore_errors=True)
-            _hide_tracebacks_after_a_failed_save()
-            options = ocp.options.AsyncOptions(
-                post_finalization_callback=self._seal, barrier_sync_fn=barrier_with_digests(self._folder)
-            )
-            self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
+
+    def open_for_writing(self) -> "Checkpoints":
+        """Makes the folder, and removes checkpoints that were not written to their end. Returns itself.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        self._is_writer = cluster.index() == 0
+        self._make_folder()
+        if self._is_writer:
+            for path in self._folder.glob(UNFINISHED):
+                say(f"the checkpoint '{path.name}' was not written to its end, and is removed")
+                shutil.rmtree(path, ignore_errors=True)
+        _hide_tracebacks_after_a_failed_save()
+        options = ocp.options.AsyncOptions(
+            post_finalization_callback=self._seal, barrier_sync_fn=barrier_with_digests(self._folder)
+        )
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
+        return self
 
     def _make_folder(self) -> None:
         try:

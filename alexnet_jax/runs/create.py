@@ -47,7 +47,7 @@ def write_run(
         if words:
             write_words(beside, classes, words)
         recipe = recipe_of(config, number_of_classes(config, len(classes)), steps_per_epoch=1)
-        checkpoints = Checkpoints(beside, writes=True)
+        checkpoints = Checkpoints(beside).open_for_writing()
         checkpoints.save(0, state_of(recipe, params), Progress())
         checkpoints.close()
         os.replace(beside, workdir)

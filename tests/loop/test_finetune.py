@@ -128,7 +128,7 @@ def test_the_state_that_is_handed_over(which: str, chain: dict[str, tuple[Path, 
     config = config_of("", 0)
     params = chain[""][1]
     folder = leave_run(tmp_path / "run", config, params)
-    checkpoints = Checkpoints(folder, writes=True)
+    checkpoints = Checkpoints(folder).open_for_writing()
     for step, error in ((1, 0.1), (2, 0.2)):
         moved = jax.tree.map(lambda x, step=step: x + step, params)
         state = replace(state_of(recipe(config), moved), step=jnp.int32(step))

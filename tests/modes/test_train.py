@@ -163,9 +163,9 @@ def test_a_training_opens_its_checkpoints_once(
     opened: list[Path] = []
     before = Checkpoints.__init__
 
-    def counted(self: Checkpoints, workdir: Path, writes: bool = False) -> None:
+    def counted(self: Checkpoints, workdir: Path) -> None:
         opened.append(workdir)
-        before(self, workdir, writes)
+        before(self, workdir)
 
     monkeypatch.setattr(Checkpoints, "__init__", counted)
     config = narrowed(alexnet.get_config(), data_dir)
@@ -174,6 +174,12 @@ def test_a_training_opens_its_checkpoints_once(
         opened.clear()
         assert train.run(config, TrainInvocation(tmp_path / "run"), page=False)["step"] == steps
         assert opened == [tmp_path / "run"]
+    unfinished = tmp_path / "run" / "checkpoints" / "7.orbax-checkpoint-tmp-1"
+    unfinished.mkdir()
+    config.train.seed += 1
+    with pytest.raises(UserError, match=r"train\.seed"):  # a refused training changes nothing
+        train.run(config, TrainInvocation(tmp_path / "run"), page=False)
+    assert unfinished.is_dir()
 
 
 def forget_to_place(patch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def assert_equal(ours: Any, theirs: Any) -> None:
 
 def saved(workdir: Path, steps: Mapping[int, dict[str, float] | None], state: TrainState) -> Checkpoints:
     """Saves the state at these steps, and validates those that have metrics."""
-    checkpoints = Checkpoints(workdir, writes=True)
+    checkpoints = Checkpoints(workdir).open_for_writing()
     for step, of_validation in steps.items():
         checkpoints.save(step, replace(state, step=jnp.int32(step)), Progress())
         if of_validation:
@@ -68,7 +68,7 @@ def test_among_equal_errors_the_lower_loss_is_best(tmp_path: Path, state: TrainS
 
 
 def test_a_checkpoint_does_not_know_how_many_devices_wrote_it(tmp_path: Path, state: TrainState) -> None:
-    checkpoints = Checkpoints(tmp_path, writes=True)
+    checkpoints = Checkpoints(tmp_path).open_for_writing()
     checkpoints.save(0, state, Progress([[0.1, 0.5]], skipped=3, rewinds=1))
     checkpoints.save(0, state, Progress())
     checkpoints.close()
@@ -185,7 +185,7 @@ def test_the_checkpoint_before_replaces_a_damaged_checkpoint(
     for which in ("newest", "best"):
         assert reader.restore(abstract(), which).step == 1
     assert sorted((tmp_path / "checkpoints").iterdir()) == before  # a reader moves nothing
-    again = Checkpoints(tmp_path, writes=True)
+    again = Checkpoints(tmp_path).open_for_writing()
     found = again.restore(abstract())
     assert found.step == 1
     assert_equal(found.state.params, state.params)
@@ -217,7 +217,7 @@ def test_if_no_checkpoint_can_be_read_none_is_moved(tmp_path: Path, state: Train
     saved(tmp_path, {1: None, 2: None}, state)
     for number in (1, 2):
         truncate(tmp_path / "checkpoints" / str(number))
-    again = Checkpoints(tmp_path, writes=True)
+    again = Checkpoints(tmp_path).open_for_writing()
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read; --restart"):
         again.restore(abstract())
     assert again.steps() == [1, 2]

@@ -109,7 +109,7 @@ def test_plateau_rule_on_a_script(restart: int | None, tmp_path: Path) -> None:
 
 
 def through_a_checkpoint(plateau: optimizer.Plateau, workdir: Path) -> optimizer.Plateau:
-    checkpoints = Checkpoints(workdir, writes=True)
+    checkpoints = Checkpoints(workdir).open_for_writing()
     state = TrainState(jnp.int32(1), {}, {}, jax.tree.map(jnp.asarray, plateau))
     checkpoints.save(1, state, Progress())
     checkpoints.close()
