@@ -1,13 +1,13 @@
-"""Curves as inline SVG: where every point and tick lies. The page's template and a few lines of script draw them."""
+"""Curves as inline SVG: the places of all points and ticks, which the page's template and script draw."""
 
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 440, 270  # of the drawing, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38  # around the axes
-MOST = 600  # points of a series that are drawn
+WIDTH, HEIGHT = 440, 270  # of the drawing, in SVG units
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38  # margins around the axes
+MOST = 600  # points drawn of a series, at most
 Points = Sequence[tuple[float, float]]
 
 
@@ -16,18 +16,18 @@ class Series:
     """One line of a chart."""
 
     name: str
-    kind: str  # its style in the page's style sheet
-    line: str  # points, as SVG has them
-    marks: list[tuple[float, float]]  # where each is, if there are few
+    kind: str  # its class in the page's style sheet
+    line: str  # the points of an SVG polyline
+    marks: list[tuple[float, float]]  # the places of the points, if they are few
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, in the drawing's units.
+    """A chart, in SVG units.
 
     Attributes:
-      ticks_across, ticks_up: where, and what is written there.
-      hover: JSON for the script: of each series its name, and [across, epoch, number] of its points.
+      ticks_across, ticks_up: place and label of each tick.
+      hover: JSON for the page's script: for each series its name and the [across, epoch, number] of its points.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Chart:
 
 
 def chart(title: str, unit: str, several: Sequence[tuple[str, str, Points]]) -> Chart | None:
-    """A chart of (name, style, (epoch, number) points); None where there is no point."""
+    """Makes a chart of (name, style, (epoch, number) points); None if no series has a point."""
     drawn = [(name, kind, thinned(points)) for name, kind, points in several if points]
     if not drawn:
         return None
@@ -75,7 +75,7 @@ def chart(title: str, unit: str, several: Sequence[tuple[str, str, Points]]) -> 
 
 
 def thinned(points: Points) -> list[tuple[float, float]]:
-    """At most MOST of the finite points, evenly spaced, with the last."""
+    """At most MOST of the finite points, evenly spaced; the last is always kept."""
     finite = [point for point in points if all(map(math.isfinite, point))]
     every = max(1, -(-len(finite) // MOST))
     return [point for at, point in enumerate(finite) if at % every == 0 or at == len(finite) - 1]

@@ -1,4 +1,4 @@
-"""Which classes are taken for which, and the errors of each class."""
+"""The confusion matrix, or the most confused pairs of classes, and the errors of each class."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from alexnet_jax.inference.net import Net
 from alexnet_jax.messages import say
 from alexnet_jax.network.views import VIEWS
 
-MATRIX = 100  # classes, up to which the matrix is drawn
-NUMBERED = 20  # classes, up to which its cells have their numbers in them
-PAIRS = 30  # that are drawn where there are more classes
+MATRIX = 100  # the matrix is drawn for at most so many classes
+NUMBERED = 20  # its cells show their numbers for at most so many classes
+PAIRS = 30  # pairs drawn in place of the matrix
 WORST = 30  # classes whose errors are drawn
 
 
 @dataclass(frozen=True, eq=False)
 class Confusions:
-    """Counts of a split. Memory grows with the classes and with the pairs that were seen, not with all pairs.
+    """Counts over a split. Memory grows with the classes and the pairs that occur, not with all possible pairs.
 
     Attributes:
-      true, guessed, count: int64 [pairs], of each pair of classes that was seen, right ones included; by class.
+      true, guessed, count: int64 [pairs], each pair of classes that occurs, correct guesses included; sorted by class.
       examples, errors: int64 [classes].
     """
 
@@ -40,26 +40,26 @@ class Confusions:
 
     @property
     def pairs(self) -> list[tuple[int, int, int]]:
-        """True class, guess, and how often, of all that were wrong; the most confused first."""
+        """(true class, guess, count) of all wrong guesses, the most frequent first."""
         wrong = self.true != self.guessed
         rows = zip(self.true[wrong].tolist(), self.guessed[wrong].tolist(), self.count[wrong].tolist(), strict=True)
         return sorted(rows, key=lambda row: (-row[2], row[0], row[1]))
 
     @property
     def worst(self) -> list[int]:
-        """The classes that there are pictures of, that of the highest share of errors first."""
+        """The classes that have pictures, the highest error rate first."""
         there = np.flatnonzero(self.examples)
         return there[np.lexsort((there, -self.errors[there] / self.examples[there]))].tolist()
 
     def matrix(self) -> np.ndarray:
-        """int64 [classes, classes], by true class and guess; for few classes."""
+        """int64 [classes, classes], true class by guess. Only for few classes."""
         whole = np.zeros((len(self.classes),) * 2, np.int64)
         whole[self.true, self.guessed] = self.count
         return whole
 
 
 def counted(labels: np.ndarray, guesses: np.ndarray, classes: tuple[str, ...]) -> Confusions:
-    """Counts int [pictures] of labels and of the network's first guesses."""
+    """Counts pairs of labels, int [pictures], and the network's first guesses, int [pictures]."""
     labels, guesses = labels.astype(np.int64), guesses.astype(np.int64)
     codes, count = np.unique(labels * len(classes) + guesses, return_counts=True)
     examples = np.bincount(labels, minlength=len(classes))
@@ -69,10 +69,10 @@ def counted(labels: np.ndarray, guesses: np.ndarray, classes: tuple[str, ...]) -
 
 
 def of_split(net: Net, source: PreparedSet, split: str) -> Confusions:
-    """The network's on a whole split, on as many views as the run's config has.
+    """Predicts a whole split, on as many views as the run's config says, and counts.
 
     Raises:
-      UserError: the network gives probabilities that are no numbers.
+      UserError: the network's probabilities are not finite.
     """
     views = net.config.evaluate.views
     size = net.batch_size(source.examples(split))
@@ -83,9 +83,9 @@ def of_split(net: Net, source: PreparedSet, split: str) -> Confusions:
 
 
 def _first(net: Net, probabilities: np.ndarray) -> np.ndarray:
-    """The likeliest class of each row, the first of those that tie."""
+    """The likeliest class of each row; the first if several tie."""
     if not np.isfinite(probabilities).all():
-        net.likeliest(np.full(1, np.nan))  # which says so
+        net.likeliest(np.full(1, np.nan))  # raises the error
     return probabilities.argmax(axis=1)
 
 
@@ -93,7 +93,7 @@ def make(title: str, found: Confusions, called: list[str], place: Place) -> dict
     """Draws the matrix, or the most confused pairs, beside the errors of the worst classes. Returns the numbers.
 
     Args:
-      called: what a person calls each class.
+      called: the readable name of each class.
     """
     with drawing.styled():
         path = drawing.save(_drawn(title, found, called), place)
@@ -123,7 +123,7 @@ def _errors(found: Confusions) -> Iterator[tuple[Any, ...]]:
 
 
 def _errors_as_json(found: Confusions) -> list[dict[str, Any]]:
-    """Of the worst classes; the table beside the picture has all."""
+    """The errors of the worst classes; the CSV beside the picture has all."""
     rows = zip(range(max(WORST, MATRIX if len(found.classes) <= MATRIX else 0)), _errors(found), strict=False)
     return [{"class": name, "examples": examples, "errors": errors} for _, (name, examples, errors, _) in rows]
 
@@ -147,16 +147,16 @@ def _drawn(title: str, found: Confusions, called: list[str]) -> Figure:
     counts = [f"{found.errors[at]} of {found.examples[at]}" for at in worst]
     _draw_bars(right, [plain(called[at], 18) for at in worst], shares, counts)
     there = np.count_nonzero(found.examples)
-    right.set_title(f"errors a class, {len(worst)} of {there}" if len(worst) < there else "errors a class")
+    right.set_title(f"errors by class, the worst {len(worst)} of {there}" if len(worst) < there else "errors by class")
     right.set_xlabel("top-1 error (%)")
     return figure
 
 
 def _draw_matrix(axes: Axes, found: Confusions, called: list[str]) -> None:
-    """Rows are true classes; shades are shares of a row, so that a class of few pictures shows, too."""
+    """Rows are true classes; a shade is a share of its row, so that a class with few pictures is visible too."""
     matrix, count = found.matrix(), len(found.classes)
     shares = matrix / np.maximum(found.examples[:, None], 1)
-    axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)  # a map that the colour-blind see the same
+    axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)  # a colour map that looks the same to colour-blind readers
     axes.set_xlabel("guessed")
     axes.set_ylabel("true")
     axes.set_title(
@@ -176,7 +176,7 @@ def _draw_matrix(axes: Axes, found: Confusions, called: list[str]) -> None:
 
 
 def _draw_bars(axes: Axes, names: Iterable[str], numbers: list[Any], written: list[str]) -> None:
-    """A line each, with what is written at its end."""
+    """Draws a horizontal bar for each number, with its text at the end."""
     places = range(len(numbers))
     axes.barh(places, numbers, height=0.75, color=drawing.SKY)
     axes.set_yticks(places, list(names), fontsize=7.5)

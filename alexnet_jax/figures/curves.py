@@ -17,7 +17,7 @@ from alexnet_jax.runs.folder import Run
 from alexnet_jax.training.step import TOP_K
 
 NAMES = ("train/loss", "validation/loss", "validation/top1_error", "validation/top5_error")
-STYLES = ("-", "--", "-.", ":")  # for more runs than there are colours
+STYLES = ("-", "--", "-.", ":")  # the next style is taken when the colours are used up
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Curves:
 
     @property
     def best(self) -> tuple[float, float] | None:
-        """The epoch and the top-1 error of the best validation; None without any."""
+        """The epoch and the top-1 error of the best validation; None if the run was never validated."""
         found = self.points["validation/top1_error"]
         return min(found, key=lambda point: (point[1], point[0])) if found else None
 
 
 def of_run(run: Run) -> Curves:
-    """A run's numbers, from its metrics.jsonl. Raises UserError if it has none."""
+    """Reads a run's numbers from its metrics.jsonl. Raises UserError if it has none."""
     lines = report.read_metrics(run.workdir)
     with_epochs = [line for line in lines if line.get("epoch")]
     if not with_epochs:
@@ -53,7 +53,7 @@ def of_run(run: Run) -> Curves:
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """The folders' names, with their parents' where two are called the same."""
+    """The names of the folders; folders with equal names get the parent's name in front."""
     names = [folder.name for folder in folders]
     return [
         f"{folder.parent.name}/{name}" if names.count(name) > 1 else name
@@ -62,7 +62,7 @@ def names_of(folders: Sequence[Path]) -> list[str]:
 
 
 def make(runs: Sequence[Curves], place: Place) -> dict[str, Any]:
-    """Draws all runs. Returns each one's last and best numbers."""
+    """Draws all runs in one picture. Returns the last and the best numbers of each run."""
     names = names_of([one.workdir for one in runs])
     with drawing.styled():
         path = drawing.save(_drawn(runs, names), place)
@@ -96,7 +96,7 @@ def _drawn(runs: Sequence[Curves], names: Sequence[str]) -> Figure:
         validation: dict[str, Any] = {"color": colour if several else drawing.VERMILION, "linestyle": style}
         _plot(losses, one.points["validation/loss"], "validation", linewidth=1.6, **validation)
         _plot(errors, one.points["validation/top1_error"], plain(name, 40), 100, linewidth=1.6, **validation)
-        if one.classes > TOP_K:  # of fewer it says nothing
+        if one.classes > TOP_K:  # with five classes or fewer it is always 0
             _plot(errors, one.points["validation/top5_error"], "", 100, linewidth=0.8, **validation)
     for axes, label, title in (
         (losses, "loss (nats)", "thin: training, thick: validation"),

@@ -16,11 +16,19 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs.folder import open_run
 
 TARGET = 0.25  # training error, the dotted line of the paper's figure
-RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # the grid that the fastest learning rate of each is taken from
+RATES = (
+    0.0003,
+    0.001,
+    0.003,
+    0.01,
+    0.03,
+    0.1,
+    0.3,
+)  # the grid in which the fastest learning rate of each activation is sought
 ACTIVATIONS = ("relu", "tanh")
 NAMES = {"relu": "ReLUs", "tanh": "tanh units"}
-SEEDS = 5  # of the fastest rate of each
-WINDOW = 1000  # pictures, at least, that an error is a mean over: of fewer the first crossing is luck
+SEEDS = 5  # runs at the fastest rate of each activation
+WINDOW = 1000  # pictures in a mean, at least: with fewer the first crossing is luck
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Curve:
     """A run's training error.
 
     Attributes:
-      points: epoch, and the error around it as a fraction, a mean over `WINDOW` pictures.
+      points: (epoch, error) pairs; the error is a fraction, a mean over at least `WINDOW` pictures around the epoch.
     """
 
     activation: str
@@ -39,22 +47,22 @@ class Curve:
 
     @property
     def epochs_to_target(self) -> float:
-        """The first epoch around which the error is the target or less; infinite if it never was."""
+        """The first epoch at which the error is at most the target; infinite if it never was."""
         return next((epoch for epoch, error in self.points if error <= TARGET), math.inf)
 
     @property
     def merit(self) -> tuple[float, float]:
-        """Of two runs, the one of the lower is faster; where neither came there, the one that came nearer."""
+        """Sorts runs, the fastest first; among those that never reach the target, the lowest error first."""
         return self.epochs_to_target, min((error for _, error in self.points), default=1.0)
 
 
 def compare(folders: Sequence[Path], path: Path) -> dict[str, Any]:
-    """Draws the runs of the fastest rate of either kind of unit as the picture `path`, and returns its numbers.
+    """Draws the runs at the fastest rate of each activation into `path`. Returns the numbers.
 
-    Of the rates that were run with the most seeds the one of the lowest median is the fastest.
+    The fastest rate is the one with the lowest median, among the rates that were run with the most seeds.
 
     Raises:
-      UserError: a folder holds no run of the four layers, or there is none of one kind.
+      UserError: a folder holds no run of the four-layer network, or an activation has no run.
     """
     curves = [curve(folder) for folder in folders]
     best = {activation: fastest(curves, activation) for activation in ACTIVATIONS}
@@ -79,7 +87,7 @@ def _finite(epochs: float) -> float | None:
 
 
 def _epochs(runs: Sequence[Curve]) -> str:
-    """The median and the spread of the epochs to the target, for a person."""
+    """The median and the range of the epochs to the target, as text."""
     epochs = sorted(one.epochs_to_target for one in runs)
     low, middle, high = (
         f"{one:.2f}" if math.isfinite(one) else "never" for one in (epochs[0], statistics.median(epochs), epochs[-1])
@@ -90,11 +98,11 @@ def _epochs(runs: Sequence[Curve]) -> str:
 
 
 def curve(folder: Path) -> Curve:
-    """What a run's folder holds. Raises UserError if there is no run of the four layers."""
+    """Reads a run's training error. Raises UserError if the folder holds no run of the four-layer network."""
     config = open_run(folder).config
     model = config["model"]
     if model["network"] != "four_layers":
-        raise UserError(f"--runs names {folder}, which is no run of configs/cifar10.py; give such runs alone")
+        raise UserError(f"--runs names {folder}, which is not a run of configs/cifar10.py; name only such runs")
     lines = [line for line in report.read_metrics(folder) if "train/top1_error" in line]
     points = smoothed(lines, config["train"]["batch_size"])
     rate, seed = config["optimizer"]["learning_rate"], config["train"]["seed"]
@@ -102,8 +110,8 @@ def curve(folder: Path) -> Curve:
 
 
 def smoothed(lines: Sequence[report.Line], batch_size: int) -> tuple[tuple[float, float], ...]:
-    """The mean error over the fewest reports that have `WINDOW` pictures, and the epoch in their middle."""
-    steps, epochs, wrong = [0.0], [0.0], [0.0]  # at each report; the sum of the errors up to it
+    """The mean error over the fewest reports that cover `WINDOW` pictures, at the epoch in their middle."""
+    steps, epochs, wrong = [0.0], [0.0], [0.0]  # at each report; `wrong` is the sum of the errors so far
     found = []
     for line in lines:
         wrong.append(wrong[-1] + line["train/top1_error"] * (line["step"] - steps[-1]))
@@ -118,7 +126,7 @@ def smoothed(lines: Sequence[report.Line], batch_size: int) -> tuple[tuple[float
 
 
 def fastest(curves: Sequence[Curve], activation: str) -> list[Curve]:
-    """The runs of the fastest rate, by their seeds. Raises UserError if there is none of the activation."""
+    """The runs at the fastest rate, sorted by seed. Raises UserError if no run has the activation."""
     by_rate: dict[float, list[Curve]] = defaultdict(list)
     for one in curves:
         if one.activation == activation and one.points:
@@ -132,7 +140,7 @@ def fastest(curves: Sequence[Curve], activation: str) -> list[Curve]:
 
 
 def draw(best: dict[str, list[Curve]], path: Path) -> None:
-    """All runs of both, the median one of each in bold with its crossing, and the line that they race to."""
+    """Draws all runs of both activations, the median runs in bold with their crossing of the target line."""
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
     last = 0.0
@@ -160,7 +168,7 @@ def draw(best: dict[str, list[Curve]], path: Path) -> None:
 
 
 def _mark(axes: Axes, one: Curve, colour: str) -> None:
-    """Where the curve first is at the target or below, and the epoch under it."""
+    """Marks the point where the curve first reaches the target, and writes its epoch below it."""
     epoch = one.epochs_to_target
     if math.isfinite(epoch):
         height = 100 * dict(one.points)[epoch]

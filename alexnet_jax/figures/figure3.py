@@ -1,4 +1,4 @@
-"""Figure 3: the first layer's kernels of each tower, and how colourful they are; over several runs a table."""
+"""Figure 3: the first layer's kernels in each tower and their colourfulness; for several runs a comparison."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.network import kernels
 from alexnet_jax.network.kernels import Colour
 
-INDEPENDENT = 2 / 3  # the opponent share of weights that are drawn independently
+INDEPENDENT = 2 / 3  # the opponent share of independently drawn weights
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Kernels:
     Attributes:
       name: of the run's folder.
       layer: its name in the network.
-      towers: float32 [kernels, size, size, 3] of each.
-      largest: the largest absolute weight of all towers, the scale that they are painted on.
-      colours: of each tower.
+      towers: the kernels of each tower, float32 [kernels, size, size, 3].
+      largest: the largest absolute weight of all towers, the scale of the picture.
+      colours: the colourfulness of each tower.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Kernels:
 
 
 def kernels_of(net: Net) -> Kernels:
-    """The first layer's. Raises UserError if a weight is not a number."""
+    """The first layer's kernels. Raises UserError if a weight is not finite."""
     first, count = net.recipe.architecture.layers[0].name, net.recipe.architecture.towers
     kernel = np.asarray(jax.device_get(net.params[first]["kernel"]))
     if not np.isfinite(kernel).all():
@@ -55,7 +55,7 @@ def kernels_of(net: Net) -> Kernels:
 
 
 def make(one: Kernels, place: Place) -> dict[str, Any]:
-    """Draws the kernels of a run. Returns the figure's numbers."""
+    """Draws the kernels of one run. Returns the figure's numbers."""
     with drawing.styled():
         path = drawing.save(_drawn(one), place)
     drawing.save_rows(place, HEAD, _rows(one))
@@ -65,7 +65,7 @@ def make(one: Kernels, place: Place) -> dict[str, Any]:
 
 
 def compare(every: Sequence[Kernels], place: Place) -> dict[str, Any]:
-    """Draws both numbers of several runs. Returns them, a line a run."""
+    """Draws both numbers for several runs. Returns them for each run."""
     with drawing.styled():
         path = drawing.save(_drawn_table(every), place)
     drawing.save_rows(place, HEAD, [row for one in every for row in _rows(one)])
@@ -102,10 +102,10 @@ def _sentence(number: int, colour: Colour, of: int) -> str:
 
 
 def _drawn(one: Kernels) -> Figure:
-    """Towers below each other as in the paper, each with its numbers below it."""
+    """Draws the towers below each other, as in the paper, each with its numbers under it."""
     sheets = [kernels.sheet(tower, one.largest) for tower in one.towers]
     width = sheets[0].shape[1]
-    each = (drawing.WIDTH - 0.3) * sheets[0].shape[0] / width  # inches that a tower is high
+    each = (drawing.WIDTH - 0.3) * sheets[0].shape[0] / width  # the height of a tower in inches
     figure = Figure(figsize=(drawing.WIDTH, 0.35 + len(sheets) * (each + 0.42)), layout="constrained")
     size = one.towers[0].shape[1]
     figure.suptitle(drawing.plain(f"{one.layer} of {one.name}, step {one.step}: kernels of {size}x{size}x3, one scale"))
@@ -120,7 +120,7 @@ def _drawn(one: Kernels) -> Figure:
 
 
 def _drawn_table(every: Sequence[Kernels]) -> Figure:
-    """A row a run: a mark for each tower, and a line between them."""
+    """Draws a row for each run: a mark for each tower, and a line between them."""
     figure = Figure(figsize=(drawing.WIDTH, 1.1 + 0.28 * len(every)), layout="constrained")
     figure.suptitle("colour in the first layer's kernels, by tower")
     axes = figure.subplots(1, 2, sharey=True)

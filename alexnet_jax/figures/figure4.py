@@ -17,10 +17,10 @@ from alexnet_jax.inference.net import TOP, Net, Prediction
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.network.views import VIEWS
 
-COLUMNS = 4  # of predicted pictures
-LETTERS = 15  # of a class's name in a bar
-# Inches: of a predicted picture with its bars, across and down; of the picture; from one neighbour to the next, and
-# from one query to the next; at the figure's sides, and above the pictures.
+COLUMNS = 4  # predicted pictures in a row
+LETTERS = 15  # of a class's name in a bar, at most
+# In inches: a predicted picture with its bars (width, height), the picture's side, the distance between neighbours,
+# the distance between queries, the margin at the sides, and the margin above the pictures.
 CELL, PICTURE, STEP, ROW, EDGE, TOP_EDGE = (1.07, 1.98), 1.0, 0.54, 0.78, 0.04, 0.55
 
 
@@ -31,13 +31,13 @@ class Answer:
     file: str
     image: np.ndarray  # uint8 [crop, crop, 3]
     label: int | None
-    of_class: str | None  # the true one, where it is known
+    of_class: str | None  # the true class, if known
     top: Prediction
 
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """A training picture that is near to another one."""
+    """A training picture near to a query."""
 
     name: str
     image: np.ndarray | None
@@ -48,7 +48,7 @@ class Near:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """A picture and those that are nearest to it, the nearest first."""
+    """A picture and the training pictures nearest to it, the nearest first."""
 
     file: str
     image: np.ndarray
@@ -58,19 +58,19 @@ class Query:
 
 
 def layer_of(net: Net) -> str:
-    """The layer whose outputs are compared: fc7, or the last one before the classes where there is none."""
+    """The layer whose outputs are compared: fc7, or in a network without fc7 the last layer before the classes."""
     names = [layer.name for layer in net.recipe.architecture.layers]
     return "fc7" if "fc7" in names else names[-2]
 
 
 def answers(net: Net, shown: Examples, size: int = 0) -> list[Answer]:
-    """The five likeliest classes of each picture, on as many views as the run's config has.
+    """The five likeliest classes of each picture, on as many views as the run's config says.
 
     Args:
-      size: pictures that go to the devices at once; 0: as many as there are.
+      size: the batch size on the devices; 0: chosen by the number of pictures.
 
     Raises:
-      UserError: the network gives probabilities that are no numbers.
+      UserError: the network's probabilities are not finite.
     """
     views, data = net.config.evaluate.views, net.config.data
     batches = shown.batches(data, size or net.batch_size(len(shown.names)), whole=views == VIEWS)
@@ -83,17 +83,17 @@ def answers(net: Net, shown: Examples, size: int = 0) -> list[Answer]:
 def queries(
     net: Net, shown: Examples, gallery: Gallery, blocks: Iterator[np.ndarray], rows: Sequence[int]
 ) -> list[Query]:
-    """The six nearest of the gallery to each picture, by the layer of `layer_of`.
+    """The six pictures of the gallery nearest to each picture, by the layer of `layer_of`.
 
     Args:
-      blocks: float32 [rows, units] each, of the gallery's pictures.
-      rows: of these pictures in the gallery, in the blocks' order.
+      blocks: the gallery's features, float32 [rows, units] each.
+      rows: the rows of these pictures in the gallery, in the order of the blocks.
 
     Raises:
-      UserError: the network gives what are no numbers.
+      UserError: the network's outputs are not finite.
     """
     layer, data = layer_of(net), net.config.data
-    batches = shown.batches(data, net.batch_size(len(rows), [layer]))  # the size that the gallery's have
+    batches = shown.batches(data, net.batch_size(len(rows), [layer]))  # the batch size of the gallery
     ours = np.concatenate([made[layer].reshape(len(made[layer]), -1) for _, made in net.features_of(batches, [layer])])
     if not np.isfinite(ours).all():
         raise UserError(
@@ -124,7 +124,7 @@ def make(
     """Draws both parts. Returns the figure's numbers.
 
     Args:
-      called: what a person calls the classes, by their names.
+      called: the readable name of each class.
     """
     with drawing.styled():
         path = drawing.save(_drawn(title, predicted, queried, called), place)
@@ -172,7 +172,7 @@ def _rows(predicted: list[Answer], queried: list[Query]) -> Iterator[tuple[Any, 
 
 
 def _drawn(title: str, predicted: list[Answer], queried: list[Query], called: dict[str, str]) -> Figure:
-    """Left the predictions, right the neighbours, side by side as in the paper. Every place is in inches."""
+    """Draws predictions on the left and neighbours on the right, as in the paper. All places are in inches."""
     columns = min(COLUMNS, len(predicted))
     middle = EDGE + max(columns, 2) * CELL[0] + 0.16
     width = middle + (NEAREST + 1) * STEP + EDGE
@@ -224,7 +224,7 @@ def _caption(axes: Axes, text: str, **style: Any) -> None:
 
 
 def _bars(axes: Axes, one: Answer, called: dict[str, str]) -> None:
-    """A bar a class with its name on it, the true one marked by a colour, a tick and bold letters."""
+    """Draws a bar with its name for each class; colour, tick and bold letters mark the true class."""
     for place, (name, probability) in enumerate(one.top):
         right = name == one.of_class
         axes.barh(place, probability, height=0.84, color=drawing.ORANGE if right else drawing.SKY)

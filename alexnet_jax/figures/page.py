@@ -1,4 +1,4 @@
-"""A run on one page, report.html: one file that needs no network."""
+"""A run on one page, report.html: a single file that needs no internet."""
 
 import base64
 import io
@@ -26,21 +26,21 @@ from alexnet_jax.runs.folder import Run
 from alexnet_jax.training.collectives import predict
 from alexnet_jax.training.step import TOP_K
 
-GALLERY = 10_000  # training pictures among which neighbours are looked for, at most: a page is to be quick
-MATRIX = 20  # classes, up to which the page has the matrix
-LISTED = 20  # confused pairs, and classes by their errors
-SMALL = 100  # pixels of a side, up to which a picture is a PNG
-SHADES = 6  # of the matrix's cells, with none
+GALLERY = 10_000  # training pictures searched for neighbours, at most: a page must be quick to make
+MATRIX = 20  # the page shows the matrix for at most so many classes
+LISTED = 20  # confused pairs, and worst classes, at most
+SMALL = 100  # pixels; a picture with longer sides becomes a JPEG
+SHADES = 6  # of the matrix's cells, including none
 
 
 @dataclass(frozen=True)
 class Pictured:
-    """What is shown of pictures, or why nothing is."""
+    """What the page shows of the pictures, or why it shows none."""
 
     answers: list[figure4.Answer]
     queries: list[figure4.Query]
     confusions: confusion.Confusions | None
-    among: str  # which training pictures the neighbours are of
+    among: str  # the training pictures searched for neighbours
     called: dict[str, str]
     why_not: str = ""
 
@@ -49,8 +49,8 @@ def make(net: Net, source: PreparedSet | None, why_not: str, place: Place) -> di
     """Writes the page of a run.
 
     Args:
-      source: the run's pictures; None if there are none.
-      why_not: why there are none.
+      source: the run's pictures; None if they are not available.
+      why_not: the reason, if they are not available.
 
     Raises:
       UserError: the page cannot be written.
@@ -69,10 +69,10 @@ def make(net: Net, source: PreparedSet | None, why_not: str, place: Place) -> di
 
 
 def _pictured(net: Net, source: PreparedSet) -> Pictured:
-    """Eight predictions, five queries and the confusions of the whole split."""
+    """Predicts eight pictures, finds the neighbours of five, and counts the confusions of the whole split."""
     split, train, seed = net.config.evaluate.split, net.config.data.train_split, net.config.train.seed
     found = confusion.of_split(net, source, split)
-    size = net.batch_size(source.examples(split))  # one program for all
+    size = net.batch_size(source.examples(split))  # one compiled program serves all parts
     chosen = examples.chosen(source.examples(split), seed)
     eight, five = (examples.from_split(net.config, source, split, rows) for rows in chosen)
     gallery, every = StoredSplit(net.config, source, train), source.examples(train)
@@ -87,7 +87,7 @@ def _pictured(net: Net, source: PreparedSet) -> Pictured:
 
 
 def _text(net: Net, pictured: Pictured) -> str:
-    """The page. What comes from names of files and classes is escaped."""
+    """The page as HTML. Names of files and classes are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -99,7 +99,7 @@ def _text(net: Net, pictured: Pictured) -> str:
     lines = report.read_metrics(net.workdir)
     painted = figure3.kernels_of(net)
     settings = page_tables.settings(net.config)
-    top5 = len(net.classes) > TOP_K  # of fewer it says nothing
+    top5 = len(net.classes) > TOP_K  # with five classes or fewer it is always 0
     return environment.get_template("page.html").render(
         run=net.workdir.name,
         config=net.config,
@@ -131,7 +131,7 @@ def _text(net: Net, pictured: Pictured) -> str:
 
 
 def _best(lines: list[report.Line], step: int) -> report.Line | None:
-    """The validation of the checkpoint that is shown; None where it has none."""
+    """The validation of the checkpoint that is shown; None if it was not validated."""
     found = [line for line in lines if line["step"] == step and "validation/loss" in line]
     return found[-1] if found else None
 
@@ -151,7 +151,7 @@ def _charts(run: Run, top5: bool) -> list[charts.Chart]:
 
 
 def _matrix(found: confusion.Confusions | None) -> list[tuple[str, list[tuple[int, int]]]]:
-    """Of each class its name and cells, (count, shade); none where there are too many classes."""
+    """For each class its name and (count, shade) cells; empty if there are more than MATRIX classes."""
     if found is None or len(found.classes) > MATRIX:
         return []
     matrix = found.matrix()
@@ -161,7 +161,7 @@ def _matrix(found: confusion.Confusions | None) -> list[tuple[str, list[tuple[in
 
 
 def _pairs(found: confusion.Confusions | None) -> list[tuple[str, str, int, int]]:
-    """True class, guess, how often, and the pictures of the true class."""
+    """(true class, guess, count, pictures of the true class) of the most confused pairs."""
     if found is None:
         return []
     names, of = found.classes, found.examples
@@ -175,7 +175,7 @@ def _worst(found: confusion.Confusions | None) -> list[tuple[str, int, int]]:
 
 
 def _crossing(net: Net) -> dict[str, Any]:
-    """What each step exchanges on the run's mesh, by arithmetic."""
+    """The predicted exchange of each step on the run's mesh."""
     batch = net.config.train.batch_size
     listed = predict(net.recipe.architecture, net.mesh, batch, net.recipe.dtype)
     return {"listed": listed, "bytes": sum(one.bytes for one in listed), "batch": batch}
@@ -186,7 +186,7 @@ def _scaled(image: np.ndarray, times: int) -> np.ndarray:
 
 
 def _as_uri(image: np.ndarray) -> str:
-    """A picture as text: PNG where it is small, JPEG where it is not."""
+    """A picture as a data URI: PNG if it is small or a wide sheet, otherwise JPEG."""
     kind = "png" if max(image.shape[:2]) <= SMALL or image.shape[1] > 2 * image.shape[0] else "jpeg"
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(file, kind, **({"quality": 85} if kind == "jpeg" else {}))

@@ -1,4 +1,4 @@
-"""What the page says of a run in words and tables: its config beside the paper's, its network, its commands."""
+"""The page's tables: the config beside the paper's, the network, the speed, the versions and the commands."""
 
 import importlib.metadata
 import json
@@ -23,7 +23,7 @@ from alexnet_jax.network.stages import NAMES
 
 PAPER = Path(__file__).with_name("paper.json")  # configs/alexnet.py's values, which a test compares with it
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-cpu", "tensorflow")
-NAME = re.compile(r"[A-Za-z0-9_]+(:[A-Za-z0-9_]+)?")  # of a config of the checkout
+NAME = re.compile(r"[A-Za-z0-9_]+(:[A-Za-z0-9_]+)?")  # the name of a config in configs/
 READS = {"image": "the picture", "own": "its own tower", "both": "all towers"}
 
 
@@ -38,7 +38,7 @@ class Setting:
 
 
 def settings(config: ConfigDict) -> list[Setting]:
-    """Every field that bears on training, by name; where data lies and the config's name are left out."""
+    """All fields of the config but the paths and the config's name."""
     ours = flatten(json.loads(config_to_json(config)))
     paper = flatten(json.loads(PAPER.read_text()))
     return [
@@ -55,7 +55,7 @@ def _said(value: Any) -> str:
 
 
 def layers(net: Architecture) -> list[dict[str, str]]:
-    """The network's table, a line a layer; the last one is the sum."""
+    """The network's table, a row for each layer; the last row is the sum."""
     rows = architecture.table(net)
     lines = []
     for row in rows:
@@ -106,7 +106,7 @@ def _file(name: str) -> str:
 
 
 def _options(config: ConfigDict) -> tuple[bool, list[str]]:
-    """Whether the config's file is at hand, and the flags in which the run's own differs from it."""
+    """Whether the config's file is found, and flags for the fields in which the run differs from it."""
     if not NAME.fullmatch(config.name):
         return False, []
     base, colon, variant = config.name.partition(":")
@@ -120,7 +120,7 @@ def _options(config: ConfigDict) -> tuple[bool, list[str]]:
 
 
 def speed(lines: list[Line]) -> dict[str, str] | None:
-    """Images a second of the training lines; None without any. The first is left out, as it has the start in it."""
+    """Images per second in the log; None without lines. The first line is left out, as it includes the start."""
     rates = [line["images_per_second"] for line in lines if line.get("images_per_second")]
     rates = rates[1:] or rates
     if not rates:
@@ -129,7 +129,7 @@ def speed(lines: list[Line]) -> dict[str, str] | None:
 
 
 def versions() -> list[tuple[str, str]]:
-    """Of Python and of the packages that are installed."""
+    """The versions of Python and of the installed packages."""
     found = [("python", platform.python_version())]
     for name in PACKAGES:
         try:

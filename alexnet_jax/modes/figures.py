@@ -1,5 +1,6 @@
-"""`--mode=figures`: the figures of the paper and of a run's own, drawn from runs, and a run on one page."""
+"""`--mode=figures`: draws the paper's figures and others from runs, and makes the page of a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +14,55 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import OF_SEVERAL_RUNS, PAGE, FiguresInvocation, TrainInvocation, require_figure
 from alexnet_jax.runs.folder import open_run
 
-NAMES = {"confusion": "confusion.png", "curves": "curves-by-epoch.png", "page": PAGE}  # others: figureN.png
-OF_FILES = ("4",)  # figures of pictures that a person names
+NAMES = {
+    "confusion": "confusion.png",
+    "curves": "curves-by-epoch.png",
+    "page": PAGE,
+}  # the paper's figures: figureN.png
 
 
 def run(config: ConfigDict | None, invocation: FiguresInvocation) -> dict[str, Any]:
-    """Draws the figure that `--figure` names, of the runs of `--runs`, of the one in `--workdir`, or of ones it trains.
+    """Draws the figure that `--figure` names, from the runs of `--runs` or the run in `--workdir`.
+
+    Figure 1 without `--runs` trains its runs first.
 
     Args:
-      config: of the runs to train, each with its own activation and learning rate; or the run's own, with what is
-        changed of it; None with `--runs`.
+      config: the run's config with the changes of the command line, for Figure 1 the config to train; None with
+        `--runs`.
 
     Raises:
-      UserError: there is no such figure, or no run to draw it from, or no place for it; or as the figure.
+      UserError: the figure is unknown, has no run to draw, or cannot be written; or as the figure's own function.
     """
     name = str(invocation.figure)
     require_figure(name)
-    if invocation.files and name not in OF_FILES:
-        raise UserError(f"'{invocation.files[0]}': files are of --figure=4, and the figure is {name}; leave one out")
+    if invocation.files and name != "4":
+        raise UserError(
+            f"'{invocation.files[0]}': only --figure=4 takes files, and the figure is {name}; leave the files out"
+        )
     if invocation.runs and name not in OF_SEVERAL_RUNS:
-        raise UserError(f"--runs is of --figure={', '.join(OF_SEVERAL_RUNS)}; name one run with --workdir=DIR instead")
+        raise UserError(
+            f"only --figure={', '.join(OF_SEVERAL_RUNS)} takes --runs; name one run with --workdir=DIR instead"
+        )
     place = _place(invocation, NAMES.get(name, f"figure{name}.png"))
     drawing.require_writable(place)
     folders = [Path(folder).expanduser().absolute() for folder in invocation.runs]
-    if name == "1":
-        if not folders:
-            assert config is not None
-            folders = search(config, invocation.workdir)
-        return figure1.compare(folders, place.picture)
-    if name == "3":
-        return _figure3(config, folders, invocation, place)
-    if name == "4":
-        return _figure4(config, invocation, place)
-    if name == "curves":
-        return curves.make([curves.of_run(open_run(folder)) for folder in folders or [invocation.workdir]], place)
-    return (_page if name == "page" else _confusion)(config, invocation, place)
+    match name:
+        case "1":
+            return _figure1(config, folders, invocation.workdir, place)
+        case "3":
+            return _figure3(config, folders, invocation.workdir, place)
+        case "4":
+            return _figure4(config, invocation.workdir, invocation.files, place)
+        case "curves":
+            return curves.make([curves.of_run(open_run(folder)) for folder in folders or [invocation.workdir]], place)
+        case "page":
+            return _page(config, invocation.workdir, place)
+        case _:
+            return _confusion(config, invocation.workdir, place)
 
 
 def _place(invocation: FiguresInvocation, name: str) -> Place:
-    """Where the figure goes: in the run's folder, where one is replaced, or where --output says."""
+    """Where the figure goes: the path of --output, or else the run's folder, where it replaces an older figure."""
     if not invocation.output:
         return Place(invocation.workdir / name)
     suffix = Path(name).suffix
@@ -61,18 +72,23 @@ def _place(invocation: FiguresInvocation, name: str) -> Place:
     return Place(path, invocation.output)
 
 
-def _figure3(
-    config: ConfigDict | None, folders: list[Path], invocation: FiguresInvocation, place: Place
-) -> dict[str, Any]:
+def _figure1(config: ConfigDict | None, folders: list[Path], workdir: Path, place: Place) -> dict[str, Any]:
+    if not folders:
+        assert config is not None
+        folders = search(config, workdir)
+    return figure1.compare(folders, place.picture)
+
+
+def _figure3(config: ConfigDict | None, folders: list[Path], workdir: Path, place: Place) -> dict[str, Any]:
     from alexnet_jax.figures import figure3
     from alexnet_jax.inference.net import open_net
 
     if not folders:
-        return figure3.make(figure3.kernels_of(open_net(invocation.workdir, config, "drawn")), place)
+        return figure3.make(figure3.kernels_of(open_net(workdir, config, "drawn")), place)
     return figure3.compare([figure3.kernels_of(open_net(folder, None, "drawn")) for folder in folders], place)
 
 
-def _figure4(config: ConfigDict | None, invocation: FiguresInvocation, place: Place) -> dict[str, Any]:
+def _figure4(config: ConfigDict | None, workdir: Path, named: Sequence[str], place: Place) -> dict[str, Any]:
     from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import figure4
     from alexnet_jax.inference import examples, inputs
@@ -83,8 +99,8 @@ def _figure4(config: ConfigDict | None, invocation: FiguresInvocation, place: Pl
     from alexnet_jax.modes.predict import require_some
     from alexnet_jax.runs.folder import warn_of_other_pictures
 
-    files = inputs.pictures_of(invocation.files) if invocation.files else []
-    net = open_net(invocation.workdir, config, "drawn")
+    files = inputs.pictures_of(named) if named else []
+    net = open_net(workdir, config, "drawn")
     rejected: list[Rejected] = []
     if files:
         left, rejected = examples.from_files(net.config.data, files, examples.PREDICTED)
@@ -108,14 +124,14 @@ def _figure4(config: ConfigDict | None, invocation: FiguresInvocation, place: Pl
     return {**result, "rejected": [one._asdict() for one in rejected], "step": net.step, "workdir": str(net.workdir)}
 
 
-def _confusion(config: ConfigDict | None, invocation: FiguresInvocation, place: Place) -> dict[str, Any]:
+def _confusion(config: ConfigDict | None, workdir: Path, place: Place) -> dict[str, Any]:
     from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import confusion
     from alexnet_jax.inference import examples
     from alexnet_jax.inference.net import open_net
     from alexnet_jax.runs.folder import require_same_classes, warn_of_other_pictures
 
-    net = open_net(invocation.workdir, config, "drawn")
+    net = open_net(workdir, config, "drawn")
     source, split = prepare.open_or_prepare(net.config), net.config.evaluate.split
     require_same_classes(net.run, source.classes, source.name)
     warn_of_other_pictures(net.run, source.listing, source.folder)
@@ -126,35 +142,35 @@ def _confusion(config: ConfigDict | None, invocation: FiguresInvocation, place: 
     return {**result, "views": net.config.evaluate.views, "step": net.step, "workdir": str(net.workdir)}
 
 
-def _page(config: ConfigDict | None, invocation: FiguresInvocation, place: Place) -> dict[str, Any]:
+def _page(config: ConfigDict | None, workdir: Path, place: Place) -> dict[str, Any]:
     from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import page
     from alexnet_jax.inference.net import open_net
     from alexnet_jax.runs.folder import require_same_classes, require_same_pictures
 
-    net = open_net(invocation.workdir, config, "drawn")
+    net = open_net(workdir, config, "drawn")
     source, why_not = None, ""
     try:
         source = prepare.open_or_prepare(net.config)
         require_same_classes(net.run, source.classes, source.name)
         require_same_pictures(net.run, source.listing, source.folder)
     except UserError as error:
-        source, why_not = None, f"The run's pictures cannot be had: {error}."
+        source, why_not = None, f"The run's pictures are not available: {error}."
         say(why_not)
     return page.make(net, source, why_not, place)
 
 
 def search(config: ConfigDict, workdir: Path) -> list[Path]:
-    """Trains Figure 1's networks, each in a folder of `workdir`; finished ones stay.
+    """Trains Figure 1's networks, each in a folder of `workdir`; finished runs are kept.
 
-    Both kinds of unit at every rate of the grid with the config's seed, and the fastest rate of each with more seeds.
+    Trains each activation at every rate of the grid with the config's seed, then at its fastest rate with more seeds.
 
     Raises:
-      UserError: the config is of another network.
+      UserError: the config has another network.
     """
     if config.model.network != "four_layers":
         raise UserError(
-            f"--figure=1 is of the network of four layers, and config.model.network is '{config.model.network}'; give "
+            f"--figure=1 needs the network of four layers, and config.model.network is '{config.model.network}'; give "
             "--config=configs/cifar10.py"
         )
     folders = []
@@ -178,7 +194,7 @@ def _train(config: ConfigDict, folder: Path, activation: str, rate: float, seed:
     one.model.activation, one.optimizer.learning_rate, one.train.seed = activation, rate, seed
     try:
         train.run(one, TrainInvocation(folder), page=False)
-    except UserError as error:  # a rate that is too high ends in NaN, and is not the fastest
+    except UserError as error:  # too high a rate ends in NaN, so it is not the fastest
         if not isinstance(error.__cause__, NotFinite):
             raise
         say(f"{activation} at {rate:g}: {error}")

@@ -106,5 +106,5 @@ def test_of_a_split_as_the_network_answers(data_dir: Path, tmp_path: Path) -> No
     alone = figures.run(config, FiguresInvocation(workdir, figure="confusion"))
     assert alone["examples"] == 1 and len(alone["errors_by_class"]) == 1
     broken = made_up(tmp_path / "nan", small_config(data_dir), fc6={"kernel": np.full((8, 16), np.nan)})
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="not numbers"):
         figures.run(None, FiguresInvocation(broken, figure="confusion"))

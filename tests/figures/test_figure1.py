@@ -77,7 +77,7 @@ def test_a_target_never_reached_has_no_ratio(tmp_path: Path) -> None:
 def test_runs_that_are_not_the_figures(tmp_path: Path) -> None:
     other = tmp_path / "other"
     create_run(other, alexnet.get_config(), Statistics(np.zeros((256, 256, 3), np.float32), np.eye(3)), ("a", "b"))
-    with pytest.raises(UserError, match=r"no run of configs/cifar10\.py"):
+    with pytest.raises(UserError, match=r"not a run of configs/cifar10\.py"):
         figures.run(None, FiguresInvocation(tmp_path, runs=(str(other),)))
     relu = made_up(tmp_path / "relu", "relu", 0.01, [0.1])
     with pytest.raises(UserError, match="no run with tanh units"):

@@ -196,8 +196,8 @@ def test_where_the_pictures_cannot_be_had_the_rest_is_there(tmp_path: Path) -> N
     found = figures.run(None, FiguresInvocation(workdir, figure="page"))
     text = Path(found["picture"]).read_text()
     assert "errors" not in found
-    assert text.count("pictures cannot be had") == 3 and "The run has no numbers of its training" in text
-    assert "nothing crosses" in text and "8 kernels, mean saturation" in text and "Tower 1" not in text
+    assert text.count("pictures are not available") == 3 and "The run has no record of its training" in text
+    assert "nothing is exchanged" in text and "8 kernels, mean saturation" in text and "Tower 1" not in text
 
 
 def test_of_five_classes_there_is_no_top_5_error_and_what_fixes_the_epochs_is_not_advised(tmp_path: Path) -> None:

@@ -103,6 +103,6 @@ def test_it_trains_goes_on_and_is_evaluated(data_dir: Path, tmp_path: Path, quic
 def test_what_it_cannot_do_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"local3 is locally connected, .*--format=safetensors"):
         to_maps_first(NARROW, {})
-    with pytest.raises(UserError, match=r"--figure=1 is of the network of four layers, .* is 'conv_local'"):
+    with pytest.raises(UserError, match=r"--figure=1 needs the network of four layers, .* is 'conv_local'"):
         figures.search(cifar10.get_config("lrn"), tmp_path)
     assert not list(tmp_path.iterdir())
