@@ -32,8 +32,8 @@ def steps_per_epoch(source: PreparedSet, config: ConfigDict) -> int:
         return -(-examples // batch_size)
     if examples < batch_size:
         raise UserError(
-            f"config.train.batch_size is {batch_size} and the training set has {examples} pictures; "
-            "set --config.train.batch_size to no more than that"
+            f"config.train.batch_size is {batch_size}, but the training set has only {examples} pictures; set "
+            "--config.train.batch_size to at most that number"
         )
     return examples // batch_size
 

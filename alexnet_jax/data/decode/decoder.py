@@ -222,7 +222,7 @@ def read_header(data: bytes, rules: Rules) -> Header:
     else:
         header = read_webp_header(data)
     if not header.pixels:
-        raise UnusablePicture("damaged header (no pixel in it)")
+        raise UnusablePicture("damaged header (it gives a picture without pixels)")
     if header.pixels > rules.max_pixels:
         raise UnusablePicture(
             f"{header.width}x{header.height} pixels, more than config.data.max_pixels, {rules.max_pixels:,}"
@@ -237,7 +237,7 @@ def _decode(header: Header, rules: Rules, shrink: int) -> Image.Image:
         image = Image.open(io.BytesIO(header.data), formats=[header.format])
         image.load()
     if image.size != (header.width, header.height):
-        raise UnusablePicture("damaged header (two sizes)")
+        raise UnusablePicture("damaged header (it gives two different sizes)")
     if header.deep and isinstance(image.info.get("transparency"), tuple):  # of 16 bits; the pixels have 8
         image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
     return image

@@ -137,7 +137,7 @@ def _of_text(data: bytes) -> str:
     if len(text.encode(encoding, errors="ignore")) < len(head) - 4 or any(
         c < " " and c not in "\t\n\r\f" for c in text
     ):
-        return f"not a picture, nor anything else that is known: it begins with the bytes {head[:8].hex(' ')}"
+        return f"not a picture, and of an unknown format: it begins with the bytes {head[:8].hex(' ')}"
     for start, what in MARKUP:
         if start in text.lower():
             return f"not a picture: {what}"

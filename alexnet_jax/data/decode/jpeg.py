@@ -46,7 +46,7 @@ def read_header(data: bytes) -> Header:
             kept.append(_as_segment(marker, body))
             frame = frame if frame or marker not in FRAMES else body
     if len(frame) < 6:
-        raise UnusablePicture("damaged header (it says no size)")
+        raise UnusablePicture("damaged header (it gives no size)")
     if frame[0] != 8 or frame[5] not in (1, 3, 4):
         raise UnusablePicture(f"a JPEG of {frame[5]} channels of {frame[0]} bits, which is not read here")
     scans = data.count(bytes((0xFF, START_OF_SCAN)), at)
@@ -79,7 +79,7 @@ def _segment(data: bytes, at: int) -> tuple[int, bytes, int]:
             break
     length = int.from_bytes(data[at : at + 2])
     if length < 2:
-        raise UnusablePicture("damaged header (a segment of no length)")
+        raise UnusablePicture("damaged header (a segment without a valid length)")
     if at + length > len(data):
         raise UnusablePicture("damaged header (truncated before its pixels)")
     return data[at - 1], data[at + 2 : at + length], at + length

@@ -31,5 +31,5 @@ class Picture:
             return self.size if self.data is None else len(self.data)
         status = os.stat(self.path)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", self.path)
+            raise OSError(errno.EINVAL, "it is not a regular file", self.path)
         return status.st_size - self.offset

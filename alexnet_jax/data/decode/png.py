@@ -33,7 +33,7 @@ def read_header(data: bytes, accept_damaged: bool) -> Header:
             said.setdefault(_key(name, body), bytes(body))
     start = said.get(b"IHDR", b"")
     if len(start) != 13 or start[9] not in CHANNELS:
-        raise UnusablePicture("damaged header (it says no size or no kind of colour)")
+        raise UnusablePicture("damaged header (it gives no size or no colour type)")
     return Header(
         PNG,
         width=int.from_bytes(start[:4]),

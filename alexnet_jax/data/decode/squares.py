@@ -115,7 +115,7 @@ def _read_and_square(picture: Picture, side: int, rules: Rules) -> Square:
     try:
         length = picture.length()
         if length > rules.max_bytes:
-            raise UnusablePicture(f"{length} bytes, more than config.data.max_pixels can fill")
+            raise UnusablePicture(f"{length} bytes, more than a picture of config.data.max_pixels can have")
         if length <= LARGE_FILE:
             return square_of(picture.read(), side, rules)
         with worker_processes.alone():
@@ -123,7 +123,7 @@ def _read_and_square(picture: Picture, side: int, rules: Rules) -> Square:
     except OSError as error:
         raise UnusablePicture(f"cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
-        raise UnusablePicture("takes more memory than there is") from error
+        raise UnusablePicture("needs more memory than is available") from error
 
 
 def _notes_of(square: Square, label: int) -> list[str]:
@@ -145,23 +145,23 @@ def warnings_of(
     """
     profiles, broken = notes.get(PROFILE, 0), notes.get(BROKEN_PROFILE, 0)
     if profiles and obey_profiles:
-        yield f"converted from colour profiles of their own to sRGB: {_pictures(profiles)}"
+        yield f"converted from their own colour profiles to sRGB: {_pictures(profiles)}"
     elif profiles:
         yield (
             f"with colour profiles that are not sRGB, which are ignored: {_pictures(profiles)}; "
-            "--config.data.colour_profiles=srgb obeys them"
+            "--config.data.colour_profiles=srgb converts them to sRGB"
         )
     if broken:
-        yield f"with a colour profile that is of no use, so their colours are left as they are: {_pictures(broken)}"
+        yield f"with an unusable colour profile, so their colours are left unchanged: {_pictures(broken)}"
     dim = [
         name for label, name in enumerate(classes) if stored[label] and notes.get(f"{DIM}{label}", 0) == stored[label]
     ]
     if dim:
         more = f" and {len(dim) - NAMED} more" if len(dim) > NAMED else ""
         yield (
-            f"all pictures of {', '.join(repr(name) for name in dim[:NAMED])}{more} have 16 bits a channel and use "
-            "less than an eighth of them, so they are nearly black here; scale them to the full range, if they are not "
-            "meant to be, and prepare anew"
+            f"all pictures of {', '.join(repr(name) for name in dim[:NAMED])}{more} have 16 bits a channel but use "
+            "less than an eighth of that range, so they are nearly black here; unless they are meant to be, scale "
+            "them to the full range and prepare anew"
         )
 
 

@@ -119,8 +119,9 @@ def processes() -> Iterator[ProcessPoolExecutor]:
         pool.shutdown()
         names = " or ".join(f"'{name}'" for name in shared.in_hand())
         raise Died(
-            f"a process that makes pictures died{' over ' + names if names else ''}, most likely for lack of memory; "
-            "take that picture away, or lower --config.data.max_pixels below its size, which begins anew"
+            f"a worker process that decodes pictures died{' over ' + names if names else ''}, most likely for lack of "
+            "memory; remove that picture, or lower --config.data.max_pixels below its size, after which preparing "
+            "begins anew"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

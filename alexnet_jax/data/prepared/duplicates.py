@@ -38,8 +38,9 @@ def write_equal(folder: Path, source: Source) -> Iterator[str]:
     apart = sum(len({(one["split"], one.get("class")) for one in row}) > 1 for row in rows)
     named = "; ".join(" = ".join(one["file"] for one in row[:NAMED]) for row in rows[:NAMED])
     yield (
-        f"{sum(map(len, rows))} pictures are equal to others as squares, in {len(rows)} groups, {apart} of them across "
-        f"classes or splits: all are kept, see {EQUAL}; {named}{'; …' if len(rows) > NAMED else ''}"
+        f"{sum(map(len, rows))} pictures equal another picture once they are scaled and cropped, in {len(rows)} "
+        f"groups, of which {apart} span classes or splits: all are kept, see {EQUAL}; "
+        f"{named}{'; …' if len(rows) > NAMED else ''}"
     )
 
 

@@ -82,8 +82,8 @@ def list_whole(source: Source, stamp: str = "") -> Listing:
             names.add(picture.name)
         if not split.count:
             raise UserError(
-                f"'{source.name}' has no picture in its split {name}; put some there, or, if that split is held out "
-                "of training, put two pictures at least into a class"
+                f"'{source.name}' has no picture in its split {name}; put pictures there, or, if that split is held "
+                "out of training, put at least two pictures into a class"
             )
     return Listing(source, stamp)
 
@@ -92,7 +92,7 @@ def _require_storable(name: str) -> None:
     """Raises UserError if a class's name cannot be a line of a file."""
     problem = ""
     if name.splitlines() != [name] or "\0" in name:
-        problem = "has a line break in it, or nothing"
+        problem = "is empty or contains a line break"
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -147,8 +147,8 @@ def save_summary(folder: Path, listing: Listing, stored: dict[str, list[int]], s
     left = sum(one.count for one in source.left_out)
     if source.met != left + sum(split.count for split in source.splits.values()):
         raise UserError(
-            f"of {source.met} files that were found, {splits} and {left} left out are accounted for, which is not all; "
-            f"this is a fault of the program: please report it with {folder / LISTING}"
+            f"the program found {source.met} files but accounts only for {splits} and {left} that are left out; this "
+            f"is a fault of the program: please report it with {folder / LISTING}"
         )
     summary = {
         "digest": listing.digest,
@@ -167,7 +167,7 @@ def load_summary(folder: Path) -> dict[str, Any]:
     try:
         known = json.loads((folder / SUMMARY).read_text())
         if not {"digest", "stamp", "statistics", "left_out"} <= known.keys():
-            raise ValueError("it is no summary of a listing")
+            raise ValueError("it is not a summary of a listing")
         return known
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{folder / SUMMARY} cannot be read ({error}); remove '{folder}' to prepare anew") from error
@@ -179,7 +179,7 @@ def difference(folder: Path, listing: Listing) -> str:
         with gzip.open(folder / LISTING, "rt") as file:
             before, classes_before = _by_name_and_class(file)
     except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError):
-        return "what was listed before cannot be read"
+        return "the previous listing cannot be read"
     now, classes_now = _by_name_and_class(line for part in listing.lines() for line in part.decode().splitlines())
     kept, added, removed = now.keys() & before.keys(), now.keys() - before.keys(), before.keys() - now.keys()
     reclassified = {name for name, _ in added} & {name for name, _ in removed}

@@ -105,9 +105,7 @@ class Preparation:
             self._require_enough(self._progress.pictures)
             empty = [name for name, examples in self._progress.examples.items() if not sum(examples)]
             if empty:
-                raise UserError(
-                    f"'{self._data.name}' has no picture that can be used in its split {empty[0]}; see {self._work}"
-                )
+                raise UserError(f"'{self._data.name}' has no usable picture in its split {empty[0]}; see {self._work}")
             stored = {split: self._stored_by_class(split) for split in self._progress.examples}
             self._require_no_class_is_lost(stored)
             self._finish(stored)
@@ -146,10 +144,10 @@ class Preparation:
         if progress.listing != self._listing.digest:
             require_same_place(self._work, self._data)
             changed = difference(self._work, self._listing)
-            say(f"what is to be prepared has changed since it was begun ({changed}): beginning anew")
+            say(f"the pictures to prepare have changed since preparing began ({changed}): beginning anew")
             return False
         if progress.stamp != self._listing.stamp:
-            say("a file has been changed since it was begun: beginning anew")
+            say("a file has been changed since preparing began: beginning anew")
             return False
         shards = self._shards_of(progress)
         shards.undo_names()
@@ -163,7 +161,7 @@ class Preparation:
         for path, length in lengths.items():
             if path.exists():
                 os.truncate(path, length)
-        say(f"going on from picture {progress.pictures}")
+        say(f"continuing from picture {progress.pictures}")
         self._progress, self._sums, self._shards = progress, sums, shards
         return True
 
@@ -210,8 +208,9 @@ class Preparation:
                 self._require_enough(max(count, progress.pictures))
         if progress.done[split] != count:
             raise UserError(
-                f"{progress.done[split]} pictures came from '{self._data.name}', {split}, and {count} were listed; "
-                "make sure that nothing changes while they are prepared, and the same command begins anew"
+                f"'{self._data.name}' gave {progress.done[split]} pictures for its split {split}, but {count} were "
+                "listed; make sure that no file changes while they are prepared, and repeat the same command to begin "
+                "anew"
             )
         progress.finished.append(split)
         progress.save(self._work, self._sums)
@@ -250,8 +249,9 @@ class Preparation:
         if rejected > allowed * expected:
             raise UserError(
                 f"{rejected} of {self._progress.pictures} pictures could not be used, more than "
-                f"config.data.max_rejected, {allowed:.1%}: see {self._work / REJECTED}; mend them (and remove "
-                f"'{self._work}' to begin anew), or raise --config.data.max_rejected, and the same command goes on"
+                f"config.data.max_rejected, {allowed:.1%}: see {self._work / REJECTED}; repair them (and remove "
+                f"'{self._work}' to begin anew), or raise --config.data.max_rejected, and repeat the same command to "
+                "continue"
             )
 
     def _stored_by_class(self, split: str) -> list[int]:
@@ -269,7 +269,7 @@ class Preparation:
             if not usable[label]:
                 raise UserError(
                     f"no picture of the class '{self._source.classes[label]}' can be used for training: see "
-                    f"{self._work / REJECTED}; mend them, or remove the class, and give the same command"
+                    f"{self._work / REJECTED}; repair them, or remove the class, and repeat the same command"
                 )
 
     def _finish(self, stored: dict[str, list[int]]) -> None:
@@ -305,7 +305,8 @@ class Preparation:
 
     def _stopped_by_signal(self, name: str) -> Stopped:
         return Stopped(
-            f"stopped by {name} after picture {self._progress.pictures}, which is saved; the same command goes on"
+            f"stopped by {name} after picture {self._progress.pictures}, which is saved; repeat the same command to "
+            "continue"
         )
 
     def _stopped_by(self, error: Exception) -> UserError:
@@ -314,8 +315,8 @@ class Preparation:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         where = getattr(error, "filename", None) or self._work
         return UserError(
-            f"preparing stopped at '{where}' ({reason}): {remedy}, and the same command goes on from picture "
-            f"{self._progress.pictures}"
+            f"preparing stopped at '{where}' ({reason}): {remedy}, and repeat the same command to continue from "
+            f"picture {self._progress.pictures}"
         )
 
 

@@ -74,12 +74,15 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
             listing = listed
             if not anew:
                 say(
-                    f"a file in '{data.manual_dir}' was changed after '{prepared.folder}' was prepared, names and "
-                    "sizes being the same; if it is another picture now, the same command with --mode=prepare "
-                    "prepares anew"
+                    f"a file in '{data.manual_dir}' was changed after '{prepared.folder}' was prepared, though all "
+                    "names and sizes are the same; if the picture in it is a different one now, give the same command "
+                    "with --mode=prepare to prepare anew"
                 )
                 return prepared
-            say(f"{_changed(data, prepared, 'a file was changed since, names and sizes being the same')}: {ANEW}")
+            say(
+                f"{_changed(data, prepared, 'a file was changed since, though all names and sizes are the same')}: "
+                f"{ANEW}"
+            )
         case Changed(prepared, listed):
             listing = listed
             require_same_place(prepared.folder, data)
@@ -87,9 +90,9 @@ def open_or_prepare(config: ConfigDict, anew: bool = False) -> PreparedSet:
             if not anew:
                 raise UserError(
                     f"{changed}; give the same command with --mode=prepare to prepare anew, after which no run that "
-                    "was trained on its pictures can be resumed, or with --workdir=RUN, the run's folder, and "
-                    f"--config.data.manual_dir= --config.data.prepared_dir={prepared.folder} to resume with what was "
-                    "prepared"
+                    "was trained on the old pictures can be resumed, or add --workdir=RUN, the run's folder, and "
+                    f"--config.data.manual_dir= --config.data.prepared_dir={prepared.folder} to resume that run with "
+                    "the pictures as they were prepared"
                 )
             say(f"{changed}: {ANEW}")
     _require_place(data)
@@ -138,7 +141,7 @@ def _prepare(data: ConfigDict, listing: Listing) -> PreparedSet:
         return open_set(folder, data)
     raise UserError(
         f"the data folder '{refused.filename}' cannot be written ({refused.strerror}); set --config.data.data_dir to a "
-        "folder that can"
+        "writable folder"
     )
 
 
@@ -153,7 +156,7 @@ def _require_place(data: ConfigDict) -> None:
     reason = "cannot be written" if nearest.is_dir() else "is no folder"
     raise UserError(
         f"config.data.prepared_dir is '{data.prepared_dir}', and '{nearest}' {reason}; set --config.data.prepared_dir "
-        "to a folder that can be made"
+        "to a folder that can be created"
     )
 
 

@@ -50,7 +50,7 @@ class PreparedSet:
                 "--config.evaluate.split, or --config.data.train_split"
             ) from error
         if not examples:
-            raise UserError(f"the split '{split}' of '{self.name}' holds no picture; name a larger one")
+            raise UserError(f"the split '{split}' of '{self.name}' holds no picture; name a larger split")
         return examples
 
     @property
@@ -82,7 +82,7 @@ def _require_as_written(path: Path, digests: dict[str, str]) -> None:
     except OSError as error:
         raise UserError(f"'{path}' cannot be read ({error.strerror}); {REMEDY}") from error
     if digests.get(path.name) != digest:
-        raise UserError(f"'{path}' is not what was written; {REMEDY}")
+        raise UserError(f"'{path}' has changed since it was written; {REMEDY}")
 
 
 def digest_of(path: Path) -> str:
@@ -203,7 +203,7 @@ def _found(folder: Path) -> dict[str, str | int | float]:
     try:
         found = json.loads((folder / SETTINGS).read_text())
         if not isinstance(found, dict):
-            raise ValueError("it holds no settings")
+            raise ValueError("it does not hold settings")
         return found
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / SETTINGS} cannot be read ({error}); remove '{folder}' to prepare anew") from error

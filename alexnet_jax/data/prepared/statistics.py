@@ -116,5 +116,5 @@ def statistics_of(batches: Iterable[UInt8[np.ndarray, "_ side side 3"]]) -> Stat
             np.sum([squares.products(image) for image in images], axis=0),
         )
     if sums is None:
-        raise ValueError("there are no pictures to take statistics of")
+        raise ValueError("there is no picture from which to compute the mean and covariance")
     return sums.statistics()

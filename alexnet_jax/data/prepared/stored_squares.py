@@ -112,5 +112,5 @@ def _damage_in(file: Part) -> str | None:
     except tf.errors.OpError as error:
         return f"'{name}' of the prepared set cannot be read ({type(error).__name__}); {REMEDY}"
     if record < skip + take:
-        return f"'{name}' ends after {record} records and should have {skip + take} at least; {REMEDY}"
+        return f"'{name}' ends after {record} records and should have at least {skip + take}; {REMEDY}"
     return None

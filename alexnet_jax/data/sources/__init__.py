@@ -55,8 +55,8 @@ def open_source(data: ConfigDict) -> Source:
         return kind.open(data)
     except OSError as error:
         raise UserError(
-            f"'{error.filename or data.manual_dir}' cannot be read ({error.strerror or error}); make it "
-            "readable, and change nothing while it is listed"
+            f"'{error.filename or data.manual_dir}' cannot be read ({error.strerror or error}); make it readable, and "
+            "change no file while the folder is listed"
         ) from error
 
 

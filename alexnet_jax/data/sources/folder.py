@@ -86,11 +86,16 @@ def list_folder(folder: Path, fraction: float, max_missing: float) -> Source:
         notes.append(note)
     if "test" in listed and not listed["test"]:
         del listed["test"]
-        notes.append(f"'{splits['test'].path}' has no folders of classes: it is left out, as nobody knows its labels")
+        notes.append(
+            f"'{splits['test'].path}' has no folders of classes, so its pictures have no labels: it is left out"
+        )
     _leave_loose(loose, listed, tally)
     if "validation" not in listed:
         _hold_out(listed, fraction)
-        notes.append(f"'{folder}' has no folder for validation: {fraction:.0%} are (config.data.validation_fraction)")
+        notes.append(
+            f"'{folder}' has no folder for validation: {fraction:.0%} of the training pictures are held out for it "
+            "(config.data.validation_fraction)"
+        )
     notes += [*_hidden_classes(splits.values()), *_similar_names(classes)]
     notes += _hard_links(walk.files_of_several_names(), folder)
     made = {split: split_of(_pictures(by_class, classes, folder)) for split, by_class in listed.items()}
@@ -162,7 +167,7 @@ def _has_splits(top: Contents, splits: dict[str, Contents]) -> bool:
             )
         return False  # a class with that name: trains, perhaps
     if len({identity(contents.path) for contents in splits.values()}) < len(splits):
-        raise UserError(f"two folders for splits in '{folder}' are one by a link; remove the link")
+        raise UserError(f"two folders for splits in '{folder}' are the same folder through a link; remove the link")
     return True
 
 
@@ -178,8 +183,8 @@ def _require_no_hidden_splits(folder: Path, names: list[str]) -> None:
     if "train" in of_split and ("validation" in of_split or "test" in of_split):
         other = of_split.get("validation") or of_split["test"]
         raise UserError(
-            f"'{folder}' has the folders '{of_split['train']}' and '{other}', which would be classes and look like "
-            "splits; call them train and validation or test, or, if they are classes, give them other names"
+            f"'{folder}' has the folders '{of_split['train']}' and '{other}', which would count as classes but look "
+            "like splits; call them train and validation or test, or, if they are classes, give them other names"
         )
     for name in names:
         named = [entry for entry in entries(folder / name) if split_named(entry.name)]
@@ -209,8 +214,9 @@ def _require_no_picture(folder: str) -> None:
         for name in names:
             if is_picture(name) and not is_litter(name):
                 raise UserError(
-                    f"'{folder}' lies beside the folder for training, is no split by its name, and holds pictures "
-                    f"('{os.path.join(inside, name)}'); move it into the folder of its split, or away"
+                    f"'{folder}' lies beside the folder for training and holds pictures "
+                    f"('{os.path.join(inside, name)}'), but its name is not that of a split; move it into the folder "
+                    "of its split, or away"
                 )
 
 
@@ -221,7 +227,7 @@ def _labels_of_flat_validation(splits: dict[str, Contents], folder: Path) -> Pat
     where, train = splits["validation"].path, splits["train"]
     if train.pictures and not train.folders:
         raise UserError(
-            f"'{train.path}' has its pictures in one flat folder, and nothing says their classes; put each into the "
+            f"'{train.path}' has its pictures in one flat folder, and nothing gives their classes; put each into the "
             "folder of its class"
         )
     if not splits["validation"].pictures:
@@ -242,20 +248,20 @@ def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, fold
             there += f" (with the folders {', '.join(below[:2])}... in it: if those are the classes, move them up)"
         raise UserError(
             f"'{where}' has {there}; put the pictures ({', '.join(SUFFIXES)}) of each class into a folder of its own "
-            f"there, of two classes at least{_left_out(tally)}"
+            f"there, for at least two classes{_left_out(tally)}"
         )
     empty = [name for name in classes if not listed["train"][name]]
     if empty:
         more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
         raise UserError(
-            f"'{where / empty[0]}'{more} holds no picture ({', '.join(SUFFIXES)}) that is not left out; put some "
-            f"there, or move it away, as it would be a class without any{_left_out(tally)}"
+            f"'{where / empty[0]}'{more} holds no picture ({', '.join(SUFFIXES)}) that can be used; put pictures "
+            f"there, or move it away, as it would be a class without pictures{_left_out(tally)}"
         )
     folded = {_folded(name): name for name in classes}
     for split, by_class in listed.items():
         for name in sorted(set(by_class) - set(classes)):
             alike = folded.get(_folded(name))
-            hint = f" ('{alike}' is spelt otherwise)" if alike else ""
+            hint = f" (it has '{alike}', which is spelt differently)" if alike else ""
             unknown = f", or, if nobody knows the labels, put its pictures into '{split}' itself"
             remedy = unknown if split == "test" and len(by_class) == 1 else ""
             raise UserError(
@@ -263,7 +269,9 @@ def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, fold
                 f"there, or remove it{remedy}"
             )
         if split != "train" and by_class and not any(by_class.values()):
-            raise UserError(f"the {split} folder in '{folder}' holds no picture; put some there, or remove it")
+            raise UserError(
+                f"the {split} folder in '{folder}' holds no picture; put pictures there, or remove that folder"
+            )
 
 
 def _left_out(tally: Tally) -> str:
@@ -313,7 +321,7 @@ def _similar_names(classes: tuple[str, ...]) -> Iterator[str]:
     if pairs:
         more = f"; and {len(pairs) - MOST_PAIRS} more pairs" if len(pairs) > MOST_PAIRS else ""
         named = "; ".join(f"'{other}' and '{name}'" for other, name in pairs[:MOST_PAIRS])
-        yield f"two classes each, though one may be meant: {named}{more}"
+        yield f"pairs of classes whose names may mean the same class: {named}{more}"
 
 
 def _hard_links(names: list[list[str]], folder: Path) -> Iterator[str]:
@@ -324,7 +332,7 @@ def _hard_links(names: list[list[str]], folder: Path) -> Iterator[str]:
     """
     if names:
         first = " and ".join(os.path.relpath(path, folder) for path in names[0][:2])
-        yield f"{len(names)} pictures are there more than once, as one file of several names: {first}"
+        yield f"{len(names)} pictures are listed more than once, as the same file under several names: {first}"
 
 
 def _class_names(data: ConfigDict) -> tuple[str, ...]:

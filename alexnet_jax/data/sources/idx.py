@@ -47,15 +47,15 @@ def list_idx(folder: Path) -> Source:
         pixels, of_each = read_idx(folder / pictures, PICTURES_MAGIC), read_idx(folder / labels, LABELS_MAGIC)
         if len(pixels) != len(of_each):
             raise UserError(
-                f"'{folder / pictures}' has {len(pixels):,} pictures and {labels} {len(of_each):,} labels; get both "
+                f"'{folder / pictures}' has {len(pixels):,} pictures, but {labels} has {len(of_each):,} labels; get both "
                 "again, from the same set"
             )
         if split == "train":
             classes = _number_of_classes(of_each, folder / labels)
         elif unknown := sorted(set(of_each.tolist()) - set(range(classes))):
             raise UserError(
-                f"'{folder / labels}' has the label {unknown[0]}, and training has those from 0 to {classes - 1}; get "
-                "the four files again, from the same set"
+                f"'{folder / labels}' has the label {unknown[0]}, but training has only the labels from 0 to "
+                f"{classes - 1}; get the four files again, from the same set"
             )
         # Numbers have leading zeros, so that sorted names keep the order of the pictures.
         wide = len(str(len(pixels) - 1))
@@ -86,11 +86,14 @@ def class_names(data: ConfigDict) -> tuple[str, ...]:
 def _number_of_classes(labels: UInt8[np.ndarray, " pictures"], path: Path) -> int:
     there = np.unique(labels)
     if len(there) < 2:
-        raise UserError(f"'{path}' has labels of {len(there)} class{'' if len(there) == 1 else 'es'}; two are needed")
+        raise UserError(
+            f"'{path}' has labels of {len(there)} class{'' if len(there) == 1 else 'es'}; at least two are needed"
+        )
     lacking = sorted(set(range(int(there[-1]) + 1)) - set(there.tolist()))
     if lacking:
         raise UserError(
-            f"'{path}' has labels up to {there[-1]} and none is {lacking[0]}, a class without pictures; get it again"
+            f"'{path}' has labels up to {there[-1]} but no label {lacking[0]}, so that this class has no pictures; get "
+            "it again"
         )
     return len(there)
 
@@ -120,7 +123,9 @@ def read_idx(path: Path, magic: int) -> UInt8[np.ndarray, "..."]:
             shape = struct.unpack(f">{axes}I", head[4:])
             size = int(np.prod(shape, dtype=np.float64))
             if size >= MAX_BYTES:
-                raise UserError(f"'{path}' says that it holds {what} of shape {shape}, which is too much; get it again")
+                raise UserError(
+                    f"'{path}' says that it holds {what} of shape {shape}, which is too large; get it again"
+                )
             content = file.read(size + 1)
     except EOFError:
         raise UserError(f"'{path}' is cut short; get it again") from None

@@ -90,7 +90,7 @@ def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> 
             found = re.fullmatch(r"(n\d{8})_\d+\.jpe?g", member.base, re.IGNORECASE)
             if not found or found[1].lower() != synset:
                 raise UserError(
-                    f"{path}, {inner.name} holds '{member.name}', which is by its name no picture of {synset}; get "
+                    f"{path}, {inner.name} holds '{member.name}', whose name is not that of a picture of {synset}; get "
                     "the official tar"
                 )
             tally.take()
@@ -98,7 +98,9 @@ def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> 
     present = {picture.label for picture in pictures}  # a class with an empty tar is absent
     absent = sorted(synset for synset, label in labels.items() if label not in present)
     if len(pictures) > TRAIN:
-        raise UserError(f"{path} holds {len(pictures):,} pictures, and the official tar {TRAIN:,}; get that one")
+        raise UserError(
+            f"{path} holds {len(pictures):,} pictures, but the official tar holds {TRAIN:,}; get the official tar"
+        )
     notes = [
         require_not_missing(f"classes in {path}", len(present), len(labels), allowed, _some(absent)),
         require_not_missing(f"pictures in {path}", len(pictures), TRAIN, allowed),
@@ -123,7 +125,7 @@ def _validation(
         number = int(found[1]) if found else 0
         if not 1 <= number <= VALIDATION:
             raise UserError(
-                f"{path} holds '{member.name}', and its pictures are ILSVRC2012_val_00000001.JPEG to "
+                f"{path} holds '{member.name}', but its pictures must be named ILSVRC2012_val_00000001.JPEG to "
                 f"ILSVRC2012_val_{VALIDATION:08d}.JPEG; get the official tar"
             )
         if number in numbers:

@@ -40,7 +40,9 @@ def by_class(
         if synset is None:
             raise UserError(f"'{file.path}' is not in {path} (or is there twice); move it away, or get the right file")
         if synset not in found:
-            raise UserError(f"{path} has {stem} in the class '{synset}', which training lacks; add it there")
+            raise UserError(
+                f"{path} gives {stem} the class '{synset}', which training lacks; add that class to training"
+            )
         tally.take()
         found[synset].append(file)
     some = ", ".join(sorted(synsets)[:3])
@@ -57,7 +59,9 @@ def _synsets(path: Path) -> dict[str, str]:
                 name, words = row["ImageId"], row["PredictionString"].split()
                 several = {*words[::WORDS_A_BOX], found.setdefault(name, words[0])}
                 if len(several) > 1:
-                    raise UserError(f"{path} has {name} in {' and in '.join(sorted(several))}; get the right file")
+                    raise UserError(
+                        f"{path} gives {name} the classes {' and '.join(sorted(several))}; get the right file"
+                    )
         return found
     except (OSError, ValueError, KeyError, IndexError, AttributeError, csv.Error) as error:
         raise UserError(

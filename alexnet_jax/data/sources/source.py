@@ -139,7 +139,8 @@ def manual_dir(data: ConfigDict) -> Path:
     """The folder config.data.manual_dir. Raises UserError if the config names none, or it does not exist."""
     if not data.manual_dir:
         raise UserError(
-            f"config.data.name is '{data.name}' and no folder is named; give it as --config.data.manual_dir=DIR"
+            f"config.data.name is '{data.name}' but no folder is named; name the folder of the data with "
+            "--config.data.manual_dir=DIR"
         )
     folder = Path(data.manual_dir).expanduser().absolute()
     if not folder.is_dir():
@@ -173,7 +174,7 @@ def require_not_missing(what: str, found: int, expected: int, allowed: float, ex
     sentence = f"{what}: {missing:,} of {expected:,} are missing{named}"
     if missing > allowed * expected:
         raise UserError(
-            f"{sentence}, more than config.data.max_missing, {allowed:.1%}; get them, or do without them by raising "
-            "--config.data.max_missing"
+            f"{sentence}, more than config.data.max_missing, {allowed:.1%}; get the missing ones, or do without them "
+            "by raising --config.data.max_missing"
         )
     return sentence

@@ -50,7 +50,10 @@ def list_synset_tars(folder: Path, fraction: float) -> Source:
     splits = _splits(folder, folders, [tars[wnid] for wnid in classes], kit, fraction, tally)
     notes: tuple[str, ...] = ()
     if "validation" not in folders:
-        notes = (f"'{folder}' has no folder for validation: {fraction:.0%} are (config.data.validation_fraction)",)
+        notes = (
+            f"'{folder}' has no folder for validation: {fraction:.0%} of the training pictures are held out for it "
+            "(config.data.validation_fraction)",
+        )
     words = tuple(synset.words for synset in kit)
     return Source("synset_tars", classes, splits, words, tally.met, tally.left_out(), notes)
 
@@ -83,8 +86,8 @@ def _kit(folder: Path, tars: dict[str, Path]) -> list[_Synset]:
     missing = sorted(synset.wnid for synset in kit if synset.is_leaf and synset.wnid not in tars)
     if missing:
         raise UserError(
-            f"{len(missing)} of meta.mat's synsets have no tar in '{folder}', {missing[0]}.tar first of all; found "
-            f"instead {', '.join(path.name for path in list(tars.values())[:5])}"
+            f"{len(missing)} of meta.mat's synsets have no tar in '{folder}', the first being {missing[0]}.tar; put "
+            f"them there, beside what was found: {', '.join(path.name for path in list(tars.values())[:5])}"
         )
     strange = sorted(set(tars) - {synset.wnid for synset in kit})
     if strange:
@@ -135,12 +138,15 @@ def _tars_in(folder: Path, tally: Tally) -> dict[str, Path]:
         if is_litter(name):
             leave_by_name(tally, name, entry.path)
         elif re.search(r"\.tar\W|\.t[gbx]z2?$", name.lower()):
-            raise UserError(f"'{path}' is a tar that is packed, or not whole, by its name; unpack it, or get it again")
+            raise UserError(f"'{path}' has the name of a compressed or incomplete tar; unpack it, or get it again")
         elif name.lower().endswith(".tar") and path.is_file():
             there = identity(path)
             other = seen.setdefault(there, name)
             if other != name or path.stem in tars:
-                raise UserError(f"'{path}' is {other} under another name, and would be a class of the same; remove one")
+                raise UserError(
+                    f"'{path}' is {other} under another name, and would be a second class with the same pictures; "
+                    "remove one of the two"
+                )
             tars[path.stem] = path
         elif not entry.is_dir():
             if not _is_of_the_kit(name):
@@ -163,7 +169,9 @@ def _pictures(path: Path, label: int, classes: list[str], tally: Tally) -> list[
             continue
         own = re.match(r"(n\d+)_", member.base)
         if own and own[1] != classes[label] and own[1] in classes:
-            raise UserError(f"{path} holds {member.name}, by its name of another synset; get the release's own tar")
+            raise UserError(
+                f"{path} holds {member.name}, whose name is that of another synset; get the release's own tar"
+            )
         tally.take()
         found.append(Picture(member.name, label, where, member.offset, member.size))
     return found
@@ -223,16 +231,16 @@ def _flat_folder(folder: Path, ground_truth: Path, label_of: dict[int, int], tal
         number = re.search(r"(\d+)\.\w+$", entry.name)
         if not number or int(number[1]) in found or not os.path.isfile(entry):
             raise UserError(
-                f"'{entry.path}' is no picture with a number of its own at the end of its name, by which "
-                f"{ground_truth} has its synset; move it away"
+                f"'{entry.path}' is not a picture whose name ends in a number of its own, by which {ground_truth} "
+                "gives its synset; move it away"
             )
         tally.take()
         found[int(number[1])] = entry.name, entry.stat().st_size
     lines = ground_truth.read_text().split()
     if len(lines) != len(found):
         raise UserError(
-            f"{ground_truth} has {len(lines)} lines and '{folder}' has {len(found)} pictures; they must be as many: "
-            "get the missing ones, or the ground truth of this release"
+            f"{ground_truth} has {len(lines)} lines and '{folder}' has {len(found)} pictures; the two numbers must be "
+            "equal: get the missing ones, or the ground truth of this release"
         )
     if found and sorted(found) != list(range(1, len(lines) + 1)):
         raise UserError(

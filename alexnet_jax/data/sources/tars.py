@@ -50,7 +50,7 @@ def files_in(path: Path, tally: Tally, inner: Member | None = None) -> Iterator[
                 yield from _members(tar, end, tally, where)
                 _require_end(file, tar.offset, end)
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise UserError(f"{where} is no whole tar ({error}); get it again, and repeat the command") from error
+        raise UserError(f"{where} is not a complete tar ({error}); get it again, and repeat the command") from error
 
 
 def _members(tar: tarfile.TarFile, end: int, tally: Tally, where: str) -> Iterator[Member]:
@@ -67,7 +67,9 @@ def _members(tar: tarfile.TarFile, end: int, tally: Tally, where: str) -> Iterat
         if found.isfile() and not found.issparse():
             yield Member(found.name, found.offset_data, found.size)
         else:
-            tally.leave("links, sparse files and others in tars that are no plain files", f"{where}, {found.name}")
+            tally.leave(
+                "links, sparse files and other entries of tars that are not plain files", f"{where}, {found.name}"
+            )
 
 
 def _require_end(file: BinaryIO, offset: int, end: int) -> None:

@@ -42,7 +42,7 @@ def unwritable(error: OSError) -> UserError:
     """For a data folder that cannot be written."""
     return UserError(
         f"the data folder '{error.filename}' cannot be written ({error.strerror}); set --config.data.data_dir to a "
-        "folder that can"
+        "writable folder"
     )
 
 
@@ -66,8 +66,8 @@ def _keys_and_classes(name: str, builder: tfds.core.DatasetBuilder) -> tuple[str
         if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
             return image_key, label_key, tuple(label.names)
     raise UserError(
-        f"config.data.name is '{name}', which has no pair of a picture and a class; set --config.data.name to an "
-        "image classification set"
+        f"config.data.name is '{name}', whose examples are not pairs of a picture and a class; set --config.data.name "
+        "to an image classification set"
     )
 
 

@@ -13,7 +13,7 @@ from alexnet_jax.data.sources.splits import SUFFIXES, entries, is_litter, is_pic
 Identity = tuple[int, int]  # a file or folder: its device, and its inode there
 ABOVE = "links to a folder above, or around the folders of classes"
 OTHER = "links into the folder of another class or split"
-AGAIN = "links to what is read already"
+AGAIN = "links to files or folders that are read anyway"
 NOWHERE = "links that lead nowhere"
 SPECIAL = "no files: FIFOs, sockets or devices"
 

@@ -62,7 +62,7 @@ def test_an_epochs_short_last_batch_is_dropped_or_kept(photographs: Path, source
 def test_a_set_of_less_than_a_batch_is_one_short_batch_where_it_is_kept(photographs: Path, source: PreparedSet) -> None:
     config = config_of(photographs, "raw")
     config.train.batch_size = 256
-    with pytest.raises(UserError, match=r"batch_size is 256 and the training set has 180 pictures"):
+    with pytest.raises(UserError, match=r"batch_size is 256, but the training set has only 180 pictures"):
         pipeline.steps_per_epoch(source, config)
     config.data.short_batch = "keep"
     (only,) = batches(source, config, 0, 1)

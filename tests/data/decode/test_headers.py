@@ -80,7 +80,7 @@ KINDS = [
     (archive("xz"), "not a picture: an xz archive; unpack it"),
     (b"\0\x05\x16\x07\0\x02\0\0Mac OS X" + bytes(90), "a file that macOS leaves beside the picture; remove it"),
     (encoded(COLOUR, "PNG").replace(b"\r\n", b"\n"), "a PNG picture that was changed as if it were text"),
-    (b"\x13\x37\xff\x00\x01", "nor anything else that is known: it begins with the bytes 13 37 ff 00 01"),
+    (b"\x13\x37\xff\x00\x01", "and of an unknown format: it begins with the bytes 13 37 ff 00 01"),
 ]
 
 

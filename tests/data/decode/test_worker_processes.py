@@ -41,7 +41,7 @@ def test_a_process_that_dies_ends_the_pool_and_names_its_picture(
     monkeypatch.setattr(worker_processes, "cores", lambda: 2)
     began = time.monotonic()
     with (
-        pytest.raises(UserError, match=r"died over 'the deadly one\.jpg', .* which begins anew"),
+        pytest.raises(UserError, match=r"died over 'the deadly one\.jpg', .* preparing begins anew"),
         worker_processes.processes() as pool,
     ):
         futures = [pool.submit(die, "an innocent one.jpg", 0), pool.submit(die, "the deadly one.jpg", number)]
@@ -109,11 +109,11 @@ def test_what_cannot_be_read_is_a_reason_and_not_the_end(tmp_path: Path) -> None
         "cannot be read",
         "cannot be read",
         "cannot be read",
-        "1000000000 bytes, more than config.data.max_pixels can fill",
+        "1000000000 bytes, more than a picture of config.data.max_pixels can have",
         "cannot be read",
         "",
     ]
-    assert "No such file" in made.reasons[0] and "no regular file" in made.reasons[2]
+    assert "No such file" in made.reasons[0] and "not a regular file" in made.reasons[2]
     assert made.stored[-1] and made.total.any()
 
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_a_reason_and_not_the_end(tmp_path: Path) -> None
     [
         (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
         (PermissionError(13, "Permission denied"), "cannot be read (Permission denied)"),
-        (MemoryError(), "takes more memory than there is"),
+        (MemoryError(), "needs more memory than is available"),
     ],
 )
 def test_a_disk_that_fails_is_a_reason(error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:

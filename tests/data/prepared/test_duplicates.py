@@ -47,7 +47,10 @@ def test_equal_pictures_are_kept_and_named(tmp_path: Path, encoding: str, capsys
         ],
         [("train", "train/dog/0007.jpeg", "dog"), ("validation", "validation/dog/again.jpeg", "dog")],
     ]
-    assert "5 pictures are equal to others as squares, in 2 groups, 2 of them across" in capsys.readouterr().err
+    assert (
+        "5 pictures equal another picture once they are scaled and cropped, in 2 groups, of which 2 span"
+        in capsys.readouterr().err
+    )
     assert not list(made.folder.glob("*.digests"))
 
 
@@ -55,4 +58,4 @@ def test_where_no_two_are_equal_nothing_is_said(tmp_path: Path, capsys: pytest.C
     write_folder(tmp_path / "p", {"cat": 6, "dog": 6})
     made = prepare.open_or_prepare(config_of(tmp_path / "p", tmp_path / "d"))
     assert not (made.folder / EQUAL).exists()
-    assert "equal to others" not in capsys.readouterr().err
+    assert "equal another picture" not in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_links_above_and_into_other_classes_are_left_out_and_others_followed_onc
     assert left_out(source) == {
         "links to a folder above, or around the folders of classes": 2,
         "links into the folder of another class or split": 3,
-        "links to what is read already": 4,
+        "links to files or folders that are read anyway": 4,
         "links that lead nowhere": 1,
     }
 
@@ -75,7 +75,7 @@ def test_a_link_to_what_its_folder_leaves_out_is_read_once(tmp_path: Path) -> No
     source = opened(tmp_path / "f")
     names = {name for name, _ in everything(source)}
     assert names == {"a/0.jpg", "a/1.jpg", "a/3.jpg", "b/0.jpg", "b/1.jpg"}
-    assert left_out(source)["links to what is read already"] == 2
+    assert left_out(source)["links to files or folders that are read anyway"] == 2
 
 
 def test_links_from_validation_into_training_are_named_for_what_they_are(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_classes_and_splits_that_are_links_are_read(tmp_path: Path) -> None:
     assert listed(source, "train") == [("train/a/0.jpg", "a"), ("train/b/0.jpg", "b")]
     assert listed(source, "validation") == [("val/a/1.jpg", "a")]
     (tmp_path / "f/test").symlink_to("train")
-    with pytest.raises(UserError, match=r"two folders for splits .* are one by a link"):
+    with pytest.raises(UserError, match=r"two folders for splits .* are the same folder through a link"):
         opened(tmp_path / "f")
 
 
@@ -116,7 +116,7 @@ def test_one_file_of_two_names_is_said_and_kept(tmp_path: Path) -> None:
     os.link(tmp_path / "f/a/0.jpg", tmp_path / "f/b/1.jpg")
     source = opened(tmp_path / "f")
     assert ("b/1.jpg", "b") in everything(source)
-    assert any("1 pictures are there more than once" in n and "a/0.jpg and b/1.jpg" in n for n in source.notes)
+    assert any("1 pictures are listed more than once" in n and "a/0.jpg and b/1.jpg" in n for n in source.notes)
 
 
 # What is left out is counted.
@@ -230,7 +230,7 @@ def test_what_is_prepared_may_not_lie_among_the_pictures(tmp_path: Path) -> None
 
 def test_where_no_class_has_two_pictures_none_is_left_for_validation(tmp_path: Path) -> None:
     touch(tmp_path / "f", "a/0.jpg", "b/0.jpg")
-    with pytest.raises(UserError, match="two pictures at least into a class"):
+    with pytest.raises(UserError, match="at least two pictures into a class"):
         opened(tmp_path / "f")
 
 
@@ -264,8 +264,8 @@ def test_kaggles_flat_validation(tmp_path: Path, monkeypatch: Any) -> None:
         assert set(listed(source, "validation")) == {("val/v_1.JPEG", "n02"), ("val/v_2.JPEG", "n01")}
         (place / "LOC_val_solution.csv").unlink()
     rows = {"v_1,n02 1\n": "v_2.JPEG' is not in", "v_1,n02 1\nv_2,n09 1\n": "the class 'n09', which training lacks"}
-    rows["v_1,n02 1\nv_2,n01 1\nv_1,n01 1\n"] = "has v_1 in n01 and in n02"
-    rows["v_1,n02 1 2 3 4 n01 1 2 3 4\nv_2,n01 1\n"] = "has v_1 in n01 and in n02"
+    rows["v_1,n02 1\nv_2,n01 1\nv_1,n01 1\n"] = "gives v_1 the classes n01 and n02"
+    rows["v_1,n02 1 2 3 4 n01 1 2 3 4\nv_2,n01 1\n"] = "gives v_1 the classes n01 and n02"
     rows["v_1,n02 1\nv_2,n01 1\nv_3,n01 1\n"] = r"1 of 3 are missing \(v_3\)"
     for text, says in rows.items():
         (base / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + text)
@@ -282,7 +282,9 @@ def test_a_name_that_would_not_come_back_is_refused_at_the_door(tmp_path: Path, 
     for inside in ("a", name):
         (tmp_path / "f" / inside).mkdir(parents=True, exist_ok=True)
         (tmp_path / "f" / inside / "0.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"the name of the class '.*(has a line break|is not in UTF-8)"):
+    with pytest.raises(
+        UserError, match=r"the name of the class '.*(is empty or contains a line break|is not in UTF-8)"
+    ):
         opened(tmp_path / "f")
 
 
@@ -290,12 +292,14 @@ def test_classes_that_look_alike_are_said_and_spelling_is_asked(tmp_path: Path) 
     touch(tmp_path / "f", "train/Cat/0.jpg", "train/cat/0.jpg", "train/cat /0.jpg", "train/dog/0.jpg", "val/dog/0.jpg")
     source = opened(tmp_path / "f")
     assert source.classes == ("Cat", "cat", "cat ", "dog")
-    assert "two classes each, though one may be meant: 'Cat' and 'cat'; 'Cat' and 'cat '" in source.notes
+    assert "pairs of classes whose names may mean the same class: 'Cat' and 'cat'; 'Cat' and 'cat '" in source.notes
     touch(tmp_path / "many", *(f"{name}{end}/{i}.jpg" for name in "abcde" for end in ("", " ") for i in range(2)))
     (line,) = [note for note in opened(tmp_path / "many").notes if "one may be meant" in note]
     assert line.endswith("'a' and 'a '; 'b' and 'b '; 'c' and 'c '; and 2 more pairs")
     touch(tmp_path / "f", "val/Dog/0.jpg")
-    with pytest.raises(UserError, match=r"the class 'Dog', which .* lacks \('dog' is spelt otherwise\)"):
+    with pytest.raises(
+        UserError, match=r"the class 'Dog', which .* lacks \(it has 'dog', which is spelt differently\)"
+    ):
         opened(tmp_path / "f")
 
 

@@ -192,7 +192,7 @@ def test_a_killed_run_goes_on_within_a_few_hundred_pictures(tmp_path: Path) -> N
     assert json.loads((work / "state.json").read_text())["done"]["train"] >= preparation.ROUND
     done = launch(*command[2:])
     assert result(done)["examples"] == 1350
-    assert "going on from picture" in done.stderr
+    assert "continuing from picture" in done.stderr
     again = contents(work.parent / "1.0.0")
     for name, content in contents(made.folder).items():
         if name not in ("settings.json", "preprocessing.npz"):

@@ -97,16 +97,16 @@ def test_what_is_worth_a_sentence_is_said_at_the_end_of_a_run_that_was_cut_off(
     capsys.readouterr()
     prepare.open_or_prepare(config)
     said = capsys.readouterr().err
-    assert "going on from picture 32" in said
-    assert "not sRGB, which are ignored: 2 pictures; --config.data.colour_profiles=srgb obeys them" in said
-    assert "a colour profile that is of no use, so their colours are left as they are: 1 picture\n" in said
-    assert "all pictures of 'scan' have 16 bits a channel and use less than an eighth of them" in said
+    assert "continuing from picture 32" in said
+    assert "not sRGB, which are ignored: 2 pictures; --config.data.colour_profiles=srgb converts them to sRGB" in said
+    assert "an unusable colour profile, so their colours are left unchanged: 1 picture\n" in said
+    assert "all pictures of 'scan' have 16 bits a channel but use less than an eighth of that range" in said
     obeyed = config_of(
         tmp_path / "p", tmp_path / "d", colour_profiles="srgb", prepared_dir=str(tmp_path / "srgb"), encoding="raw"
     )
     made = prepare.open_or_prepare(obeyed)
     said = capsys.readouterr().err
-    assert "converted from colour profiles of their own to sRGB: 2 pictures" in said
+    assert "converted from their own colour profiles to sRGB: 2 pictures" in said
     by_name = {
         example["file_name"].decode(): example["image"]
         for split in ("train", "validation")

@@ -121,7 +121,7 @@ def test_the_same_folder_is_gone_on_with(tmp_path: Path, monkeypatch: Any) -> No
     said: list[str] = []
     monkeypatch.setattr(preparation, "say", said.append)
     made = prepare.open_or_prepare(config)
-    assert "going on from picture 32" in said
+    assert "continuing from picture 32" in said
     whole = made_in_one_go(tmp_path / "p", tmp_path / "whole")
     assert without_statistics_archive(contents(made.folder)) == without_statistics_archive(whole)
 

@@ -122,7 +122,7 @@ def test_a_tar_cut_short_is_named(tmp_path: Path) -> None:
     write_imagenet(tmp_path / "tars", ["n01440764", "n15075141"], each=40, validation=1)
     path = tmp_path / "tars/ILSVRC2012_img_train.tar"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"ILSVRC2012_img_train.tar.* is no whole tar"):
+    with pytest.raises(UserError, match=r"ILSVRC2012_img_train.tar.* is not a complete tar"):
         list(sources.open_source(data("imagenet2012", tmp_path / "tars")).splits["train"].pictures())
 
 

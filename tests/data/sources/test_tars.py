@@ -51,7 +51,7 @@ def test_a_validation_tar_packed_again_keeps_its_labels(tmp_path: Path, prefix: 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("ILSVRC2012_val_00050001.JPEG", "holds 'ILSVRC2012_val_00050001.JPEG', and its pictures are"),
+        ("ILSVRC2012_val_00050001.JPEG", "holds 'ILSVRC2012_val_00050001.JPEG', but its pictures must be named"),
         ("ILSVRC2012_val_00000000.JPEG", "holds 'ILSVRC2012_val_00000000.JPEG'"),
         ("ILSVRC2010_val_00000001.JPEG", "holds 'ILSVRC2010_val_00000001.JPEG'"),
         ("again/ILSVRC2012_val_00000001.JPEG", "the picture number 1 twice"),
@@ -90,7 +90,9 @@ def test_a_picture_under_another_synset_is_refused(tmp_path: Path, name: str) ->
     write_imagenet(tmp_path / "t", SYNSETS, each=1, validation=1)
     write_tar(tmp_path / "inner.tar", {name: b""})
     write_tar(tmp_path / "t/ILSVRC2012_img_train.tar", {"n01440764.tar": (tmp_path / "inner.tar").read_bytes()})
-    with pytest.raises(UserError, match=f"n01440764.tar holds '{name}', which is by its name no picture of n01440764"):
+    with pytest.raises(
+        UserError, match=f"n01440764.tar holds '{name}', whose name is not that of a picture of n01440764"
+    ):
         sources.open_source(imagenet(tmp_path / "t"))
 
 
@@ -117,7 +119,7 @@ def test_a_training_tar_cut_anywhere_is_refused(tmp_path: Path) -> None:
     ends = {first.offset_data + first.size, first.offset_data, 512, *range(1024, len(whole) - 10240, 3000)}
     for end in sorted(ends):  # at the end of an inner tar, in a header, in a picture
         path.write_bytes(whole[:end])
-        with pytest.raises(UserError, match="is no whole tar"):
+        with pytest.raises(UserError, match="is not a complete tar"):
             sources.open_source(imagenet(tmp_path / "t"))
     path.write_bytes(whole)
     assert sources.open_source(imagenet(tmp_path / "t")).splits["train"].count == 6
@@ -132,7 +134,7 @@ def test_an_inner_tar_cut_short_in_a_whole_one_is_refused(tmp_path: Path, cut: i
     if cut == 700:
         files["n01440764.tar"] = inner[:700]
     write_tar(tmp_path / "t/ILSVRC2012_img_train.tar", files)
-    with pytest.raises(UserError, match=r"n01440764.tar is no whole tar"):
+    with pytest.raises(UserError, match=r"n01440764.tar is not a complete tar"):
         sources.open_source(imagenet(tmp_path / "t"))
 
 
@@ -141,7 +143,7 @@ def test_a_tar_of_a_synset_cut_between_two_pictures_is_refused(tmp_path: Path) -
         write_tar(tmp_path / f"t/{synset}.tar", {f"{synset}_{i}.JPEG": bytes(512) for i in range(4)})
     path = tmp_path / "t/n02.tar"
     path.write_bytes(path.read_bytes()[:2048])  # two headers and two pictures, and no end
-    with pytest.raises(UserError, match=r"n02.tar is no whole tar"):
+    with pytest.raises(UserError, match=r"n02.tar is not a complete tar"):
         sources.open_source(data("synset_tars", tmp_path / "t"))
 
 
@@ -154,7 +156,7 @@ def test_a_name_that_a_tar_has_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"n02.tar holds 'n02_1.JPEG' twice"):
         list_whole(sources.open_source(data("synset_tars", tmp_path / "t", validation_fraction=0.3)))
     write_tar(tmp_path / "t/n02.tar", {"n01_9.JPEG": b"", "n02_1.JPEG": b""})
-    with pytest.raises(UserError, match=r"n02.tar holds n01_9.JPEG, by its name of another synset"):
+    with pytest.raises(UserError, match=r"n02.tar holds n01_9.JPEG, whose name is that of another synset"):
         sources.open_source(data("synset_tars", tmp_path / "t"))
 
 
@@ -162,7 +164,7 @@ def test_a_tar_put_behind_another_is_refused_and_not_ignored(tmp_path: Path) -> 
     write_release(tmp_path / "r")
     first, second = sorted((tmp_path / "r").rglob("*.tar"))[:2]
     first.write_bytes(first.read_bytes() + second.read_bytes())
-    with pytest.raises(UserError, match=f"{first.name} is no whole tar .*more data follows its end"):
+    with pytest.raises(UserError, match=f"{first.name} is not a complete tar .*more data follows its end"):
         sources.open_source(data("synset_tars", tmp_path / "r"))
 
 
@@ -183,7 +185,7 @@ def test_a_tar_that_is_packed_or_not_whole_by_its_name_is_no_class_less(tmp_path
     for synset in ("n01", "n02"):
         write_tar(tmp_path / f"r/{synset}.tar", {f"{synset}_{i}.JPEG": b"" for i in range(2)})
     (tmp_path / "r" / name).write_bytes(b"")
-    with pytest.raises(UserError, match=f"{name}' is a tar that is packed, or not whole"):
+    with pytest.raises(UserError, match=f"{name}' has the name of a compressed or incomplete tar"):
         sources.open_source(data("synset_tars", tmp_path / "r"))
 
 
