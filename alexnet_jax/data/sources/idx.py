@@ -47,8 +47,8 @@ def list_idx(folder: Path) -> Source:
         pixels, of_each = read_idx(folder / pictures, PICTURES_MAGIC), read_idx(folder / labels, LABELS_MAGIC)
         if len(pixels) != len(of_each):
             raise UserError(
-                f"'{folder / pictures}' has {len(pixels):,} pictures, but {labels} has {len(of_each):,} labels; get both "
-                "again, from the same set"
+                f"'{folder / pictures}' has {len(pixels):,} pictures, but {labels} has {len(of_each):,} labels; get "
+                "both again, from the same set"
             )
         if split == "train":
             classes = _number_of_classes(of_each, folder / labels)

@@ -294,7 +294,7 @@ def test_classes_that_look_alike_are_said_and_spelling_is_asked(tmp_path: Path) 
     assert source.classes == ("Cat", "cat", "cat ", "dog")
     assert "pairs of classes whose names may mean the same class: 'Cat' and 'cat'; 'Cat' and 'cat '" in source.notes
     touch(tmp_path / "many", *(f"{name}{end}/{i}.jpg" for name in "abcde" for end in ("", " ") for i in range(2)))
-    (line,) = [note for note in opened(tmp_path / "many").notes if "one may be meant" in note]
+    (line,) = [note for note in opened(tmp_path / "many").notes if "may mean the same class" in note]
     assert line.endswith("'a' and 'a '; 'b' and 'b '; 'c' and 'c '; and 2 more pairs")
     touch(tmp_path / "f", "val/Dog/0.jpg")
     with pytest.raises(

@@ -102,10 +102,18 @@ def damaged(folder: Path, name: str, change: Any) -> None:
         ),
         (LABELS, lambda content: b"\x89PNG" + content[4:], "begins with 0x89504e47 and should begin with 0x0801"),
         (LABELS, lambda content: idx(0x801, np.zeros(59, np.uint8) + np.arange(59, dtype=np.uint8) % 3), "59 labels"),
-        (FILES["test"][1], lambda content: idx(0x801, np.full(30, 3, np.uint8)), "has the label 3, and training .* 2;"),
+        (
+            FILES["test"][1],
+            lambda content: idx(0x801, np.full(30, 3, np.uint8)),
+            "has the label 3, but training has only the labels from 0 to 2;",
+        ),
         (LABELS, lambda content: idx(0x801, np.zeros(60, np.uint8)), "has labels of 1 class; at least two are needed"),
-        (LABELS, lambda content: idx(0x801, np.arange(60, dtype=np.uint8) % 2 * 2), "none is 1, a class without"),
-        (PICTURES, lambda content: content[:4] + b"\xff" * 12, "says that it holds pictures of shape .* too much"),
+        (
+            LABELS,
+            lambda content: idx(0x801, np.arange(60, dtype=np.uint8) % 2 * 2),
+            "no label 1, so that this class has no pictures",
+        ),
+        (PICTURES, lambda content: content[:4] + b"\xff" * 12, "says that it holds pictures of shape .* too large"),
     ],
 )
 def test_a_file_that_is_not_whole_or_not_of_its_kind(tmp_path: Path, name: str, change: Any, problem: str) -> None:
