@@ -146,7 +146,7 @@ def _join(mode: str) -> None:
         return
     if mode not in OF_A_CLUSTER or given.ensemble:
         what = "--ensemble" if given.ensemble else f"--mode={mode}"
-        raise UserError(f"{what} runs in one process, and {place.processes} were started; start one")
+        raise UserError(f"{what} runs in one process, but {place.processes} were started; start only one")
     cluster.join(place)
 
 
@@ -164,8 +164,8 @@ def _require_right_environment() -> None:
     given = os.environ.get("JAX_NUM_CPU_DEVICES", "")
     if given and not (given.isdigit() and 0 < int(given) <= MOST_CPU_DEVICES):
         raise UserError(
-            f"the environment's JAX_NUM_CPU_DEVICES is '{given}' and must be from 1 to {MOST_CPU_DEVICES}; unset it, "
-            "and JAX makes as many as the mesh needs"
+            f"the environment variable JAX_NUM_CPU_DEVICES is '{given}' and must be from 1 to {MOST_CPU_DEVICES}; "
+            "unset it, and JAX makes as many CPU devices as the mesh needs"
         )
 
 
@@ -216,7 +216,9 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ConfigDict | None, list[str
         return _changed(config, changes), files
     _require_no_config_is_needed()
     if changes:
-        raise UserError(f"--config.{next(iter(changes))} changes a config, and none is given; give one with --config")
+        raise UserError(
+            f"--config.{next(iter(changes))} changes a config, but no config is given; give a config file with --config"
+        )
     return None, files
 
 
@@ -237,7 +239,10 @@ def _changes_and_files(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             _require_field(name)
             is_bool = TYPES.get(name) is bool
             if negated and (value or not is_bool):
-                raise UserError(f"{word} cannot be; only a field that is true or false takes no, and then no value")
+                raise UserError(
+                    f"{word} is not a valid flag; --noconfig is only for a field that is true or false, and takes no "
+                    "value"
+                )
             value = value[1:] if value else "false" if negated else "true" if is_bool else next(words, None)
             if value is None:
                 raise UserError(f"--config.{name} has no value; give --config.{name}=VALUE")
@@ -246,7 +251,7 @@ def _changes_and_files(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             name = word.partition("=")[0]
             nearest = difflib.get_close_matches(name.lstrip("-"), list(flags.FLAGS), 1)
             hint = f"; the nearest is --{nearest[0]}" if nearest else ""
-            raise UserError(f"{name} is no flag{hint}; see --help, and the config file for its fields")
+            raise UserError(f"{name} is not a flag{hint}; see --help for the flags, and the config file for its fields")
         else:
             files.append(word)
     return changes, files
@@ -255,7 +260,7 @@ def _changes_and_files(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def _require_field(name: str) -> None:
     """Raises UserError, which names the nearest field, if the config has no field or group with this name."""
     if name not in TYPES and name not in {field.partition(".")[0] for field in TYPES}:
-        raise UserError(f"--config.{name} is no field of the config; the nearest is --config.{_nearest(name)}")
+        raise UserError(f"--config.{name} is not a field of the config; the nearest is --config.{_nearest(name)}")
 
 
 def _nearest(name: str) -> str:
@@ -321,11 +326,11 @@ def _require_no_config_is_needed() -> None:
     if mode == "figures" and given["workdir"].present:
         others = ", ".join(name for name in FIGURES if name not in TRAINED)
         raise UserError(
-            "--figure=1, which is drawn if no --figure is given, trains its own networks and needs a --config; for the "
-            f"run in --workdir there are {others}"
+            "--figure=1, which is drawn if no --figure is given, trains its own networks and needs a --config; for a "
+            f"figure of the run in --workdir choose from {others}"
         )
     or_run = ", or --workdir=DIR, the folder of a run" if mode in OF_A_RUN else ""
-    raise UserError(f"--config is missing; give one, such as --config=configs/digits.py{or_run}")
+    raise UserError(f"--config is missing; give a config file, such as --config=configs/digits.py{or_run}")
 
 
 def _of_a_flag(text: str) -> str:

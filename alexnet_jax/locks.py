@@ -71,4 +71,4 @@ def _owner(file: IO[str]) -> dict[str, int]:
 
 def _taken(folder: Path, what: str, owner: dict[str, int]) -> UserError:
     by = f"process {owner['process']} on {owner.get('host')}" if "process" in owner else "another process"
-    return UserError(f"'{folder}' is being {what} by {by}; wait until it has ended, or end it")
+    return UserError(f"'{folder}' is being {what} by {by}; wait until that process has ended, or end it")

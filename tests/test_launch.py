@@ -173,7 +173,7 @@ def test_the_default_workdir_is_the_configs_name() -> None:
         (("--config.train.batch_sise=3",), ("config.train.batch_sise", "--config.train.batch_size")),
         (("--config.trian.epochs=3",), ("config.trian.epochs", "--config.train.epochs")),
         (("--config.train.batch_size=many",), ("config.train.batch_size", "many")),
-        (("--config.=1",), ("--config. is no field", "the nearest is --config.")),
+        (("--config.=1",), ("--config. is not a field", "the nearest is --config.")),
         (("--config.train.batch_size=0",), ("config.train.batch_size", "at least 1")),
         (("--config.model.dropout=1.5",), ("config.model.dropout", "1.5", "probability")),
         (("--config.train.epochs=inf",), ("config.train.epochs", "finite")),
@@ -237,7 +237,7 @@ def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], word
         (
             "from configs import alexnet\nfrom ml_collections import ConfigDict\ndef get_config():\n"
             "  c = alexnet.get_config().unlock()\n  c.empty = ConfigDict()\n  return c",
-            ("config.empty is no field",),
+            ("config.empty is not a field",),
         ),
     ],
 )

@@ -55,10 +55,10 @@ def test_names_that_are_not_utf_8_become_json_that_every_reader_accepts() -> Non
         ("--config.batch_size=8", "the nearest is --config.train.batch_size"),
         ("--config.model.kernel=8", "the nearest is --config.model.kernels"),
         ("--config.train.seed", "--config.train.seed has no value; give --config.train.seed=VALUE"),
-        ("--noconfig.train.seed", "only a field that is true or false takes no"),
-        ("--noconfig.model.lrn=1", "only a field that is true or false takes no, and then no value"),
+        ("--noconfig.train.seed", "--noconfig is only for a field that is true or false"),
+        ("--noconfig.model.lrn=1", "--noconfig is only for a field that is true or false, and takes no value"),
         ("--norestart=1", "norestart=1 does not take an argument"),
-        ("--wrkdir=a", "--wrkdir is no flag; the nearest is --workdir; see --help"),
+        ("--wrkdir=a", "--wrkdir is not a flag; the nearest is --workdir; see --help"),
     ],
 )
 def test_a_flag_that_is_wrong_is_a_sentence(flag: str, sentence: str) -> None:
@@ -97,7 +97,7 @@ def test_flags_of_other_modes_and_a_missing_figure_are_refused(tmp_path: Path) -
     at = f"--workdir={tmp_path / 'run'}"
     assert "--restart belongs to --mode=train" in refusal(launch_here("--mode=evaluate", "--restart", CONFIG, at))
     said = refusal(launch_here("--mode=figures", at))
-    assert "if no --figure is given" in said and "there are 3, 4, confusion, curves, page" in said
+    assert "if no --figure is given" in said and "choose from 3, 4, confusion, curves, page" in said
     assert "holds no run" in refusal(launch_here("--mode=figures", "--figure=curves", f"--runs={tmp_path / 'run'},"))
 
 

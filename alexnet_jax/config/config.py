@@ -253,8 +253,8 @@ def _require_plain(workdir: Path) -> None:
 def not_whole(workdir: Path, why: object) -> UserError:
     """The error for a run with a missing or damaged file."""
     return UserError(
-        f"--workdir={workdir} is not a whole run ({why}); name another, or train anew with --restart, which moves "
-        "this run aside"
+        f"--workdir={workdir} is not a complete run ({why}); name another run, or train anew with --restart, which "
+        "moves this run aside"
     )
 
 

@@ -208,7 +208,7 @@ FIELDS = (
     Field("schedule.patience", int, _at_least(1), role=Role.LEARNING),
     Field("schedule.rates", tuple, _RATES, role=Role.LEARNING),
     Field("mesh.data", int, _at_least(0)),
-    Field("mesh.model", int, _one_of(0, 1, 2, needs="0 (chosen), 1 or 2: there are two towers at most")),
+    Field("mesh.model", int, _one_of(0, 1, 2, needs="0 (automatic), 1 or 2: a network has at most two towers")),
     Field("train.steps", int, _at_least(0)),
     Field("train.epochs", float, _from_to(0, MOST_EPOCHS), role=Role.EPOCHS),
     Field("train.least_steps", int, _at_least(0), role=Role.LEARNING),
@@ -282,7 +282,7 @@ def check_fields(config: ConfigDict) -> None:
     if unlike:
         name = unlike[0]
         raise UserError(
-            f"config.{name} is {'missing' if name in known else 'no field that is known'}; begin your config with "
+            f"config.{name} is {'missing' if name in known else 'not a known field'}; begin your config with "
             "configs.alexnet.get_config() and change what differs"
         )
     for field in FIELDS:
@@ -312,7 +312,7 @@ def check_together(config: ConfigDict) -> None:
     first = "two numbers, the pixels before and after the picture"
     require(_are(model.first_padding, 2, least=0), "model.first_padding", first)
     require(_are(model.padding, 4, least=0), "model.padding", "four numbers, for conv2 to conv5")
-    stride = f"at most config.model.pool_window, {model.pool_window}, or pixels are left out"
+    stride = f"at most config.model.pool_window, {model.pool_window}, or pooling would skip pixels"
     require(model.pool_stride <= model.pool_window, "model.pool_stride", stride)
     require(data.crop <= data.resize, "data.crop", f"at most config.data.resize, {data.resize}")
     bounds = list(config.schedule.boundaries)

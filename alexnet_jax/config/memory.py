@@ -29,10 +29,10 @@ def check_memory(config: ConfigDict, classes: int, training: bool, share: float 
     if needed > (there := memory()):
         parameters = sum(row.parameters for row in architecture.table(net))
         raise UserError(
-            f"a step takes about {needed / 1e9:,.1f} GB, and this machine has {there / 1e9:,.1f}: with the network's "
-            f"{parameters:,} parameters and config.{group}.batch_size {config[group].batch_size}; lower "
+            f"with {parameters:,} parameters and config.{group}.batch_size {config[group].batch_size} a step needs "
+            f"about {needed / 1e9:,.1f} GB of memory, but this machine has only {there / 1e9:,.1f} GB; lower "
             f"--config.{group}.batch_size, --config.model.classes, kernels or units, or --config.data.crop "
-            "(--mode=describe says what each layer takes)"
+            "(--mode=describe shows what each layer needs)"
         )
 
 

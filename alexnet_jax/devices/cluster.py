@@ -156,7 +156,7 @@ def _aborted(printed: str) -> None:
         os._exit(_Here.status)
     if WORDS_OF_THE_RUNTIME not in printed:
         say_of_the_end(printed)
-        say_error("a library aborted; see its last words above")
+        say_error("a library aborted; see its last output above")
     elif _Here.watch is None:
         say_error(_why_not_joined(place, printed))
         os._exit(1)
@@ -167,15 +167,16 @@ def _aborted(printed: str) -> None:
 def _why_not_joined(place: Place, printed: str) -> str:
     if "DEADLINE_EXCEEDED" in printed and place.process == 0:
         return (
-            f"not all {place.processes} processes have come to {place.coordinator} within {JOIN_SECONDS} s; start "
-            f"one process with each --process from 0 to {place.processes - 1}, and read what each of them says"
+            f"not all {place.processes} processes have joined at {place.coordinator} within {JOIN_SECONDS} s; start "
+            f"one process with each --process from 0 to {place.processes - 1}, and read the output of each"
         )
     if "incarnation" in printed or "ALREADY_EXISTS" in printed or "ABORTED" in printed:
         return f"two processes have joined as --process={place.process}; give each its own number"
     return (
         f"process {place.process} could not join the others at {place.coordinator}: process 0 has ended, or two "
-        f"have the same number ({printed.strip().splitlines()[0][:300] if printed.strip() else 'no more is known'}); "
-        "start all processes again, each with its own --process"
+        "processes have the same number "
+        f"({printed.strip().splitlines()[0][:300] if printed.strip() else 'no more is known'}); start all processes "
+        "again, each with its own --process"
     )
 
 
@@ -223,8 +224,8 @@ def _awaited(key: str, process: int, what: str, seconds: int) -> str:
             raise
         host = f" on {_Here.hosts[process]}" if _Here.hosts else ""
         raise UserError(
-            f"process {process}{host} has not come within {seconds} s to where the others wait for it ({what}); "
-            "read what it says, and start all processes again"
+            f"process {process}{host} has kept the others waiting for {seconds} s at a point that all must reach "
+            f"({what}); read its output, and start all processes again"
         ) from error
 
 
@@ -260,8 +261,8 @@ def require_alike(values: Mapping[str, str]) -> None:
     unlike = [process for process, digest in enumerate(digests) if digest != digests[0]]
     if not unlike:
         return
-    theirs = json.loads(from_process(unlike[0], "tells its values", json.dumps(values)))
-    ours = json.loads(from_process(0, "tells its values", json.dumps(values)))
+    theirs = json.loads(from_process(unlike[0], "sends its values", json.dumps(values)))
+    ours = json.loads(from_process(0, "sends its values", json.dumps(values)))
     name = min(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     raise UserError(
         f"{name} is {theirs.get(name, 'absent')} in process {unlike[0]} on {_Here.hosts[unlike[0]]} and "

@@ -65,7 +65,7 @@ def found(environment: Mapping[str, str]) -> Place | None:
             local = int(environment.get("OMPI_COMM_WORLD_LOCAL_RANK", 0))
             beside = int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", 1))
             return _asked(clusters.OmpiCluster, devices_of(environment, local, beside))
-        _say_alone("Open MPI's", "it does not say where the first process is")
+        _say_alone("Open MPI's", "Open MPI does not say where the first process is")
         return None
     if "KUBERNETES_SERVICE_HOST" in environment:
         if "JOB_COMPLETION_INDEX" not in environment:
@@ -87,12 +87,14 @@ def _of_slurm(environment: Mapping[str, str], finder: Any) -> Place | None:
     job = environment["SLURM_JOB_ID"]
     if missing:
         several = environment.get("SLURM_NTASKS", environment.get("SLURM_NPROCS", "1")) != "1"
-        reason = f"{missing[0]} is not set: it is a shell of job {job}, and no task that srun started"
+        reason = f"{missing[0]} is not set: the process is in a shell of job {job}, and is not a task that srun started"
         if several:
             _say_alone("Slurm's", reason)
         return None
     if not environment["SLURM_STEP_ID"].isdigit() or int(environment["SLURM_STEP_ID"]) >= 0xFFFFFFF0:
-        _say_alone("Slurm's", f"it is the interactive shell of job {job}, and no task that srun started")
+        _say_alone(
+            "Slurm's", f"the process is in the interactive shell of job {job}, and is not a task that srun started"
+        )
         return None
     tasks = int(environment["SLURM_STEP_NUM_TASKS"])
     if tasks == 1:

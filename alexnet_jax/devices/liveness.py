@@ -157,7 +157,7 @@ class Watch:
 
     def _conclude_if_silent(self, process: int, seconds: float) -> None:
         if seconds > SILENT:
-            how = f"was killed or hangs: nothing has been heard of it for {seconds:.0f} s"
+            how = f"was killed or hangs: nothing has been heard from it for {seconds:.0f} s"
             self._conclude(self._sentence_of_the_dead(process, how), deaf=1)
 
     def _conclude(self, sentence: str, deaf: int = 0) -> None:

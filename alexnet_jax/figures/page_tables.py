@@ -90,7 +90,7 @@ def commands(config: ConfigDict, workdir: Path) -> list[tuple[str, str]]:
     elif not (config.train.least_steps or config.train.most_steps):  # which fix the epochs
         to_go_on += ", or train longer with another --config.train.epochs"
     if not known:
-        to_go_on += "; the config's file is that which the run was begun with"
+        to_go_on += "; name the config file with which the run began"
     return [
         (to_go_on, " ".join([start, f"--config={_file(config.name)}", run, *options])),
         ("Predict", f"{start} --mode=predict {run} PICTURES"),

@@ -95,8 +95,8 @@ class FeaturesWriter(ExitStack):
             highest, most = np.abs(rows).max(initial=0), np.finfo(self._dtype).max
             if highest > most:
                 raise UserError(
-                    f"{stage} reaches {highest:.6g}, more than {self._dtype} can hold, {most:.6g}; leave out --dtype, "
-                    "and float32 is written"
+                    f"{stage} reaches {highest:.6g}, but {self._dtype} can hold at most {most:.6g}; leave out --dtype "
+                    "to write float32"
                 )
             self._arrays[stage].append(rows)
         if self._labels and labels is not None:

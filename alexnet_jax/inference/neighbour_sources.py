@@ -95,8 +95,8 @@ class FeaturesFolder:
         self.file = folder / features_folder.file_of(layer)
         if self._about.get("network") != network:
             raise UserError(
-                f"--features={folder} is of another network, or of another of its checkpoints, than this run's; make "
-                f"it anew with --mode=features --layer={layer}"
+                f"--features={folder} was made with another network or checkpoint than this run's; make it anew with "
+                f"--mode=features --layer={layer}"
             )
         if layer not in self._about["files"] or not self.file.is_file():
             raise UserError(f"--features={folder} has no {layer}; make it with --mode=features --layer={layer}")
@@ -130,7 +130,7 @@ class FeaturesFolder:
         try:
             source = prepared_set.open_set(Path(self._about["prepared"]), self._config.data)
             if source.listing != self._about["listing"]:
-                raise UserError(f"'{source.folder}' was prepared anew since, from other pictures")
+                raise UserError(f"'{source.folder}' has since been prepared anew, from other pictures")
             return StoredSplit(self._config, source, self._about["split"]).centres(rows)
         except UserError as error:
             say(f"the pictures cannot be drawn: {error}")

@@ -337,7 +337,10 @@ def on_own_device(run: Run, mesh: Mesh) -> Net:
 def _names_of_classes(run: Run, count: int) -> tuple[str, ...]:
     """The names of the network's classes; a class without a name is called by its number, and a message says so."""
     if len(run.classes) < count:
-        say(f"{run.workdir} has names for {len(run.classes)} of its {count} classes: numbers name the others")
+        say(
+            f"{run.workdir} has names for {len(run.classes)} of its {count} classes: the other classes are called by "
+            "their numbers"
+        )
     return (*run.classes[:count], *map(str, range(len(run.classes), count)))
 
 

@@ -52,11 +52,10 @@ class Baselines:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items())
         units = f" Units that are zero on a whole batch: {shares}." if shares else ""
         return (
-            f"WARNING: a stall. After {step} steps the loss is {loss:.4f}, still that of guessing, {self._loss:.4f} "
-            f"by the classes' sizes (ln({self._classes}) = {math.log(self._classes):.4f} where all are equal). Usual "
+            f"WARNING: a stall. After {step} steps the loss is {loss:.4f}, still the loss for guessing by the classes' "
+            f"sizes, {self._loss:.4f} (ln({self._classes}) = {math.log(self._classes):.4f} where all are equal). Usual "
             "causes: pixels scaled to 0..1 instead of 0..255; biases of 1 with weights too small for narrow layers "
-            "(config.model.hidden_bias, config.model.weight_stddev); files sorted by class and not shuffled."
-            f"{units}"
+            f"(config.model.hidden_bias, config.model.weight_stddev); files sorted by class and not shuffled.{units}"
         )
 
     def one_answer_warning(self, top1_error: float) -> str:
@@ -67,9 +66,10 @@ class Baselines:
         if self._times != ONE_ANSWER or len(self._counts) < 2:
             return ""
         return (
-            f"WARNING: for {ONE_ANSWER} validations the error has been {top1_error:.2%}, that of always answering "
-            f"'{self._names[int(self._counts.argmax())]}', the largest class ({largest} of {total} pictures): the "
-            "network may do no more. Give the others more pictures, or compare with an equal number of each"
+            f"WARNING: for {ONE_ANSWER} validations the error has been {top1_error:.2%}, the error for always "
+            f"answering '{self._names[int(self._counts.argmax())]}', the largest class ({largest} of {total} "
+            "pictures): the network may do nothing else. Give the other classes more pictures, or compare with an "
+            "equal number for each class"
         )
 
 

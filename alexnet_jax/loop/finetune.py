@@ -29,8 +29,8 @@ def donor(config: ConfigDict, net: Architecture) -> Run | None:
     if not folder:
         if after:
             raise UserError(
-                f"this configuration goes on from another run's layers; first run python launch.py --config={after}, "
-                "then give its folder as --config.train.init_from=DIR"
+                "this configuration starts from the layers of another run; first run python launch.py "
+                f"--config={after}, then give its folder as --config.train.init_from=DIR"
             )
         return None
     _require_layers(excepted(config), net)
@@ -40,9 +40,9 @@ def donor(config: ConfigDict, net: Architecture) -> Run | None:
     found = open_run(path)
     if after and found.config["name"] != _name_of(after):
         raise UserError(
-            f"config.train.init_from={path} is a run of {found.config['name']}, and this configuration goes on from "
-            f"one of {_name_of(after)}, as its authors did; name such a run, or give --config.train.init_after= to go "
-            "on from this run all the same"
+            f"config.train.init_from={path} is a run of {found.config['name']}, but this configuration starts from a "
+            f"run of {_name_of(after)}, as its authors did; name such a run, or give --config.train.init_after= to "
+            "start from this run nevertheless"
         )
     theirs, ours = found.config["model"]["towers"], net.towers
     if theirs != ours:
@@ -74,7 +74,7 @@ def _require_a_layer_that_fits(found: Run, config: ConfigDict, net: Architecture
     if not any(ours[name] == theirs.get(name) for name in ours if name not in excepted(config)):
         raise UserError(
             f"config.train.init_from={found.workdir} shares no layer shape with this network (apart from init_except), "
-            "and nothing would be taken from it; name a run of this network, or give config.model.kernels and "
+            "so no weights would be copied; name a run of this network, or give config.model.kernels and "
             "config.model.units of that run"
         )
 

@@ -107,8 +107,8 @@ class Training:
                 self._saver.finish()
         except OSError as error:
             raise UserError(
-                f"{error.filename or self._setup.run.workdir} cannot be written ({error.strerror or error}); make "
-                "room or mend the folder, and the same command goes on"
+                f"{error.filename or self._setup.run.workdir} cannot be written ({error.strerror or error}); make room "
+                "or repair the folder, and repeat the same command to continue"
             ) from error
 
     def _report(self) -> Report | SilentReport:
@@ -181,9 +181,9 @@ class Training:
         train = self._config.train
         if train.on_nan != "rewind" or self._rewinds >= train.rewinds or not steps:
             good = f"the checkpoint of step {steps[-1]} is the last good one" if steps else "there is no checkpoint"
-            often = f", for all its {self._rewinds} rewinds" if self._rewinds else ""
+            often = f" despite {self._rewinds} rewinds" if self._rewinds else ""
             can_rewind = train.on_nan != "rewind" and steps
-            remedy = ", or go on past such batches with --config.train.on_nan=rewind" if can_rewind else ""
+            remedy = ", or skip such batches with --config.train.on_nan=rewind" if can_rewind else ""
             raise UserError(
                 f"{error}{where}: training stopped{often}, and {good}; lower --config.optimizer.learning_rate (another "
                 f"--workdir or --restart begins anew){remedy}"
@@ -191,8 +191,8 @@ class Training:
         found = self._checkpoints.restore(abstract_state(self._setup.recipe, self._mesh))
         left_out, rewinds = error.step - found.step, self._rewinds + 1
         say(
-            f"{error}{where}: back to the checkpoint of step {found.step}, and the {left_out} batches since are left "
-            f"out (rewind {rewinds} of {train.rewinds})"
+            f"{error}{where}: back to the checkpoint of step {found.step}, and the {left_out} batches after it are "
+            f"skipped (rewind {rewinds} of {train.rewinds})"
         )
         self._go_on_from(found)
         self._skipped, self._rewinds = found.progress.skipped + left_out, rewinds

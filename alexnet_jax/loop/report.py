@@ -119,7 +119,9 @@ class Report:
 
     def _add(self, line: Line) -> None:
         if problem := self._metrics.add(line):
-            self.say(f"metrics.jsonl cannot be written ({problem}): its lines are kept until it can")
+            self.say(
+                f"metrics.jsonl cannot be written ({problem}): its lines are kept in memory until it can be written"
+            )
         self._board.numbers(self._metrics.lines)
 
 
@@ -203,9 +205,7 @@ def read_metrics(workdir: Path) -> list[Line]:
     try:
         texts = path.read_bytes().split(b"\n") if path.exists() else []
     except OSError as error:
-        raise UserError(
-            f"'{path}' cannot be read ({error.strerror}); see to it that it can, or move it away"
-        ) from error
+        raise UserError(f"'{path}' cannot be read ({error.strerror}); make it readable, or move it away") from error
     lines, bad = [], []
     for number, text in enumerate(texts, 1):
         try:
@@ -227,7 +227,7 @@ def _line_of(text: bytes) -> Line:
     if not all(type(value) in (int, float) for value in line.values()):
         raise ValueError("a value is not a number")
     if any("/" in name and name.partition("/")[0] not in SERIES for name in line):
-        raise ValueError("a series is unknown")
+        raise ValueError("it has an unknown series")
     return line
 
 

@@ -93,14 +93,16 @@ class Saver:
             self._fail(error)
         if self._failure:
             raise UserError(
-                f"the last checkpoint could not be written ({self._failure}); make room, and the same command goes on "
-                f"from step {self._newest()}"
+                f"the last checkpoint could not be written ({self._failure}); make room, and repeat the same command "
+                f"to continue from step {self._newest()}"
             )
 
     def stopped(self, signal: str) -> Stopped:
         """What ends a training that a signal stops, once everything is written. Raises UserError if that failed."""
         self.finish()
-        return Stopped(f"stopped by {signal} after step {self.step}, which is saved; the same command goes on")
+        return Stopped(
+            f"stopped by {signal} after step {self.step}, which is saved; repeat the same command to continue"
+        )
 
     def _newest(self) -> int:
         """The step of the newest whole checkpoint, or 0."""
@@ -111,10 +113,10 @@ class Saver:
         reason = error.strerror or str(error)
         if cluster.count() > 1:  # the other processes' parts of the checkpoint would wait for this one's
             raise UserError(
-                f"a checkpoint could not be written ({reason}); make room, and the same command goes on from step "
-                f"{self._newest()}"
+                f"a checkpoint could not be written ({reason}); make room, and repeat the same command to continue "
+                f"from step {self._newest()}"
             ) from error
         if not self._failure:
-            say(f"a checkpoint could not be written ({reason}): training goes on, and saving is tried again")
+            say(f"a checkpoint could not be written ({reason}): training continues, and saving is tried again")
         self._failure = reason
         self.step = self._newest()

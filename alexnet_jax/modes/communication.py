@@ -70,8 +70,7 @@ def _devices_per_host(invocation: CommunicationInvocation, mesh: Mesh) -> int:
     per_host = invocation.devices_per_host
     if per_host < 0 or (per_host and mesh.size > per_host and mesh.size % per_host):
         raise UserError(
-            f"--devices_per_host is {per_host}, which the {mesh.size} devices of the mesh do not fill; name a divisor "
-            "of their number"
+            f"--devices_per_host is {per_host}, but the mesh has {mesh.size} devices; give a divisor of that number"
         )
     return per_host
 
@@ -105,8 +104,8 @@ def _say_table(rows: list[dict[str, Any]]) -> None:
 def _sentence_of_groups(mesh: Mesh) -> str:
     slices, devices = mesh.shape[towers.DATA], mesh.shape[towers.MODEL]
     if devices == 1:
-        return f"counted is what the one group of {slices} devices exchanges"
+        return f"the bytes are those for the one group of {slices} devices"
     return (
-        f"counted is what one group of devices exchanges: {slices} pairs of towers do so side by side, and over data, "
-        f"where the gradients go, {devices} groups of {slices}"
+        f"the bytes are those for one group of devices: {slices} pairs of towers exchange as much at the same time, "
+        f"and so do the {devices} groups of {slices} devices that exchange gradients over data"
     )

@@ -188,7 +188,7 @@ def _require_comparable(runs: list[Run]) -> None:
         if _are_the_same(one, other):
             raise UserError(
                 f"--ensemble names {one.workdir} and {other.workdir}, runs of equal configuration and seed "
-                f"({one.config['train']['seed']}), whose mean is no more than one of them; train one with another "
+                f"({one.config['train']['seed']}), so that their mean is no better than either; train one with another "
                 "--config.train.seed"
             )
 

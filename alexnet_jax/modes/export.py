@@ -83,7 +83,7 @@ def _caffe(path: Path, trained: Trained) -> Files:
     prototxt, mean = path.with_suffix(".prototxt"), path.with_suffix(".binaryproto")
     if path in (prototxt, mean):
         raise UserError(
-            f"--weights={path} is the name of a file beside the weights; give a name that ends in .caffemodel"
+            f"--weights={path} is the name of another file of this export; give a name that ends in .caffemodel"
         )
     _require_free(prototxt)
     _require_free(mean)

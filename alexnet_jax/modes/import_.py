@@ -79,7 +79,10 @@ def _read_caffe(config: ConfigDict | None, path: Path, invocation: ImportInvocat
     model = caffe_import.read_caffemodel(path)
     if config is None:
         if not model.first:
-            say("neither the file nor --config says whether pooling or normalisation comes first: taking bvlc_alexnet")
+            say(
+                "neither the file nor --config says whether pooling or normalisation comes first: the order of "
+                "bvlc_alexnet is assumed"
+            )
         config = config_file.of_checkout(CAFFENET if model.first == "Pooling" else CAFFE)
     net = _network(config, model.layers)
     arrays = from_maps_first(net, caffe_import.in_own_form(net, model.layers), str(path), config.name)
@@ -95,7 +98,8 @@ def _require_same_settings(net: Architecture, model: caffe_import.Model, path: P
     if model.first and model.first != ours:
         raise UserError(
             f"--weights={path} is of another network: its layer 1 has {model.first} first where {network} has "
-            f"{ours or 'not both'}; give --config={CAFFENET if model.first == 'Pooling' else CAFFE}, or none"
+            f"{ours or 'not both'}; give --config={CAFFENET if model.first == 'Pooling' else CAFFE}, or leave --config "
+            "out"
         )
     zeros = [
         MapsFirstLayer(row.name, np.zeros(maps_first_shape(row), np.float32), np.zeros(0)) for row in layer_rows(net)
@@ -145,8 +149,8 @@ def _statistics(config: ConfigDict, mean_image: np.ndarray, rgb_covariance: np.n
     side = config.data.resize
     if mean_image.shape != (side, side, 3):
         raise UserError(
-            f"the mean image is of {mean_image.shape} and the network's pictures are of {(side, side, 3)}; give "
-            "another, or set --config.data.resize"
+            f"the mean image has the shape {mean_image.shape}, but the network's pictures have {(side, side, 3)}; give "
+            "another mean, or set --config.data.resize"
         )
     return Statistics(mean_image, rgb_covariance)
 
@@ -164,7 +168,9 @@ def _read_torchvision(config: ConfigDict | None, path: Path, invocation: ImportI
     layers = pytorch.read_state_dict(path, names)
     net = _network(config, layers)
     if not config.data.mean_rgb:
-        raise UserError(f"{config.name} has no mean, and neither has a state dict; set --config.data.mean_rgb=(R,G,B)")
+        raise UserError(
+            f"{config.name} has no mean, and a state dict has none either; set --config.data.mean_rgb=(R,G,B)"
+        )
     arrays = from_maps_first(net, layers, str(path), config.name)
     classes = class_names.class_names(net.classes, invocation.classes)
     return Imported(config, arrays, _constant_mean(config, tuple(config.data.mean_rgb)), classes)

@@ -105,7 +105,7 @@ def _claim_folder(workdir: Path, held: ExitStack) -> None:
     """Keeps other trainings out of the run's folder while `held` is open. Raises UserError if another one is there."""
     if cluster.index() == 0:
         held.enter_context(only_writer(workdir))
-    cluster.barrier("takes the run's folder")
+    cluster.barrier("locks the run's folder")
 
 
 def _run_to_resume(config: ConfigDict, invocation: TrainInvocation) -> OpenRun | None:
@@ -143,8 +143,8 @@ def _same_run_everywhere(found: Run | None, workdir: Path) -> Run | None:
             time.sleep(1)
         if missing:
             raise UserError(
-                f"'{workdir / missing}' is not there, or is another file, on this host, though process 0 has written "
-                "it: --workdir must lie on a disk that all hosts share"
+                f"'{workdir / missing}' is missing or different on this host, though process 0 has written it: "
+                "--workdir must lie on a disk that all hosts share"
             )
         found = open_run(workdir)
     cluster.barrier("reads the run")
@@ -173,11 +173,14 @@ def _classes_told_apart(config: ConfigDict, source: PreparedSet) -> int:
     """The config's, or the dataset's. Raises UserError if it is too small."""
     classes = number_of_classes(config, len(source.classes))
     if len(source.classes) < 2:
-        raise UserError(f"{source.name} has one class, and two at least can be told apart; set --config.data.name")
+        raise UserError(
+            f"{source.name} has only one class, but training needs at least two; set --config.data.name to another "
+            "dataset"
+        )
     if classes < len(source.classes):
         raise UserError(
-            f"config.model.classes is {classes} and {source.name} has {len(source.classes)} classes; "
-            "set --config.model.classes to at least that, or to 0"
+            f"config.model.classes is {classes}, but {source.name} has {len(source.classes)} classes; set "
+            "--config.model.classes to at least that, or to 0"
         )
     return classes
 

@@ -115,7 +115,7 @@ class Architecture:
         for layer in self.layers[:-1]:  # the last layer's classes are padded instead
             width = layer.kernels if isinstance(layer, Conv) else layer.units
             if width % self.towers:
-                raise ValueError(f"{layer.name} has {width} outputs: {self.towers} towers cannot share them")
+                raise ValueError(f"{layer.name} has {width} outputs: {self.towers} towers cannot share them equally")
 
     @property
     def classes(self) -> int:
@@ -282,6 +282,6 @@ def largest_batch(architecture: Architecture, memory: int, data: int = 1, model:
 
 def _positions(name: str, extent: int, window: int, stride: int, rounding: Rounding = "down") -> int:
     if extent < window:
-        raise ValueError(f"{name} gets {extent} pixels with its padding, less than its {window}")
+        raise ValueError(f"{name} gets {extent} pixels a side with its padding, fewer than its window of {window}")
     over = stride - 1 if rounding == "up" else 0
     return (extent - window + over) // stride + 1

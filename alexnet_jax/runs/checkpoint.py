@@ -83,7 +83,7 @@ class Checkpoints:
         self._make_folder()
         if self._is_writer:
             for path in self._folder.glob(UNFINISHED):
-                say(f"the checkpoint '{path.name}' was not written to its end, and is removed")
+                say(f"the checkpoint '{path.name}' was not written completely, and is removed")
                 shutil.rmtree(path, ignore_errors=True)
         _hide_tracebacks_after_a_failed_save()
         options = ocp.options.AsyncOptions(
@@ -252,7 +252,7 @@ class Checkpoints:
         if isinstance(state, Exception):
             damage = "it cannot be read: " + str(state).partition("\n")[0]
         elif (its_own := int(jax.device_get(_fields(state)["step"]))) != step:
-            damage = f"it is the one of step {its_own}"
+            damage = f"it belongs to step {its_own}"
         if damage := next(filter(None, cluster.gathered("reads a checkpoint", damage)), ""):
             return None, damage
         written = json.loads((checkpoint / PROGRESS_FILE).read_text())

@@ -157,10 +157,10 @@ def damage_of(checkpoint: Path, run: str) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its files cannot be read: {error}"
     if str(step) != checkpoint.name:
-        return f"it is the one of step {step}"
+        return f"it belongs to step {step}"
     if run and of_run not in (run, ""):
-        return "it is of another run"
+        return "it belongs to another run"
     if lost := files.keys() - present.keys():
         return f"its file {min(lost)} is lost"
     changed = [name for name in files if files[name] != present[name]]
-    return f"its file {changed[0]} is not what was written" if changed else None
+    return f"its file {changed[0]} has changed since it was written" if changed else None

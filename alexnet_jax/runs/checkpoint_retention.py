@@ -40,9 +40,9 @@ def read_validation(checkpoint: Path) -> dict[str, float] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     if not isinstance(found, dict) or found.get("digest") != _digest_of(found):
-        raise ValueError("it is not what was written")
+        raise ValueError("it has changed since it was written")
     if str(found["step"]) != checkpoint.name:
-        raise ValueError(f"it is of step {found['step']}")
+        raise ValueError(f"it belongs to step {found['step']}")
     if not all(math.isfinite(found[name]) for name in METRICS):
         raise ValueError("a number in it is not finite")
     return {name: float(found[name]) for name in METRICS}

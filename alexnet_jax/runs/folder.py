@@ -72,7 +72,7 @@ def open_run(workdir: Path) -> Run:
         why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise not_whole(workdir, why) from error
     for name in changed_files(workdir):
-        say(f"'{workdir / name}' is not what it was when the run began; the edited or damaged version is used")
+        say(f"'{workdir / name}' has changed since the run began; the edited or damaged version is used")
     return Run(workdir, saved, statistics, classes, listing)
 
 
@@ -138,9 +138,9 @@ def require_same_pictures(run: Run, listing: str, folder: Path) -> None:
     """
     if are_other_pictures(run, listing):
         raise UserError(
-            f"the run in {run.workdir} was trained on other pictures than '{folder}' was prepared from; go on with "
-            "the set that it was trained on, or begin anew with --restart, or with another --workdir from its layers "
-            f"(--config.train.init_from={run.workdir})"
+            f"the run in {run.workdir} was trained on other pictures than '{folder}' was prepared from; resume it with "
+            "the prepared set that it was trained on, or begin anew with --restart, or with another --workdir from "
+            f"its layers (--config.train.init_from={run.workdir})"
         )
 
 

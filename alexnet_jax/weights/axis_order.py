@@ -76,7 +76,9 @@ def from_maps_first(net: Architecture, layers: Sequence[MapsFirstLayer], file: s
     for place in range(max(len(rows), len(layers))):
         row = rows[place] if place < len(rows) else None
         layer = layers[place] if place < len(layers) else None
-        theirs = f"its layer '{layer.name}' has a kernel of shape {layer.kernel.shape}" if layer else "it has no more"
+        theirs = (
+            f"its layer '{layer.name}' has a kernel of shape {layer.kernel.shape}" if layer else "it has no more layers"
+        )
         ours = f"{row.name} of {network} has {maps_first_shape(row)}" if row else f"{network} has no more layers"
         if not row or not layer or layer.kernel.shape != maps_first_shape(row):
             raise UserError(

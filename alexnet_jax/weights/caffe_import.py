@@ -139,14 +139,14 @@ def _blob(message: memoryview) -> np.ndarray:
     ]
     data = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.float32), *parts])
     if math.prod(sizes) != len(data):
-        raise ValueError(f"a blob of shape {tuple(sizes)} holds {len(data)} numbers and not {math.prod(sizes)}")
+        raise ValueError(f"a blob of shape {tuple(sizes)} holds {len(data)} numbers instead of {math.prod(sizes)}")
     return data.reshape(sizes)
 
 
 def _whole(value: int | memoryview, dtype: str) -> memoryview:
     assert isinstance(value, memoryview)
     if len(value) % np.dtype(dtype).itemsize:
-        raise ValueError(f"its {len(value)} bytes of data are no whole numbers")
+        raise ValueError(f"its {len(value)} bytes of data are not a whole number of values")
     return value
 
 
@@ -154,8 +154,8 @@ def _weights(name: str, blobs: tuple[np.ndarray, ...], path: Path) -> MapsFirstL
     """Kernel and bias; V1 gives both four axes, and the first two axes of a dense layer have length 1."""
     if len(blobs) != 2:
         raise UserError(
-            f"--weights={path} is of another network: its layer '{name}' has {len(blobs)} arrays, and every layer "
-            "here has a kernel and a bias"
+            f"--weights={path} is of another network: its layer '{name}' has {len(blobs)} arrays, but every layer here "
+            "has a kernel and a bias"
         )
     kernel, bias = blobs
     if kernel.ndim == 4 and kernel.shape[:2] == (1, 1):

@@ -65,7 +65,7 @@ def difference(theirs: Sequence[Settings], ours: Sequence[Settings]) -> str | No
             if place >= len(given):
                 return f"it has no layer like {_words(expected[place])}"
             if place >= len(expected):
-                return f"it has a layer more, {_words(given[place])}"
+                return f"it has an additional layer, {_words(given[place])}"
             if not _agree(given[place], expected[place]):
                 return f"its {_words(given[place])} is here {_words(expected[place])}"
     return None

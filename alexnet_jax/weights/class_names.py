@@ -32,8 +32,8 @@ def class_names(count: int, file: str) -> tuple[str, ...]:
         named = sum(bool(name.strip()) for name in names)
         if not named == len(names) == count:
             raise UserError(
-                f"--classes={file} has {named} names in {len(names)} lines and the weights have {count} classes; "
-                "give one name a line for each class"
+                f"--classes={file} has {named} names in {len(names)} lines, but the weights have {count} classes; give "
+                "one name on a line for each class"
             )
         return tuple(name.rstrip("\r") for name in names)
     if count == IMAGENET:

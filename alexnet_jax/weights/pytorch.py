@@ -40,7 +40,7 @@ def read_state_dict(path: Path, names: Sequence[str]) -> list[MapsFirstLayer]:
     if wrong:
         difference = f"has {wrong[0]}" if wrong[0] in arrays else f"has no {wrong[0]}"
         raise UserError(
-            f"--weights={path} is of another network: it {difference}, and here each layer has a weight and a bias; "
+            f"--weights={path} is of another network: it {difference}, but here each layer has a weight and a bias; "
             "name a file with AlexNet's weights"
         )
     for name in expected:

@@ -94,7 +94,7 @@ def test_a_process_that_does_not_come_is_missed_in_time_and_no_library_says_it()
     address = f"127.0.0.1:{processes.free_port()}"
     _, err = (one := joining(address, 0)).communicate(timeout=120)
     assert one.returncode == 1
-    assert err.splitlines()[-1].startswith(f"error: not all 2 processes have come to {address} within 3 s")
+    assert err.splitlines()[-1].startswith(f"error: not all 2 processes have joined at {address} within 3 s")
     assert "@ 0x" not in err and "Check failure" not in err
 
 

@@ -86,7 +86,7 @@ def test_a_damaged_run_goes_on_or_is_refused_in_a_sentence(
         require_quiet(done)
         if done.returncode:
             assert name in ESSENTIAL or (name, kind) in REFUSED
-            assert path.name in require_sentence(done) or f"'{path}' is not what it was" in done.stderr
+            assert path.name in require_sentence(done) or f"'{path}' has changed since the run began" in done.stderr
             case.refused = True
             return
         assert result(done)["step"] == STEPS

@@ -121,7 +121,9 @@ def test_one_of_four_that_is_told_to_stop_stops_all_at_one_step(data_dir: Path, 
         assert [one.returncode for one in done] == [STATUS] * 4
         last = {one.stderr.strip().splitlines()[-1] for one in done}
         (sentence,) = last
-        step = re.fullmatch(r"stopped by SIGTERM after step (\d+), which is saved; the same command goes on", sentence)
+        step = re.fullmatch(
+            r"stopped by SIGTERM after step (\d+), which is saved; repeat the same command to continue", sentence
+        )
         assert step and (tmp_path / "run" / "checkpoints" / step[1] / "digests.json").is_file()
 
 
@@ -165,7 +167,9 @@ def test_a_disk_that_is_full_ends_all_and_with_room_they_go_on(
         disk.fill()
         for one in processes.ended(pair):
             last = one.stderr.strip().splitlines()[-1]
-            assert one.returncode == 1 and re.search(r"make room\b.*the same command goes on", last), one.stderr
+            assert one.returncode == 1 and re.search(r"make room\b.*repeat the same command to continue", last), (
+                one.stderr
+            )
             assert "Traceback" not in one.stderr
         disk.free()
         assert result(processes.run(2, *flags)[0])["step"] == STEPS

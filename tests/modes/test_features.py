@@ -103,7 +103,7 @@ def test_a_growing_array_is_a_numpy_file(tmp_path: Path) -> None:
 def test_a_number_that_the_dtype_cannot_hold_is_refused(tmp_path: Path) -> None:
     with features_folder.FeaturesWriter(tmp_path, {"conv1/sums": (2,)}, "float16", labelled=False) as writer:
         writer.append(["a"], {"conv1/sums": np.full((1, 2), -65000, np.float32)}, None)
-        with pytest.raises(UserError, match="conv1/sums reaches 70000, more than float16 can hold"):
+        with pytest.raises(UserError, match="conv1/sums reaches 70000, but float16 can hold at most"):
             writer.append(["b"], {"conv1/sums": np.full((1, 2), -70000, np.float32)}, None)
 
 

@@ -101,7 +101,7 @@ def test_without_an_order_bvlc_alexnet_is_taken(tmp_path: Path, capsys: pytest.C
     file = caffemodel(tmp_path / "net.caffemodel", random_layers(), "layer")
     with pytest.raises(UserError, match="where conv1 of alexnet:caffe has"):
         imported(None, tmp_path / "run", format="caffe", weights=str(file))
-    assert "taking bvlc_alexnet" in capsys.readouterr().err
+    assert "the order of bvlc_alexnet is assumed" in capsys.readouterr().err
 
 
 def test_the_mean_is_three_numbers_b_g_r_or_caffe_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +114,7 @@ def test_the_mean_is_three_numbers_b_g_r_or_caffe_s(tmp_path: Path, capsys: pyte
         with pytest.raises(UserError, match=said):
             imported(narrow("caffe"), tmp_path / "c", mean=mean, **flags)
     small = binaryproto(tmp_path / "mean.binaryproto", np.zeros((9, 9, 3), np.float32))
-    with pytest.raises(UserError, match=r"mean image is of \(9, 9, 3\)"):
+    with pytest.raises(UserError, match=r"mean image has the shape \(9, 9, 3\)"):
         imported(narrow("caffe"), tmp_path / "c", mean=str(small), **flags)
     assert not (tmp_path / "c").exists() and not list(tmp_path.glob(".c*"))
 

@@ -121,7 +121,7 @@ def test_own_files_with_another_config_or_other_tensors_inside_are_refused(tmp_p
     refuse(r"its conv2 has .*'kernel': \(5, 5, 8, 11\).* where alexnet:torchvision has", conv2_kernel=conv2[..., 1:])
     refuse("its fc8 has", classes=said["classes"][1:])
     refuse("no complete .safetensors", mean_image=None)
-    refuse(r"mean image is of \(71, 72, 3\)", mean_image=tensors["mean_image"][1:])
+    refuse(r"mean image has the shape \(71, 72, 3\)", mean_image=tensors["mean_image"][1:])
     refuse("lacks a config", config=[])
     refuse("lacks a config", config={**said["config"], "data": 5})
     refuse(
@@ -132,7 +132,7 @@ def test_own_files_with_another_config_or_other_tensors_inside_are_refused(tmp_p
     refuse("config.model.kernels", config={**said["config"], "model": model})
     optimizer = {name: value for name, value in said["config"]["optimizer"].items() if name != "learning_rate"}
     refuse("config.optimizer.learning_rate is missing", config={**said["config"], "optimizer": optimizer})
-    refuse("config.optimizer is no field", config={**said["config"], "optimizer": {}})
+    refuse("config.optimizer is not a field", config={**said["config"], "optimizer": {}})
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])

@@ -146,13 +146,13 @@ def test_past_a_nan_a_run_is_rewound_and_leaves_out_the_batches(
     assert train.run(config, TrainInvocation(tmp_path / "run"), page=False)["step"] == 8
     said = capsys.readouterr().err
     assert "the loss of step 6 is nan" in said
-    assert "back to the checkpoint of step 4, and the 2 batches since are left out (rewind 1 of 2)" in said
+    assert "back to the checkpoint of step 4, and the 2 batches after it are skipped (rewind 1 of 2)" in said
     # Batches 4 and 5 were left out, so step 7 has batch 8; now 8 is left out too, while 6 and 7 stay.
-    assert "the loss of step 7 is nan" in said and "the 1 batches since are left out (rewind 2 of 2)" in said
+    assert "the loss of step 7 is nan" in said and "the 1 batches after it are skipped (rewind 2 of 2)" in said
     steps = [line["step"] for line in report.read_metrics(tmp_path / "run")]
     assert steps == [3, 6, 8, 8]
     spoil(monkeypatch, {5, 8, 9})
-    with pytest.raises(UserError, match="training stopped, for all its 2 rewinds") as refused:
+    with pytest.raises(UserError, match="training stopped despite 2 rewinds") as refused:
         train.run(config, TrainInvocation(tmp_path / "other"), page=False)
     assert "on_nan=rewind" not in str(refused.value)  # the run has it already
 
@@ -216,7 +216,7 @@ def test_a_run_that_is_not_whole_is_refused(
     shutil.copytree(whole["workdir"], workdir)
     (workdir / name).unlink() if damage is None else (workdir / name).write_text(damage)
     assert run_exists(workdir)
-    with pytest.raises(UserError, match=r"is not a whole run .*--restart"):
+    with pytest.raises(UserError, match=r"is not a complete run .*--restart"):
         open_run(workdir)
 
 

@@ -160,7 +160,7 @@ def test_a_workdir_that_one_process_alone_sees_is_named_with_the_file(data_dir: 
         started.append(Launched(*flags, *joined, f"--process={process}", cwd=folder))
     for done in processes.ended(started):
         sentence = refusal(done)
-        assert "'/proc/self/cwd/run/config.json' is not there" in sentence
+        assert "'/proc/self/cwd/run/config.json' is missing or different on this host" in sentence
         assert "--workdir must lie on a disk that all hosts share" in sentence
 
 

@@ -190,7 +190,7 @@ def test_the_checkpoint_before_replaces_a_damaged_checkpoint(
     assert found.step == 1
     assert_equal(found.state.params, state.params)
     said = capsys.readouterr().err
-    assert "step 2 is damaged" in said or "'2.orbax-checkpoint-tmp' was not written to its end" in said
+    assert "step 2 is damaged" in said or "'2.orbax-checkpoint-tmp' was not written completely" in said
     assert again.steps() == [1]
     again.save(2, replace(state, step=jnp.int32(2)), Progress())
     again.close()
@@ -253,7 +253,7 @@ def test_a_checkpoint_of_another_run_counts_as_damaged(
     shutil.rmtree(tmp_path / "one/checkpoints/2")
     shutil.copytree(tmp_path / "other/checkpoints/2", tmp_path / "one/checkpoints/2")
     assert Checkpoints(tmp_path / "one").restore(abstract()).step == 1
-    assert "it is of another run" in capsys.readouterr().err
+    assert "it belongs to another run" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_is_being_read_is_not_removed(tmp_path: Path, state: TrainState) -> None:

@@ -27,7 +27,7 @@ from alexnet_jax.runs import folder
 from tests.conftest import small_config
 from tests.figures.made_up import made_up
 
-EDITED = "config.json' is not what it was when the run began"
+EDITED = "config.json' has changed since the run began"
 MODES: dict[str, tuple[Any, dict[str, Any]]] = {  # the mode and its flags; OUT is a free place
     "predict": (predict, {"files": ("PICTURE",)}),
     "features": (features, {"files": ("PICTURE",), "layer": ("fc7",), "output": "OUT"}),

@@ -55,7 +55,7 @@ def test_the_first_layer_that_differs_is_named_with_both_shapes() -> None:
         UserError, match=r"'third' has a kernel of shape \(16, 8, 3, 3\) where conv3 of net has \(16, 12, 3, 3\)"
     ):
         axis_order.from_maps_first(NET, wrong, "file", "net")
-    with pytest.raises(UserError, match="it has no more where fc8 of net has"):
+    with pytest.raises(UserError, match="it has no more layers where fc8 of net has"):
         axis_order.from_maps_first(NET, layers[:-1], "file", "net")
     with pytest.raises(UserError, match=r"'fc8' has a kernel of shape \(7, 20\) where net has no more layers"):
         axis_order.from_maps_first(NET, [*layers, layers[-1]], "file", "net")

@@ -109,7 +109,7 @@ def test_a_blob_that_claims_two_to_the_forty_numbers_takes_no_memory(tmp_path: P
         blob.shape.dim.extend([2**20, 2**20])
     (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UserError, match=r"'conv1'.*holds 2 numbers and not 1099511627776"):
+    with pytest.raises(UserError, match=r"'conv1'.*holds 2 numbers instead of 1099511627776"):
         caffe_import.read_caffemodel(tmp_path / "net.caffemodel")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
@@ -174,6 +174,6 @@ def test_the_first_setting_that_differs_is_named_with_both_values() -> None:
     )
     assert difference((conv(2), pool, norm), ours) == "its pool1 (Pooling stride 2) is here norm1 (LRN k 1)"
     assert difference((pool,), (pool, norm)) == "it has no layer like norm1 (LRN k 1)"
-    assert difference((norm, pool, norm), ours) == "it has a layer more, norm1 (LRN k 1)"
+    assert difference((norm, pool, norm), ours) == "it has an additional layer, norm1 (LRN k 1)"
     two = Settings("norm1", "LRN", {"k": 2})
     assert difference((two, pool), (Settings("norm1", "LRN", {}), pool)) == "its norm1 (LRN k 2) is here norm1 (LRN )"
