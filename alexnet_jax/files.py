@@ -60,7 +60,7 @@ def require_free(output: str, overwrite: bool) -> Path:
     """The absolute path of --output. Raises UserError if something is there and --overwrite is not given."""
     path = Path(output).expanduser().absolute()
     if os.path.lexists(path) and not overwrite:
-        raise UserError(f"--output={output} is there already; name another, or replace it with --overwrite")
+        raise UserError(f"--output={output} exists already; name another file, or replace it with --overwrite")
     return path
 
 

@@ -56,7 +56,7 @@ def test_a_folder_is_replaced_only_if_this_mode_wrote_all_of_it(tmp_path: Path) 
     with new_folder(str(output), False, str.isdigit) as unfinished:
         (unfinished / "1").touch()
         assert not output.exists()
-    with pytest.raises(UserError, match="is there already; name another, or replace it with --overwrite"):
+    with pytest.raises(UserError, match="exists already; name another file, or replace it with --overwrite"):
         with new_folder(str(output), False, str.isdigit):
             pass
     with new_folder(str(output), True, str.isdigit) as unfinished:

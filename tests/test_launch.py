@@ -297,8 +297,8 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("data.prepared_dir=/dev/null", "'/dev/null' is no folder; set --config.data.prepared_dir"),
-        ("data.name=digits:9.9.9", "has no such version; set --config.data.name"),
+        ("data.prepared_dir=/dev/null", "'/dev/null' is not a folder; set --config.data.prepared_dir"),
+        ("data.name=digits:9.9.9", "which is not a dataset of TFDS, or not in that version; set --config.data.name"),
         ("mesh.data=500", "asks for 1000 devices (data 500 x model 2) and this machine has 64"),
     ],
 )

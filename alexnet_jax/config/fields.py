@@ -333,7 +333,7 @@ def check_rates(rates: tuple[tuple[float, str, float], ...], layers: list[str]) 
         problem = "has epochs that do not rise, or a negative number"
     for epoch, pattern, _ in rates:
         if not any(fnmatchcase(name, pattern) for name in names):
-            problem = f"names '{pattern}' at epoch {epoch:g}, and no parameter has that name"
+            problem = f"names '{pattern}' at epoch {epoch:g}, but no parameter has that name"
     for name in names:
         if not any(epoch == 0 and fnmatchcase(name, pattern) for epoch, pattern, _ in rates):
             problem = problem or f"gives {name} no rate at epoch 0"
@@ -346,7 +346,7 @@ def check_decayed(decayed: str, layers: list[str]) -> None:
     for pattern in decayed.split(","):
         if not any(fnmatchcase(layer, pattern.strip()) for layer in layers):
             raise UserError(
-                f"config.optimizer.decayed names '{pattern.strip()}', and no layer has that name; the layers are "
+                f"config.optimizer.decayed names '{pattern.strip()}', but no layer has that name; the layers are "
                 f"{', '.join(layers)}, and * means all of them"
             )
 

@@ -96,7 +96,7 @@ class Watch:
     def _sentence_of_the_dead(self, process: int, how: str) -> str:
         return (
             f"process {process} on {self._hosts[process]} {how}; its last step was {self._seen[process].step}. Start "
-            "all processes again: the same command goes on from the last checkpoint"
+            "all processes again: the same command continues from the last checkpoint"
         )
 
     def _beat(self) -> None:

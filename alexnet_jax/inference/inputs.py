@@ -65,9 +65,9 @@ def _pictures(name: str) -> Iterator[Picture]:
     if left_out:
         there = "1 picture" if len(files) == 1 else f"{len(files)} pictures"
         what = (
-            "1 file that is hidden, no picture or a link"
+            "1 file that is hidden, not a picture, or a link"
             if left_out == 1
-            else (f"{left_out} files that are hidden, no pictures or links")
+            else (f"{left_out} files that are hidden, not pictures, or links")
         )
         say(f"{name}: {there}; left out: {what}")
     for file in files:
@@ -103,7 +103,7 @@ def _one(picture: Given) -> Picture | Image.Image:
         or not array.size
     ):
         raise UserError(
-            f"an array of {array.dtype} {list(array.shape)} is no picture; give uint8 [height, width, 3], RGB from 0 "
-            "to 255, or [height, width]"
+            f"an array of {array.dtype} {list(array.shape)} is not a picture; give uint8 [height, width, 3], RGB from "
+            "0 to 255, or [height, width]"
         )
     return Image.fromarray(np.ascontiguousarray(array))

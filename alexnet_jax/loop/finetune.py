@@ -63,8 +63,8 @@ def _require_layers(names: list[str], net: Architecture) -> None:
         if name not in layers:
             nearest = difflib.get_close_matches(name, layers, 1, 0)[0]
             raise UserError(
-                f"config.train.init_except names '{name}', and no layer is called so; the nearest is '{nearest}', "
-                f"the layers are {', '.join(layers)}"
+                f"config.train.init_except names '{name}', but no layer has that name; the nearest is '{nearest}', the "
+                f"layers are {', '.join(layers)}"
             )
 
 

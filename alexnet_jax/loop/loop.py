@@ -180,7 +180,7 @@ class Training:
         where = f" (the first layer with a weight that is not finite is {layers[0]})" if layers else ""
         train = self._config.train
         if train.on_nan != "rewind" or self._rewinds >= train.rewinds or not steps:
-            good = f"the checkpoint of step {steps[-1]} is the last good one" if steps else "there is no checkpoint"
+            good = f"the last good checkpoint is that of step {steps[-1]}" if steps else "there is no checkpoint"
             often = f" despite {self._rewinds} rewinds" if self._rewinds else ""
             can_rewind = train.on_nan != "rewind" and steps
             remedy = ", or skip such batches with --config.train.on_nan=rewind" if can_rewind else ""

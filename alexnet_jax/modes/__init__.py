@@ -169,4 +169,4 @@ INVOCATIONS: dict[str, type[Invocation]] = {
 def require_figure(name: str) -> None:
     """Raises UserError, which lists the figures, if there is no such figure."""
     if name not in FIGURES:
-        raise UserError(f"--figure={name} cannot be drawn; there are {', '.join(FIGURES)}")
+        raise UserError(f"--figure={name} cannot be drawn; choose from {', '.join(FIGURES)}")

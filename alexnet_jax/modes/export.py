@@ -117,7 +117,7 @@ def _require_free(path: Path) -> None:
     if os.path.lexists(path):
         raise UserError(f"--weights={path} would replace an existing file; give another name")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"--weights={path} cannot be written: '{path.parent}' is no writable folder; name another")
+        raise UserError(f"--weights={path} cannot be written: '{path.parent}' is not a writable folder; name another")
 
 
 def _write(path: Path, files: Files) -> None:

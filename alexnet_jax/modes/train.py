@@ -89,7 +89,9 @@ def _require_apart_from_pictures(workdir: Path, config: ConfigDict) -> None:
     """Raises UserError if the run would lie among the pictures, where its folder would be taken for a class."""
     pictures = config.data.manual_dir if kind_of(config.data.name).is_kept_apart else ""
     if pictures and workdir.resolve().is_relative_to(Path(pictures).expanduser().resolve()):
-        raise UserError(f"'{workdir}' lies in the folder of the pictures, '{pictures}'; set --workdir outside of it")
+        raise UserError(
+            f"'{workdir}' lies in the folder of the pictures, '{pictures}'; set --workdir to a folder outside it"
+        )
 
 
 def _mesh_with_room(config: ConfigDict) -> Mesh:

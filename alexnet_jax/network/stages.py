@@ -76,7 +76,7 @@ def place_of(net: Architecture, name: str) -> int:
     if name not in places:
         layers = ", ".join(layer.name for layer in net.layers)
         raise UserError(
-            f"'{name}' is no stage of this network; name a layer for its output, {layers}, or a stage, "
+            f"'{name}' is not a stage of this network; name a layer for its output, {layers}, or a stage, "
             f"{', '.join(stage.name for stage in every)}"
         )
     return places[name]

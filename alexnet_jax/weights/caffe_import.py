@@ -64,7 +64,7 @@ def read_mean(path: Path) -> Float32[np.ndarray, "height width 3"]:
     blob = _decoded(_blob, path, "mean", ".binaryproto", "a .binaryproto, or B,G,R")
     shape = blob.shape[1:] if blob.ndim == 4 and len(blob) == 1 else blob.shape
     if len(shape) != 3 or shape[0] != 3:
-        raise UserError(f"--mean={path} holds an array of {blob.shape}, no image of 3 colours; name another")
+        raise UserError(f"--mean={path} holds an array of {blob.shape}, not an image of 3 colours; name another file")
     return np.ascontiguousarray(blob.reshape(shape)[::-1].transpose(1, 2, 0))
 
 
@@ -93,7 +93,7 @@ def _decoded(decode: Callable[[memoryview], Content], path: Path, flag: str, kin
     except OSError as error:
         raise UserError(f"--{flag}={path} cannot be read ({error.strerror}); name {remedy}") from error
     except ValueError as error:
-        raise UserError(f"--{flag}={path} is no complete {kind}: {error}; get the file again") from error
+        raise UserError(f"--{flag}={path} is not a complete {kind}: {error}; get the file again") from error
 
 
 def _layers(message: memoryview) -> list[_Layer]:

@@ -57,13 +57,15 @@ def _safetensors(path: Path) -> Mapping[str, np.ndarray]:
     except OSError as error:
         raise UserError(f"--weights={path} cannot be read ({error.strerror or error}); name a .safetensors") from error
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"--weights={path} is no complete .safetensors ({error}); get the file again") from error
+        raise UserError(
+            f"--weights={path} is not a complete .safetensors file ({error}); get the file again"
+        ) from error
 
 
 def _pickled(path: Path) -> Mapping[str, np.ndarray]:
     """Reads a .pth by PyTorch's restricted loader, which builds tensors and dicts and runs no other code."""
     if not path.is_file():
-        raise UserError(f"--weights={path} is no file; name a .pth or a .safetensors")
+        raise UserError(f"--weights={path} is not a file; name a .pth or a .safetensors")
     with open(path, "rb") as file:
         if not file.read(4).startswith((b"PK", b"\x80")):  # a zip, as torch.save writes, or a pickle
             raise UserError(f"--weights={path} does not begin like a .pth; name a .pth, or give the right --format")

@@ -67,7 +67,7 @@ def read(path: Path) -> Contents:
     except OSError as error:
         raise UserError(f"--weights={path} cannot be read ({error.strerror or error}); name a .safetensors") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--weights={path} is no complete .safetensors ({error}); export it again") from error
+        raise UserError(f"--weights={path} is not a complete .safetensors file ({error}); export it again") from error
     is_complete = (
         isinstance(config, dict)
         and all(isinstance(config.get(group), dict) for group in GROUPS)

@@ -161,7 +161,7 @@ def test_a_group_that_is_none_is_a_sentence(value: Any) -> None:
 def test_decayed_names_layers_that_exist() -> None:
     check_config(cifar10.get_config("lrn"))
     with pytest.raises(
-        UserError, match=r"decayed names 'fc9', and no layer has that name; the layers are conv1, .*fc5"
+        UserError, match=r"decayed names 'fc9', but no layer has that name; the layers are conv1, .*fc5"
     ):
         check_config(with_field(cifar10.get_config("lrn"), "optimizer.decayed", "local*, fc9"))
     with pytest.raises(UserError, match=r"model\.kernels is \(8, 8\) and must be four numbers"):

@@ -119,7 +119,7 @@ def test_where_a_figure_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found["picture"] == str(tmp_path / "new/kernels.png")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"kernels.png", "kernels.pdf", "kernels.csv"}
     for output, words in (
-        (str(tmp_path / "new/kernels.png"), "is there already"),
+        (str(tmp_path / "new/kernels.png"), "exists already"),
         (str(tmp_path / "kernels.pdf"), r"is not FILE\.png"),
         (str(workdir / "config.json/kernels.png"), "is a file"),
         ("/proc/none/kernels.png", "--output=/proc/none/kernels.png cannot be written"),
@@ -140,7 +140,7 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
     workdir = made_up(tmp_path / "run", small_config(), conv1={"kernel": PAINTED})
     assert result(launch("--mode=figures", "--figure=3", f"--workdir={workdir}"))["towers"][0]["saturation"] == 0
     for flags, words in (
-        (("--figure=9", f"--workdir={workdir}"), "--figure=9 cannot be drawn; there are 1, 3, 4, confusion, curves"),
+        (("--figure=9", f"--workdir={workdir}"), "--figure=9 cannot be drawn; choose from 1, 3, 4, confusion, curves"),
         (("--figure=9",), "--figure=9 cannot be drawn; there are"),
         (("--figure=3",), "or --workdir=DIR, the folder of a run"),
         (("--figure=3", f"--workdir={tmp_path / 'none'}"), "holds no run"),

@@ -206,12 +206,12 @@ def test_what_is_no_picture_is_one_sentence(net: Net, tmp_path: Path) -> None:
     for wrong, words in (
         (tmp_path / "none.jpg", "none.jpg cannot be used: cannot be read"),
         ([pictures(1)[0], tmp_path / "text.jpg"], "text.jpg cannot be used: not a picture: text"),
-        (np.zeros((8, 8, 3), np.float32), "float32 \\[8, 8, 3\\] is no picture"),
+        (np.zeros((8, 8, 3), np.float32), "float32 \\[8, 8, 3\\] is not a picture"),
         (np.zeros((8, 8, 4), np.uint8), "uint8 \\[8, 8, 4\\]"),
     ):
         with pytest.raises(UserError, match=words):
             net.predict(wrong)
-    with pytest.raises(UserError, match=r"'fc9' is no stage of this network; .*conv1, conv2.*conv1/norm.*fc8/sums"):
+    with pytest.raises(UserError, match=r"'fc9' is not a stage of this network; .*conv1, conv2.*conv1/norm.*fc8/sums"):
         net.features(pictures(1), "fc9")
 
 

@@ -18,7 +18,7 @@ from alexnet_jax.training.collectives import Collective, predict
 from alexnet_jax.training.step import Recipe, abstract_state
 from alexnet_jax.training.xla_text import collectives_in
 from configs import alexnet
-from tests.conftest import NARROW, SMALL, launch, launch_anew, launch_here, refusal, result
+from tests.conftest import NARROW, SMALL, launch, launch_anew, refusal, result
 
 CROSS = ("conv3", "fc6", "fc7", "fc8")
 BATCH = 128
@@ -133,9 +133,7 @@ def test_a_mesh_that_is_not_there_says_what_crosses_between_hosts(tmp_path: Path
     assert (gradients["devices"], gradients["crosses_hosts"]) == (64, True)
     assert gradients["bytes_per_device"] == gradients["bytes"] * 2 * 63 / 64
     assert gradients["bytes_per_link"] == 2 * gradients["bytes_per_device"]  # both towers' rings share the link
-    assert "but the mesh has 128 devices; give a divisor" in refusal(
-        launch_here(*SMALL, *flags, "--devices_per_host=7")
-    )
+    assert "but the mesh has 128 devices; give a divisor" in refusal(launch(*SMALL, *flags, "--devices_per_host=7"))
 
 
 @pytest.mark.slow

@@ -215,7 +215,7 @@ def test_ones_own_photographs_start_from_any_run(trained: dict[str, Path], tmp_p
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"init_except": "fc9"}, "names 'fc9', and no layer is called so; the nearest is 'fc"),
+        ({"init_except": "fc9"}, "names 'fc9', but no layer has that name; the nearest is 'fc"),
         ({"init_from": "one"}, "is a run with 1 tower, and this network has 2"),
         ({"init_from": "bare"}, "has no checkpoint"),
         ({"init_from": "nothing"}, "holds no run"),

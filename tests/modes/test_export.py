@@ -197,7 +197,7 @@ def test_nothing_is_overwritten_and_mistakes_are_said(tmp_path: Path, monkeypatc
         ("would replace an existing file", {"format": "torch", "weights": str(tmp_path / "there.prototxt")}),
         ("would replace an existing file", {"format": "torch", "weights": str(tmp_path)}),
         ("ends? in .caffemodel", {"format": "caffe", "weights": str(tmp_path / "a.prototxt")}),
-        ("is no writable folder", {"format": "torch", "weights": str(tmp_path / "absent" / "a")}),
+        ("is not a writable folder", {"format": "torch", "weights": str(tmp_path / "absent" / "a")}),
         ("--weights is missing", {"format": "torch"}),
         ("--format is missing", {}),
         ("cannot be exported; give one of torch, caffe", {"format": "onnx", "weights": "a"}),

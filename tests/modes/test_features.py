@@ -73,8 +73,8 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     for flags, words in (
         ((out,), "--layer is missing"),
         (("--layer=fc7",), "--output is missing"),
-        (("--layer=fc9", out), "'fc9' is no stage of this network"),
-        (("--layer=fc7", f"--output={kept}"), "is there already"),
+        (("--layer=fc9", out), "'fc9' is not a stage of this network"),
+        (("--layer=fc7", f"--output={kept}"), "exists already"),
         (("--layer=fc7", f"--output={kept}", "--overwrite"), "holds 'letter.txt'"),
         (("--layer=fc7", "--output=/proc/none/out"), "cannot be written"),
         (("--layer=fc7", out, "--dtype=int8"), "float32|float16"),

@@ -91,7 +91,7 @@ def test_damaged_files_are_refused(tmp_path: Path, weights: Path) -> None:
     for content in (b"", whole[:7], whole[:100], whole[:-1], struct.pack("<Q", 2**40) + whole[8:]):
         (tmp_path / "cut.safetensors").write_bytes(content)
         for kind in ("torchvision", "safetensors"):
-            said = "no complete .safetensors"
+            said = "not a complete .safetensors file"
             refused(tmp_path / "run", said, format=kind, weights=str(tmp_path / "cut.safetensors"))
     for kind in ("caffe", "torchvision", "safetensors"):
         for path in (tmp_path / "absent.safetensors", tmp_path):
@@ -120,7 +120,7 @@ def test_own_files_with_another_config_or_other_tensors_inside_are_refused(tmp_p
     conv2 = tensors["conv2/kernel"]
     refuse(r"its conv2 has .*'kernel': \(5, 5, 8, 11\).* where alexnet:torchvision has", conv2_kernel=conv2[..., 1:])
     refuse("its fc8 has", classes=said["classes"][1:])
-    refuse("no complete .safetensors", mean_image=None)
+    refuse("not a complete .safetensors file", mean_image=None)
     refuse(r"mean image has the shape \(71, 72, 3\)", mean_image=tensors["mean_image"][1:])
     refuse("lacks a config", config=[])
     refuse("lacks a config", config={**said["config"], "data": 5})
@@ -132,7 +132,7 @@ def test_own_files_with_another_config_or_other_tensors_inside_are_refused(tmp_p
     refuse("config.model.kernels", config={**said["config"], "model": model})
     optimizer = {name: value for name, value in said["config"]["optimizer"].items() if name != "learning_rate"}
     refuse("config.optimizer.learning_rate is missing", config={**said["config"], "optimizer": optimizer})
-    refuse("config.optimizer is not a field", config={**said["config"], "optimizer": {}})
+    refuse("config.optimizer is not a known field", config={**said["config"], "optimizer": {}})
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])

@@ -91,7 +91,7 @@ def test_a_training_picture_is_nearest_to_itself(
         assert [near["label"] for near in one["neighbours"]] == [near["label"] for near in other["neighbours"]]
     with Image.open(tmp_path / "s.png") as sheet:
         np.testing.assert_array_equal(np.asarray(sheet), drawn)
-    assert "is there already" in refusal(launch_here(*flags, *files, f"--output={tmp_path / 's.png'}"))
+    assert "exists already" in refusal(launch_here(*flags, *files, f"--output={tmp_path / 's.png'}"))
     about = (kept / "features.json").read_text()
     (kept / "features.json").write_text(about.replace('"network": "', '"network": "0'))
     assert "is of another network" in refusal(launch_here(*flags, *files, f"--features={kept}"))

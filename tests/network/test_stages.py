@@ -41,5 +41,5 @@ def test_other_networks_have_their_own() -> None:
 @pytest.mark.parametrize("name", ["fc9", "conv2", "conv1/pool3", "fc8/relu", "", "conv1/"])
 def test_an_unknown_name_is_answered_with_the_known_ones(name: str) -> None:
     without = changes.without_layer(architecture.ALEXNET, "conv2")
-    with pytest.raises(UserError, match=f"^'{re.escape(name)}' is no stage.*conv1, conv3.*conv1/sums.*conv1/pool2"):
+    with pytest.raises(UserError, match=f"^'{re.escape(name)}' is not a stage.*conv1, conv3.*conv1/sums.*conv1/pool2"):
         place_of(without, name)

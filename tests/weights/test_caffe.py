@@ -130,7 +130,7 @@ def test_a_mean_that_is_no_picture_is_refused(tmp_path: Path, shape: tuple[int, 
     blob.shape.dim.extend(shape)
     blob.data.extend(np.zeros(np.prod(shape)).tolist())
     (tmp_path / "mean").write_bytes(blob.SerializeToString())
-    with pytest.raises(UserError, match="no image of 3 colours"):
+    with pytest.raises(UserError, match="not an image of 3 colours"):
         caffe_import.read_mean(tmp_path / "mean")
     with pytest.raises(UserError, match="cannot be read"):
         caffe_import.read_mean(tmp_path / "absent")

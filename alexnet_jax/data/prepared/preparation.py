@@ -139,7 +139,7 @@ class Preparation:
         require_same(self._work, self._data)
         progress, sums = load_progress(self._work)
         if sums is None:
-            say(f"what lies in '{self._work}' is damaged: beginning anew")
+            say(f"the unfinished preparation in '{self._work}' is damaged: beginning anew")
             return False
         if progress.listing != self._listing.digest:
             require_same_place(self._work, self._data)
@@ -156,7 +156,7 @@ class Preparation:
             self._work / duplicates.digests_name(name): duplicates.BYTES * done for name, done in progress.done.items()
         }
         if any(length and not _at_least(path, length) for path, length in lengths.items()):
-            say(f"what lies in '{self._work}' is damaged: beginning anew")
+            say(f"the unfinished preparation in '{self._work}' is damaged: beginning anew")
             return False
         for path, length in lengths.items():
             if path.exists():

@@ -153,7 +153,7 @@ def _require_place(data: ConfigDict) -> None:
     nearest = next(folder for folder in (named, *named.parents) if folder.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return
-    reason = "cannot be written" if nearest.is_dir() else "is no folder"
+    reason = "cannot be written" if nearest.is_dir() else "is not a folder"
     raise UserError(
         f"config.data.prepared_dir is '{data.prepared_dir}', and '{nearest}' {reason}; set --config.data.prepared_dir "
         "to a folder that can be created"

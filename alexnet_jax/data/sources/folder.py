@@ -231,7 +231,9 @@ def _labels_of_flat_validation(splits: dict[str, Contents], folder: Path) -> Pat
             "folder of its class"
         )
     if not splits["validation"].pictures:
-        raise UserError(f"'{where}' holds no pictures; put some there, in folders of classes, or remove it")
+        raise UserError(
+            f"'{where}' holds no pictures; put pictures there, in folders of classes, or remove that folder"
+        )
     return kaggle_labels.find(where, folder)
 
 
@@ -265,8 +267,8 @@ def _require_classes(classes: tuple[str, ...], listed: Listed, where: Path, fold
             unknown = f", or, if nobody knows the labels, put its pictures into '{split}' itself"
             remedy = unknown if split == "test" and len(by_class) == 1 else ""
             raise UserError(
-                f"the {split} pictures in '{folder}' have the class '{name}', which '{where}' lacks{hint}; add it "
-                f"there, or remove it{remedy}"
+                f"the {split} pictures in '{folder}' have the class '{name}', which '{where}' lacks{hint}; add the "
+                f"class there, or remove it{remedy}"
             )
         if split != "train" and by_class and not any(by_class.values()):
             raise UserError(

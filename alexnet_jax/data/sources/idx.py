@@ -115,7 +115,7 @@ def read_idx(path: Path, magic: int) -> UInt8[np.ndarray, "..."]:
             found = struct.unpack(">I", head[:4])[0] if len(head) >= 4 else None
             if found is not None and found != magic:
                 raise UserError(
-                    f"'{path}' is no idx file of {what}: it begins with {found:#06x} and should begin with "
+                    f"'{path}' is not an idx file of {what}: it begins with {found:#06x} and should begin with "
                     f"{magic:#06x}; get it again"
                 )
             if len(head) < 4 * (1 + axes):

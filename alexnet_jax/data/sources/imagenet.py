@@ -78,7 +78,7 @@ def _train(path: Path, labels: dict[str, int], tally: Tally, allowed: float) -> 
         synset = inner.base.removesuffix(".tar")
         if synset not in labels or not inner.base.endswith(".tar"):
             raise UserError(
-                f"{path} holds '{inner.name}', which is no tar of one of the 1,000 synsets; get the official tar"
+                f"{path} holds '{inner.name}', which is not the tar of any of the 1,000 synsets; get the official tar"
             )
         if synset in synsets:
             raise UserError(f"{path} holds {synset}.tar twice; get the official tar")

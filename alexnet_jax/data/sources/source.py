@@ -144,7 +144,9 @@ def manual_dir(data: ConfigDict) -> Path:
         )
     folder = Path(data.manual_dir).expanduser().absolute()
     if not folder.is_dir():
-        raise UserError(f"--config.data.manual_dir={data.manual_dir} is no folder; name the one that holds the data")
+        raise UserError(
+            f"--config.data.manual_dir={data.manual_dir} is not a folder; name the folder that holds the data"
+        )
     return folder
 
 

@@ -194,7 +194,9 @@ def _development_kit(folder: Path) -> list[_Synset]:
         ]
     # In turn: no MATLAB file, no field synsets, other types, other values, no number, and version 7.3.
     except (MatReadError, KeyError, TypeError, ValueError, StopIteration, NotImplementedError) as error:
-        raise UserError(f"{path} is no meta.mat of a development kit ({error}); put the kit's own there") from error
+        raise UserError(
+            f"{path} is not the meta.mat of a development kit ({error}); put the kit's own file there"
+        ) from error
     return sorted(synsets, key=lambda synset: synset.number)
 
 
@@ -203,7 +205,7 @@ def _ground_truth(folder: Path, split: str) -> Path:
     path = _find(folder, lambda name: name.endswith(GROUND_TRUTH) and within in name)
     if path is None:
         raise UserError(
-            f"'{folder}' has {split} pictures and no *_{split}_ground_truth.txt; put the development kit's there"
+            f"'{folder}' has {split} pictures but no *_{split}_ground_truth.txt; put the development kit's file there"
         )
     return path
 
@@ -249,8 +251,8 @@ def _flat_folder(folder: Path, ground_truth: Path, label_of: dict[int, int], tal
         )
     if not label_of:
         raise UserError(
-            f"{ground_truth} gives synsets by number and there is no meta.mat to say which is which; put the "
-            "development kit's beside it"
+            f"{ground_truth} gives synsets by number, but without a meta.mat those numbers have no meaning; put the "
+            "development kit's meta.mat beside it"
         )
     unknown = [line for line in lines if not line.isdigit() or int(line) not in label_of]
     if unknown:

@@ -25,7 +25,7 @@ def builder_of(data: ConfigDict) -> tfds.core.DatasetBuilder:
         return tfds.builder(data.name, data_dir=str(root(data)))
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:
         raise UserError(
-            f"config.data.name is '{data.name}', which is no dataset of TFDS, or has no such version; set "
+            f"config.data.name is '{data.name}', which is not a dataset of TFDS, or not in that version; set "
             "--config.data.name to one of its image classification sets, such as imagenet2012, or to folder, "
             "synset_tars, idx or digits"
         ) from error

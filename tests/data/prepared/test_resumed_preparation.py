@@ -332,5 +332,5 @@ def test_two_collections_of_one_name_lie_apart(tmp_path: Path) -> None:
     assert [made[name].classes for name in "ab"] == [("cat", "dog"), ("blue", "red")]
     assert all(one.folder.parent.name.startswith("photos-") for one in made.values())
     mistyped = config_of(tmp_path / "photo", tmp_path / "d")
-    with pytest.raises(UserError, match="photo is no folder"):
+    with pytest.raises(UserError, match="photo is not a folder"):
         prepare.open_or_prepare(mistyped)

@@ -81,9 +81,9 @@ def test_bad_folders(tmp_path: Path, classes: dict[str, int], validation: dict[s
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--config.data.manual_dir=.*gone is no folder"):
+    with pytest.raises(UserError, match=r"--config.data.manual_dir=.*gone is not a folder"):
         sources.open_source(data("folder", tmp_path / "gone"))
-    with pytest.raises(UserError, match=r"give it as --config.data.manual_dir"):
+    with pytest.raises(UserError, match=r"name the folder of the data with --config.data.manual_dir"):
         config = data("folder", tmp_path / "x")
         config.manual_dir = ""
         sources.open_source(config)
@@ -185,12 +185,12 @@ def test_bad_releases(tmp_path: Path) -> None:
     refused(lambda f: (f / truth).write_text("2\n1\n9\n"), "the synset number 9, which training lacks")
     refused(lambda f: (f / truth).unlink(), r"no \*_validation_ground_truth.txt")
     refused(lambda f: (f / "train/n01.tar").rename(f / "train/x.tar"), "synsets have no tar .*n01.tar .*n02.tar")
-    refused(lambda f: (f / "devkit/data/meta.mat").unlink(), "there is no meta.mat")
-    refused(lambda f: (f / "devkit/data/meta.mat").write_bytes(b"nothing"), "is no meta.mat")
+    refused(lambda f: (f / "devkit/data/meta.mat").unlink(), "without a meta.mat")
+    refused(lambda f: (f / "devkit/data/meta.mat").write_bytes(b"nothing"), "is not the meta.mat")
 
 
 def test_an_unknown_set_and_one_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'no_such_set', which is no dataset of TFDS"):
+    with pytest.raises(UserError, match="'no_such_set', which is not a dataset of TFDS"):
         sources.open_source(data("no_such_set", tmp_path))
     with pytest.raises(UserError, match="nothing is downloaded here"):
         sources.open_source(data("mnist", tmp_path))
