@@ -74,7 +74,14 @@ def small_config(data: Path | None = None) -> ConfigDict:
 
 # The files that take longest, the longest first, so that two workers end at about the same time.
 LONGEST = (
-    *("modes/test_train", "inference/test_net", "devices/test_towers", "test_variants", "test_launch"),
+    *(
+        "test_readme_commands",
+        "modes/test_train",
+        "inference/test_net",
+        "devices/test_towers",
+        "test_variants",
+        "test_launch",
+    ),
     *("data/prepared/test_resumed_preparation", "modes/test_communication", "network/test_geometries"),
     *("modes/test_ensemble", "figures/test_page", "network/test_model", "runs/test_checkpoint", "test_strangers"),
 )
@@ -123,7 +130,9 @@ class Launched:
         self._folder = tempfile.TemporaryDirectory()
         self._out, self._err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
         with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("JAX_NUM_CPU_DEVICES", raising=False)  # for the server, which starts with the first call
+            # For the server, which starts with the first call, and imports TensorFlow before launch.py silences it.
+            patch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+            patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
             where = (str(self._out), str(self._err), str(cwd), environment, page)
             self._process = context.Process(target=launched.run, args=(self.arguments, *where))
             self._process.start()

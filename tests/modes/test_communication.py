@@ -133,7 +133,8 @@ def test_a_mesh_that_is_not_there_says_what_crosses_between_hosts(tmp_path: Path
     assert (gradients["devices"], gradients["crosses_hosts"]) == (64, True)
     assert gradients["bytes_per_device"] == gradients["bytes"] * 2 * 63 / 64
     assert gradients["bytes_per_link"] == 2 * gradients["bytes_per_device"]  # both towers' rings share the link
-    assert "but the mesh has 128 devices; give a divisor" in refusal(launch(*SMALL, *flags, "--devices_per_host=7"))
+    said = refusal(launch(*SMALL, *flags, "--devices_per_host=7"))
+    assert "but the mesh has 128 devices; give a divisor" in said
 
 
 @pytest.mark.slow

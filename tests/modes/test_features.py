@@ -77,7 +77,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
         (("--layer=fc7", f"--output={kept}"), "exists already"),
         (("--layer=fc7", f"--output={kept}", "--overwrite"), "holds 'letter.txt'"),
         (("--layer=fc7", "--output=/proc/none/out"), "cannot be written"),
-        (("--layer=fc7", out, "--dtype=int8"), "float32|float16"),
+        (("--layer=fc7", out, "--dtype=int8"), "must be one of float32, float16"),
     ):
         assert words in refusal(features_of(workdir, *flags, folder))
     assert "broken.jpg cannot be used" in refusal(features_of(workdir, "--layer=fc7", out, folder / "broken.jpg"))
