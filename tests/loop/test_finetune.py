@@ -115,7 +115,7 @@ def test_another_run_than_that_of_the_chain_is_refused(
     theirs = f"alexnet_2012:{donor}" if donor else "alexnet_2012"
     needed = config.train.init_after.removeprefix("configs/").replace(".py", "")
     with pytest.raises(
-        UserError, match=rf"is a run of {theirs}, .* from one of {needed}, .*--config.train.init_after="
+        UserError, match=rf"is a run of {theirs}, .* from a run of {needed}, .*--config.train.init_after="
     ):
         finetune.donor(config, recipe(config).architecture)
     config.train.init_after = ""

@@ -165,7 +165,7 @@ def test_a_finished_set_hears_of_another_picture_of_the_same_size(tmp_path: Path
     said: list[str] = []
     monkeypatch.setattr(prepare, "say", said.append)
     assert contents(prepare.open_or_prepare(config).folder) == before
-    assert "was changed after" in said[0] and "--mode=prepare prepares anew" in said[0]
+    assert "was changed after" in said[0] and "--mode=prepare to prepare anew" in said[0]
     made = prepare.open_or_prepare(config, anew=True)
     whole = made_in_one_go(tmp_path / "p", tmp_path / "whole")
     assert without_statistics_archive(contents(made.folder)) == without_statistics_archive(whole)
