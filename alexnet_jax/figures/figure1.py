@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,14 @@ class Curve:
         return self.epochs_to_target, min((error for _, error in self.points), default=1.0)
 
 
-def compare(folders: Sequence[Path], path: Path) -> dict[str, Any]:
+def compare(curves: Sequence[Curve], path: Path) -> dict[str, Any]:
     """Draws the runs at the fastest rate of each activation into `path`. Returns the numbers.
 
     The fastest rate is the one with the lowest median, among the rates that were run with the most seeds.
 
     Raises:
-      UserError: a folder holds no run of the four-layer network, or an activation has no run.
+      UserError: an activation has no run.
     """
-    curves = [curve(folder) for folder in folders]
     best = {activation: fastest(curves, activation) for activation in ACTIVATIONS}
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(best, path)
@@ -98,8 +97,12 @@ def _epochs(runs: Sequence[Curve]) -> str:
 
 
 def curve(folder: Path) -> Curve:
-    """Reads a run's training error. Raises UserError if the folder holds no run of the four-layer network."""
-    config = open_run(folder).config
+    """Opens a run and reads its training error. Raises UserError if it is not a run of the four-layer network."""
+    return curve_of(folder, open_run(folder).config)
+
+
+def curve_of(folder: Path, config: Mapping[str, Any]) -> Curve:
+    """Reads the training error of the run in `folder`, trained with `config`. Raises UserError as `curve`."""
     model = config["model"]
     if model["network"] != "four_layers":
         raise UserError(f"--runs names {folder}, which is not a run of configs/cifar10.py; name only such runs")

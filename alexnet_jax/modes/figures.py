@@ -73,10 +73,10 @@ def _place(invocation: FiguresInvocation, name: str) -> Place:
 
 
 def _figure1(config: ConfigDict | None, folders: list[Path], workdir: Path, place: Place) -> dict[str, Any]:
-    if not folders:
-        assert config is not None
-        folders = search(config, workdir)
-    return figure1.compare(folders, place.picture)
+    if folders:
+        return figure1.compare([figure1.curve(folder) for folder in folders], place.picture)
+    assert config is not None
+    return figure1.compare(search(config, workdir), place.picture)
 
 
 def _figure3(config: ConfigDict | None, folders: list[Path], workdir: Path, place: Place) -> dict[str, Any]:
@@ -160,8 +160,8 @@ def _page(config: ConfigDict | None, workdir: Path, place: Place) -> dict[str, A
     return page.make(net, source, why_not, place)
 
 
-def search(config: ConfigDict, workdir: Path) -> list[Path]:
-    """Trains Figure 1's networks, each in a folder of `workdir`; finished runs are kept.
+def search(config: ConfigDict, workdir: Path) -> list[figure1.Curve]:
+    """Trains Figure 1's networks, each in a folder of `workdir`, and reads their curves; finished runs are kept.
 
     Trains each activation at every rate of the grid with the config's seed, then at its fastest rate with more seeds.
 
@@ -173,21 +173,22 @@ def search(config: ConfigDict, workdir: Path) -> list[Path]:
             f"--figure=1 needs the network of four layers, and config.model.network is '{config.model.network}'; give "
             "--config=configs/cifar10.py"
         )
-    folders = []
+    curves_of_seeds = []
     for activation in figure1.ACTIVATIONS:
         seed = config.train.seed
-        at = {rate: workdir / f"{activation}-{rate:g}" for rate in figure1.RATES}
-        for rate, folder in at.items():
-            _train(config, folder, activation, rate, seed)
-        (fastest,) = figure1.fastest([figure1.curve(folder) for folder in at.values()], activation)
-        folders.append(at[fastest.learning_rate])
+        of_rates = [
+            _train(config, workdir / f"{activation}-{rate:g}", activation, rate, seed) for rate in figure1.RATES
+        ]
+        (fastest,) = figure1.fastest(of_rates, activation)
+        curves_of_seeds.append(fastest)
+        rate = fastest.learning_rate
         for other in range(seed + 1, seed + figure1.SEEDS):
-            folders.append(workdir / f"{activation}-{fastest.learning_rate:g}-seed-{other}")
-            _train(config, folders[-1], activation, fastest.learning_rate, other)
-    return folders
+            folder = workdir / f"{activation}-{rate:g}-seed-{other}"
+            curves_of_seeds.append(_train(config, folder, activation, rate, other))
+    return curves_of_seeds
 
 
-def _train(config: ConfigDict, folder: Path, activation: str, rate: float, seed: int) -> None:
+def _train(config: ConfigDict, folder: Path, activation: str, rate: float, seed: int) -> figure1.Curve:
     from alexnet_jax.modes import train  # TensorFlow takes seconds to import, and drawing needs none
 
     one = config.copy_and_resolve_references()
@@ -198,3 +199,4 @@ def _train(config: ConfigDict, folder: Path, activation: str, rate: float, seed:
         if not isinstance(error.__cause__, NotFinite):
             raise
         say(f"{activation} at {rate:g}: {error}")
+    return figure1.curve_of(folder, one)  # config.json is the same, so the run need not be opened again

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 import alexnet_jax
+from alexnet_jax.figures import figure1
 from alexnet_jax.modes import (
     INVOCATIONS,
     EvaluateInvocation,
+    FiguresInvocation,
     TrainInvocation,
     evaluate,
     export,
@@ -24,7 +26,9 @@ from alexnet_jax.modes import (
     train,
 )
 from alexnet_jax.runs import folder
+from configs import cifar10
 from tests.conftest import small_config
+from tests.figures import test_figure1
 from tests.figures.made_up import made_up
 
 EDITED = "config.json' has changed since the run began"
@@ -115,3 +119,16 @@ def test_training_and_its_page_open_the_run_once(
     train.run(config, TrainInvocation(workdir))
     said = capfd.readouterr().err
     assert opened == [workdir] and said.count(EDITED) == 1 and "the run on one page" in said
+
+
+def test_figure_1_opens_the_runs_that_it_trains_only_to_train_them(
+    opened: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(config: Any, invocation: TrainInvocation, page: bool) -> None:
+        model, rate = config.model, config.optimizer.learning_rate
+        test_figure1.made_up(invocation.workdir, model.activation, rate, [0.9, 0.2], config.train.seed)
+
+    monkeypatch.setattr(train, "run", trained)
+    found = figures.run(cifar10.get_config(), FiguresInvocation(tmp_path, figure="1"))
+    assert found["ratio"] == 1.0
+    assert len(opened) == len(set(opened)) == 2 * (len(figure1.RATES) + figure1.SEEDS - 1)
