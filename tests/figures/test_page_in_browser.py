@@ -18,9 +18,10 @@ from tests.figures.made_up import made_up
 from tests.figures.test_page import write_metrics
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium; `apt-get install chromium` installs one"
-)
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; `apt-get install chromium` installs one"),
+]
 
 CLASS, FILE = "<img src=x onerror=alert(1)>", '"><img src=x>.jpg'
 LEAST = 4.5  # contrast of text, WCAG 2.2 level AA
