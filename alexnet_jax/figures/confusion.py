@@ -160,7 +160,7 @@ def _draw_matrix(axes: Axes, found: Confusions, called: list[str]) -> None:
     axes.set_xlabel("guessed")
     axes.set_ylabel("true")
     axes.set_title(
-        "how often, by true class and guess" if count <= NUMBERED else "share of a true class, blue 0, yellow 1"
+        "pictures by true class and guess" if count <= NUMBERED else "share of the true class: blue 0, yellow 1"
     )
     axes.spines[:].set_visible(False)
     every = -(-count // 36)

@@ -16,15 +16,7 @@ from alexnet_jax.messages import UserError, say
 from alexnet_jax.runs.folder import open_run
 
 TARGET = 0.25  # training error, the dotted line of the paper's figure
-RATES = (
-    0.0003,
-    0.001,
-    0.003,
-    0.01,
-    0.03,
-    0.1,
-    0.3,
-)  # the grid in which the fastest learning rate of each activation is sought
+RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # the learning rates that each activation is trained at
 ACTIVATIONS = ("relu", "tanh")
 NAMES = {"relu": "ReLUs", "tanh": "tanh units"}
 SEEDS = 5  # runs at the fastest rate of each activation
@@ -47,7 +39,7 @@ class Curve:
 
     @property
     def epochs_to_target(self) -> float:
-        """The first epoch at which the error is at most the target; infinite if it never was."""
+        """The first epoch at which the error is at most the target; infinite if the error never is."""
         return next((epoch for epoch, error in self.points if error <= TARGET), math.inf)
 
     @property
@@ -91,9 +83,9 @@ def _epochs(runs: Sequence[Curve]) -> str:
     low, middle, high = (
         f"{one:.2f}" if math.isfinite(one) else "never" for one in (epochs[0], statistics.median(epochs), epochs[-1])
     )
-    return (
-        "never" if middle == "never" else f"{middle} epochs ({low} to {high})" if len(runs) > 1 else f"{middle} epochs"
-    )
+    if middle == "never":
+        return middle
+    return f"{middle} epochs ({low} to {high})" if len(runs) > 1 else f"{middle} epochs"
 
 
 def curve(folder: Path) -> Curve:
@@ -151,11 +143,11 @@ def draw(best: dict[str, list[Curve]], path: Path) -> None:
         runs = sorted(best[activation], key=lambda one: one.merit)
         middle = runs[(len(runs) - 1) // 2]
         for one in runs:
-            of_median: dict[str, Any] = {"alpha": 0.25, "linewidth": 1}
+            style_of_run: dict[str, Any] = {"alpha": 0.25, "linewidth": 1}
             if one is middle:
                 label = f"{NAMES[activation]}, rate {one.learning_rate:g}: {TARGET:.0%} after {_epochs(runs)}"
-                of_median = {"linewidth": 2, "label": label}
-            axes.plot([e for e, _ in one.points], [100 * x for _, x in one.points], style, color=colour, **of_median)
+                style_of_run = {"linewidth": 2, "label": label}
+            axes.plot([e for e, _ in one.points], [100 * x for _, x in one.points], style, color=colour, **style_of_run)
         last = max(last, *(one.epochs_to_target for one in runs if math.isfinite(one.epochs_to_target)), 0.0)
         _mark(axes, middle, colour)
     last = last or max(one.points[-1][0] for runs in best.values() for one in runs)

@@ -186,8 +186,8 @@ def _drawn(title: str, predicted: list[Answer], queried: list[Query], called: di
         return axes
 
     figure.text(0.5, 1 - 0.14 / height, plain(title, 110), ha="center", va="center", fontsize=10)
-    for left, text in ((EDGE, f"the {TOP} likeliest classes, ✓ the true one"), (middle, f"and the {NEAREST} nearest")):
-        text = text if left == EDGE else f"pictures, {text} of training"
+    likeliest = f"the {TOP} likeliest classes, ✓ the true one"
+    for left, text in ((EDGE, likeliest), (middle, f"pictures and their {NEAREST} nearest training pictures")):
         figure.text(left / width, 1 - 0.38 / height, text, va="center", fontsize=8.5)
     for number, one in enumerate(predicted):
         row, column = divmod(number, COLUMNS)

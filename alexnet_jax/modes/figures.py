@@ -12,7 +12,7 @@ from alexnet_jax.files import require_free
 from alexnet_jax.loop.meter import NotFinite
 from alexnet_jax.messages import UserError, say
 from alexnet_jax.modes import OF_SEVERAL_RUNS, PAGE, FiguresInvocation, TrainInvocation, require_figure
-from alexnet_jax.runs.folder import open_run
+from alexnet_jax.runs.folder import open_run, require_same_classes, require_same_pictures, warn_of_other_pictures
 
 NAMES = {
     "confusion": "confusion.png",
@@ -97,7 +97,6 @@ def _figure4(config: ConfigDict | None, workdir: Path, named: Sequence[str], pla
     from alexnet_jax.inference.neighbour_sources import StoredSplit
     from alexnet_jax.inference.net import open_net
     from alexnet_jax.modes.predict import require_some
-    from alexnet_jax.runs.folder import warn_of_other_pictures
 
     files = inputs.pictures_of(named) if named else []
     net = open_net(workdir, config, "drawn")
@@ -129,7 +128,6 @@ def _confusion(config: ConfigDict | None, workdir: Path, place: Place) -> dict[s
     from alexnet_jax.figures import confusion
     from alexnet_jax.inference import examples
     from alexnet_jax.inference.net import open_net
-    from alexnet_jax.runs.folder import require_same_classes, warn_of_other_pictures
 
     net = open_net(workdir, config, "drawn")
     source, split = prepare.open_or_prepare(net.config), net.config.evaluate.split
@@ -146,7 +144,6 @@ def _page(config: ConfigDict | None, workdir: Path, place: Place) -> dict[str, A
     from alexnet_jax.data.prepared import prepare
     from alexnet_jax.figures import page
     from alexnet_jax.inference.net import open_net
-    from alexnet_jax.runs.folder import require_same_classes, require_same_pictures
 
     net = open_net(workdir, config, "drawn")
     source, why_not = None, ""

@@ -1,4 +1,4 @@
-"""Runs that nobody trained, with what a test wants to see in them."""
+"""Runs with made-up weights, for tests that draw or open a run."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def made_up(
     mean: np.ndarray | None = None,
     **layers: dict[str, Any],
 ) -> Path:
-    """A run whose weights are seeded noise, but for those that are given, by layer and kind."""
+    """Writes a run with seeded noise as weights, except for the weights given by layer and kind."""
     recipe = recipe_of(config, config.model.classes or len(classes), steps_per_epoch=1)
     rng = np.random.default_rng(0)
     shapes = abstract_state(recipe, towers.mesh_of(jax.devices()[:1], 1, 1)).params

@@ -1,4 +1,4 @@
-"""Which class is taken for which: counted by hand, and beside the network's own outputs."""
+"""Confusions, compared with counts by hand and with the network's own outputs."""
 
 import csv
 import tracemalloc
@@ -16,7 +16,7 @@ from alexnet_jax.modes import FiguresInvocation, figures
 from tests.conftest import small_config
 from tests.figures.made_up import made_up
 
-# Twelve pictures of four classes, of which the last has none.
+# Twelve pictures of four classes; the last class has no picture.
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
 GUESSES = np.array([0, 0, 1, 2, 2, 1, 1, 0, 0, 0, 0, 3])
 BY_HAND = [[2, 1, 2, 0], [1, 2, 0, 0], [3, 0, 0, 1], [0, 0, 0, 0]]

@@ -1,4 +1,4 @@
-"""`--mode=figures` where it trains what it draws."""
+"""`--mode=figures --figure=1`, which trains the runs that it draws."""
 
 from pathlib import Path
 
