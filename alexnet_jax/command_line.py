@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 from alexnet_jax import cache, signals
 from alexnet_jax.config import config_file
 from alexnet_jax.config.config import check_config, config_of, load_saved, run_exists
-from alexnet_jax.config.fields import FIELDS, PATH_FIELDS, PICTURE_FIELDS
+from alexnet_jax.config.fields import FIELDS, PATH_FIELDS, PICTURE_FIELDS, require_all_fields
 from alexnet_jax.devices import cluster, launchers
 from alexnet_jax.flag_definitions import define_flags, foreign_flag, help_text, invocation
 from alexnet_jax.jax_version import MOST_CPU_DEVICES, require_right_jax
@@ -203,7 +203,7 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ConfigDict | None, list[str
         sys.exit(0)
     flags.FLAGS.set_gnu_getopt(True)  # files may stand between flags
     try:
-        rest = flags.FLAGS(list(argv), known_only=True)[1:]
+        rest = flags.FLAGS(_with_equals(argv), known_only=True)[1:]
     except SystemExit:  # after --helpfull, which absl ends as a failure
         sys.exit(0)
     except (flags.Error, ValueError) as error:
@@ -220,6 +220,29 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ConfigDict | None, list[str
             f"--config.{next(iter(changes))} changes a config, but no config is given; give a config file with --config"
         )
     return None, files
+
+
+def _with_equals(argv: Sequence[str]) -> list[str]:
+    """The command line with `--config.KEY=VALUE` for `--config.KEY VALUE`, before absl takes its flags out of it.
+
+    A field that is true or false may stand without a value. After `--` there are files, which stay as they are.
+
+    Raises:
+      UserError: a field has no value.
+    """
+    joined: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            return [*joined, word, *words]
+        found = re.fullmatch(r"--?config\.([^=]*)", word)
+        if found and TYPES.get(found[1], bool) is not bool:
+            value = next(words, "--")
+            if value.startswith("--"):
+                raise UserError(f"--config.{found[1]} has no value; give --config.{found[1]}=VALUE")
+            word = f"{word}={value}"
+        joined.append(word)
+    return joined
 
 
 def _changes_and_files(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -243,10 +266,7 @@ def _changes_and_files(rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
                     f"{word} is not a valid flag; --noconfig is only for a field that is true or false, and takes no "
                     "value"
                 )
-            value = value[1:] if value else "false" if negated else "true" if is_bool else next(words, None)
-            if value is None:
-                raise UserError(f"--config.{name} has no value; give --config.{name}=VALUE")
-            changes[name] = value
+            changes[name] = value[1:] if value else "false" if negated else "true"
         elif word.startswith("-") and word.strip("-"):
             name = word.partition("=")[0]
             nearest = difflib.get_close_matches(name.lstrip("-"), list(flags.FLAGS), 1)
@@ -282,6 +302,7 @@ def _config(changes: Mapping[str, str]) -> ConfigDict | None:
     given = flags.FLAGS
     if given.config is not None:
         config = config_file.load(given.config, changes.get("train.init_from", ""))
+        require_all_fields(config)
         return _with_data_of_the_run(config, changes) if given.mode in OF_A_RUN else config
     if given.workdir is None or given.mode not in OF_A_RUN or given.ensemble or given.runs:
         return None

@@ -103,10 +103,22 @@ def test_flags_of_other_modes_and_a_missing_figure_are_refused(tmp_path: Path) -
 
 def test_a_fields_value_may_follow_without_an_equals_sign() -> None:
     argv = ["--config.train.seed", "3", "--config.model.lrn", "a.jpg", "-config.train.steps=4", "--", "--config.x", "1"]
-    changes, files = command_line._changes_and_files(argv)
+    changes, files = command_line._changes_and_files(command_line._with_equals(argv))
     assert changes == {"train.seed": "3", "model.lrn": "true", "train.steps": "4"}
     assert files == ["a.jpg", "--config.x", "1"]
     assert command_line._changes_and_files(["--noconfig.model.lrn", "-"]) == ({"model.lrn": "false"}, ["-"])
+    for after in ((), ("--workdir=runs/digits", "a.jpg"), ("--", "a.jpg")):  # no file becomes the field's value
+        said = refusal(launch_here("--mode=predict", "--config.data.data_dir", *after))
+        assert "--config.data.data_dir has no value; give --config.data.data_dir=VALUE" in said
     widths = ("--config.model.kernels=(8,16,16,16,8)", "--config.model.kernels=(4,8,8,8,4)")
     found = result(launch("--config=configs/digits.py", "--mode=describe", *widths))
     assert found["layers"][0]["output_shape"][2] == 4
+
+
+def test_a_config_that_lacks_a_field_is_one_sentence_whatever_the_flags_change(tmp_path: Path) -> None:
+    lacking = "from configs import digits\ndef get_config():\n  c = digits.get_config().unlock()\n  {}\n  return c\n"
+    for line, field in (("del c.train.steps", "train.steps"), ("del c['data']", "data."), ("del c['name']", "name")):
+        (tmp_path / "own.py").write_text(lacking.format(line))
+        for flags in (("--mode=describe", "--config.train.steps=3"), ("--mode=evaluate", f"--workdir={tmp_path}")):
+            said = refusal(launch_here(f"--config={tmp_path / 'own.py'}", *flags))
+            assert f"config.{field}" in said and "is missing; begin your config with" in said

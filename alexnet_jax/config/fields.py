@@ -271,20 +271,26 @@ def flatten(config: Any) -> dict[str, Any]:
     return fields
 
 
-def check_fields(config: ConfigDict) -> None:
-    """Checks each field by itself.
-
-    Raises:
-      UserError: a field is missing, unknown, of another type, not finite, or against its rule.
-    """
-    values, known = flatten(config), [field.name for field in FIELDS]
-    unlike = sorted(values.keys() ^ set(known), key=str)
+def require_all_fields(config: ConfigDict) -> None:
+    """Raises UserError if a field is missing or unknown, whatever the values are."""
+    found, known = flatten(config), [field.name for field in FIELDS]
+    unlike = sorted(found.keys() ^ set(known), key=str)
     if unlike:
         name = unlike[0]
         raise UserError(
             f"config.{name} is {'missing' if name in known else 'not a known field'}; begin your config with "
             "configs.alexnet.get_config() and change what differs"
         )
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Checks each field by itself.
+
+    Raises:
+      UserError: a field is missing, unknown, of another type, not finite, or against its rule.
+    """
+    require_all_fields(config)
+    values = flatten(config)
     for field in FIELDS:
         value = values[field.name]
         is_of_type = type(value) is field.type or (type(value), field.type) == (int, float)
