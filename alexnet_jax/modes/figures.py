@@ -41,7 +41,7 @@ def run(config: ConfigDict | None, invocation: FiguresInvocation) -> dict[str, A
         )
     if invocation.runs and name not in OF_SEVERAL_RUNS:
         raise UserError(
-            f"only --figure={', '.join(OF_SEVERAL_RUNS)} takes --runs; name one run with --workdir=DIR instead"
+            f"--runs is only for --figure={', '.join(OF_SEVERAL_RUNS)}; name one run with --workdir=DIR instead"
         )
     place = _place(invocation, NAMES.get(name, f"figure{name}.png"))
     drawing.require_writable(place)

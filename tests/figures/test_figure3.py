@@ -145,7 +145,7 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
         (("--figure=3",), "or --workdir=DIR, the folder of a run"),
         (("--figure=3", f"--workdir={tmp_path / 'none'}"), "holds no run"),
         (("--figure=3", f"--workdir={workdir}", "some.jpg"), "'some.jpg': only --figure=4 takes files"),
-        (("--figure=confusion", f"--runs={workdir}"), "only --figure=1, 3, curves takes --runs"),
+        (("--figure=confusion", f"--runs={workdir}"), "--runs is only for --figure=1, 3, curves"),
     ):
         assert words in refusal(launch_here("--mode=figures", *flags))
     for path in (workdir / "checkpoints").iterdir():
