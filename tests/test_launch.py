@@ -237,7 +237,7 @@ def test_a_config_that_is_not_there_is_one_sentence(flags: tuple[str, ...], word
         (
             "from configs import alexnet\nfrom ml_collections import ConfigDict\ndef get_config():\n"
             "  c = alexnet.get_config().unlock()\n  c.empty = ConfigDict()\n  return c",
-            ("config.empty is not a field",),
+            ("config.empty is not a known field",),
         ),
     ],
 )

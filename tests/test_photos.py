@@ -80,7 +80,7 @@ def test_fine_tuning_takes_the_network_of_the_run_that_it_starts_from(
     wide = ("--config.model.kernels=(12,24,24,24,12)", "--config.model.units=(24,24)")
     config = ("--config=configs/photos.py", f"--config.data.manual_dir={folder / 'photos'}", *wide)
     sentence = refusal(launch_here(*config, given, f"--workdir={folder / 'none'}"))
-    assert "has no layer" in sentence and not (folder / "none").exists()
+    assert "shares no layer shape with this net" in sentence and not (folder / "none").exists()
 
 
 def test_a_run_of_photos_is_called_as_their_folder_and_a_variant_asks_for_a_donor(folder: Path) -> None:

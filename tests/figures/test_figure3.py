@@ -141,7 +141,7 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
     assert result(launch("--mode=figures", "--figure=3", f"--workdir={workdir}"))["towers"][0]["saturation"] == 0
     for flags, words in (
         (("--figure=9", f"--workdir={workdir}"), "--figure=9 cannot be drawn; choose from 1, 3, 4, confusion, curves"),
-        (("--figure=9",), "--figure=9 cannot be drawn; there are"),
+        (("--figure=9",), "--figure=9 cannot be drawn; choose from 1, 3"),
         (("--figure=3",), "or --workdir=DIR, the folder of a run"),
         (("--figure=3", f"--workdir={tmp_path / 'none'}"), "holds no run"),
         (("--figure=3", f"--workdir={workdir}", "some.jpg"), "'some.jpg': only --figure=4 takes files"),

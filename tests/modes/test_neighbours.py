@@ -94,7 +94,7 @@ def test_a_training_picture_is_nearest_to_itself(
     assert "exists already" in refusal(launch_here(*flags, *files, f"--output={tmp_path / 's.png'}"))
     about = (kept / "features.json").read_text()
     (kept / "features.json").write_text(about.replace('"network": "', '"network": "0'))
-    assert "is of another network" in refusal(launch_here(*flags, *files, f"--features={kept}"))
+    assert "was made with another network or checkpoint" in refusal(launch_here(*flags, *files, f"--features={kept}"))
     (kept / "features.json").write_text(about)
     with open(kept / "fc7.npy", "r+b") as file:
         file.truncate(2000)

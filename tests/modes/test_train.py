@@ -118,7 +118,10 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint(
     config = narrowed(alexnet.get_config(), data_dir)
     config.train.steps, config.train.checkpoint_every, config.train.log_every = 8, 2, 3
     spoil(monkeypatch, {5})
-    with pytest.raises(UserError, match=r"step 6 is nan .*layer .*: training stopped, and the checkpoint .*=rewind"):
+    with pytest.raises(
+        UserError,
+        match=r"step 6 is nan .*layer .*: training stopped, and the last good checkpoint is that of step 4.*=rewind",
+    ):
         train.run(config, TrainInvocation(tmp_path / "run"), page=False)
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["2", "4"]
 

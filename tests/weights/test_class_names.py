@@ -26,7 +26,7 @@ def test_other_numbers_have_a_file_s_names_or_numbers(tmp_path: Path, capsys: py
     file = tmp_path / "names"
     file.write_text("pied wagtail\r\nStraße\n2\n\n", encoding="utf-8", newline="")
     assert class_names(3, str(file)) == ("pied wagtail", "Straße", "2")
-    with pytest.raises(UserError, match=r"3 names in 3 lines .* 4 classes"):
+    with pytest.raises(UserError, match=r"3 names in 3 lines, but the weights have 4 classes"):
         class_names(4, str(file))
     file.write_text("one\n\nthree\n")
     with pytest.raises(UserError, match="2 names in 3 lines"):

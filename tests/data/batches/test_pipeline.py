@@ -274,7 +274,9 @@ def test_a_damaged_record_is_named(photographs: Path, tmp_path: Path, encoding: 
 def test_a_batch_larger_than_the_set(sets: dict[str, PreparedSet], photographs: Path) -> None:
     config = config_of(photographs, "raw")
     config.train.batch_size = 181
-    with pytest.raises(UserError, match=r"has 180 pictures; set --config.train.batch_size"):
+    with pytest.raises(
+        UserError, match=r"is 181, but the training set has only 180 pictures; set --config.train.batch_size"
+    ):
         batches(sets["raw"], config, 0, 1)
 
 

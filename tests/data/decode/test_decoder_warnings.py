@@ -128,14 +128,22 @@ def test_a_state_that_is_not_what_was_written_begins_anew(tmp_path: Path, conten
     assert sum(made.examples(split) for split in ("train", "validation")) == 80
 
 
-@pytest.mark.parametrize(("name", "content"), [("listing.json", "{}"), ("listing.jsonl.gz", "")])
-def test_a_listing_that_is_not_what_was_written_is_a_sentence(tmp_path: Path, name: str, content: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("listing.json", "{}", "listing.json' has changed since it was written; remove the folder"),
+        ("listing.jsonl.gz", "", "is not what .* was prepared from"),
+    ],
+)
+def test_a_listing_that_is_not_what_was_written_is_a_sentence(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
     write_folder(tmp_path / "p", {"cat": 6, "dog": 6})
     config = config_of(tmp_path / "p", tmp_path / "d")
     made = prepare.open_or_prepare(config)
     (made.folder / name).write_text(content)
     add_class(tmp_path / "p")
-    with pytest.raises(UserError, match="is not what"):
+    with pytest.raises(UserError, match=said):
         prepare.open_or_prepare(config)
 
 

@@ -184,7 +184,7 @@ def test_bad_releases(tmp_path: Path) -> None:
     refused(lambda f: (f / truth).write_text("2\n1\n"), "2 lines and .* has 3 pictures")
     refused(lambda f: (f / truth).write_text("2\n1\n9\n"), "the synset number 9, which training lacks")
     refused(lambda f: (f / truth).unlink(), r"no \*_validation_ground_truth.txt")
-    refused(lambda f: (f / "train/n01.tar").rename(f / "train/x.tar"), "synsets have no tar .*n01.tar .*n02.tar")
+    refused(lambda f: (f / "train/n01.tar").rename(f / "train/x.tar"), "synsets have no tar .*n01.tar.* n02.tar")
     refused(lambda f: (f / "devkit/data/meta.mat").unlink(), "without a meta.mat")
     refused(lambda f: (f / "devkit/data/meta.mat").write_bytes(b"nothing"), "is not the meta.mat")
 
