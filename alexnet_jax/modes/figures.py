@@ -57,8 +57,9 @@ def run(config: ConfigDict | None, invocation: FiguresInvocation) -> dict[str, A
             return curves.make([curves.of_run(open_run(folder)) for folder in folders or [invocation.workdir]], place)
         case "page":
             return _page(config, invocation.workdir, place)
-        case _:
+        case "confusion":
             return _confusion(config, invocation.workdir, place)
+    raise AssertionError(f"'{name}' is in FIGURES and has no case")
 
 
 def _place(invocation: FiguresInvocation, name: str) -> Place:
